@@ -1,0 +1,135 @@
+//! The traits an engine implements.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+use crate::{CommandEnd, Environment, Names, Owner, Quiet, SandboxPlan, Sink, StopReason};
+
+/// Whose fault an engine error is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The task asked for something that cannot be.
+    Task,
+    /// The engine or this worker is broken.
+    Worker,
+    /// The machine or a service it needs is short of something, for now.
+    Resource,
+}
+
+/// What went wrong in an engine.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct EngineError {
+    /// Whose fault it is.
+    pub fault: Fault,
+    /// A lowercase sentence fragment that names the object.
+    pub message: String,
+}
+
+impl EngineError {
+    /// An error of the given kind.
+    pub fn new(fault: Fault, message: impl Into<String>) -> Self {
+        Self { fault, message: message.into() }
+    }
+}
+
+/// Proof that nothing of a run is left.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Gone(());
+
+impl Gone {
+    /// An engine says this after it has verified it.
+    pub fn verified() -> Self {
+        Self(())
+    }
+
+    /// For runs that end before anything was made for them.
+    pub fn nothing_was_made() -> Self {
+        Self(())
+    }
+}
+
+/// What a sweep did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Names of runs whose remains were removed.
+    pub removed: Vec<String>,
+    /// What could not be removed, as sentences for the worker log.
+    pub failed: Vec<String>,
+}
+
+/// Something that can run tasks.
+#[async_trait]
+pub trait Engine: Send + Sync + 'static {
+    /// The engine's name as it appears in metadata and logs, for instance `insecure`.
+    fn name(&self) -> &'static str;
+
+    /// Whether a task could be run now; if not, a sentence fragment that says why.
+    async fn health(&self) -> Result<(), String>;
+
+    /// Removes what earlier runs of this owner left behind, except the runs named in `keep`.
+    async fn sweep(&self, owner: &Owner, keep: &[String]) -> Swept;
+
+    /// Makes the task directory and whatever else has to exist before the sandbox: a user, a network, a cgroup.
+    async fn reserve(&self, names: Names) -> Result<Box<dyn Ground>, EngineError>;
+}
+
+/// Who the task is on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Numeric user id.
+    pub uid: u32,
+    /// Numeric primary group id.
+    pub gid: u32,
+    /// Names of the groups the task is a member of, without the user's private group.
+    pub groups: Vec<String>,
+}
+
+/// Reserved space in which nothing runs yet.
+#[async_trait]
+pub trait Ground: Send {
+    /// The task's directory; it exists.
+    fn task_dir(&self) -> &Path;
+
+    /// Who the task's processes will be.
+    fn identity(&self) -> &Identity;
+
+    /// The environment below everything that the payload and the worker set.
+    fn base_environment(&self) -> Environment;
+
+    /// Prepares everything except the commands themselves. When this fails the ground has been given back to quiet.
+    async fn create(self: Box<Self>, plan: SandboxPlan) -> Result<Box<dyn Sandbox>, (EngineError, Box<dyn Quiet>)>;
+
+    /// Gives up before anything was started.
+    async fn quiesce(self: Box<Self>) -> Box<dyn Quiet>;
+}
+
+/// Ready to start.
+#[async_trait]
+pub trait Sandbox: Send {
+    /// Opens the way for output. No command runs until [`RunHandle::run`] is called.
+    fn start(self: Box<Self>, sink: Arc<dyn Sink>) -> Box<dyn RunHandle>;
+
+    /// Gives up before anything was started.
+    async fn quiesce(self: Box<Self>) -> Box<dyn Quiet>;
+}
+
+/// A run whose commands may be running.
+#[async_trait]
+pub trait RunHandle: Send {
+    /// Runs the command at `index` of the plan to its end. When it returns, every byte that the command itself wrote has
+    /// been given to the sink; background processes live on, and their output still reaches the sink.
+    ///
+    /// Dropping the returned future leaves the command running; call [`RunHandle::stop`] then.
+    async fn run(&mut self, index: usize) -> Result<CommandEnd, EngineError>;
+
+    /// Ends everything of the task: asks first if `grace` is not zero, then kills. Returns when the running command is dead.
+    async fn stop(&mut self, reason: StopReason, grace: Duration);
+
+    /// Kills what is left, verifies that nothing of the task runs any more, and gives the sink every byte written until then.
+    ///
+    /// # Errors
+    /// When processes cannot be killed within the engine's bound; the run is then a worker fault, and must not be read from.
+    async fn quiesce(self: Box<Self>) -> Result<Box<dyn Quiet>, EngineError>;
+}

@@ -1,0 +1,5 @@
+//! `tc-worker`: a worker agent for Taskcluster.
+//!
+//! This page is the map of the house. It will say what each room owns and how a task flows through them.
+
+pub mod seam;

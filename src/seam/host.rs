@@ -1,0 +1,54 @@
+//! What the worker may do to its machine.
+
+use std::{io, process::Command};
+
+/// Actions on the machine itself.
+pub trait HostActions: Send + Sync + 'static {
+    /// Powers the machine off. `why` appears in the system's log.
+    fn shutdown(&self, why: &str) -> io::Result<()>;
+
+    /// Restarts the machine.
+    fn reboot(&self, why: &str) -> io::Result<()>;
+}
+
+/// Uses the `shutdown` command of the machine, through `sudo` when the worker is not root, as the reference does.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemHost;
+
+impl SystemHost {
+    fn call(flag: &str, why: &str) -> io::Result<()> {
+        let mut command = if nix::unistd::geteuid().is_root() {
+            Command::new("/sbin/shutdown")
+        } else {
+            let mut sudo = Command::new("/usr/bin/sudo");
+            sudo.arg("/sbin/shutdown");
+            sudo
+        };
+        let status = command.args([flag, "now", why]).status()?;
+        if status.success() { Ok(()) } else { Err(io::Error::other(format!("shutdown {flag} ended with {status}"))) }
+    }
+}
+
+impl HostActions for SystemHost {
+    fn shutdown(&self, why: &str) -> io::Result<()> {
+        Self::call("-h", why)
+    }
+
+    fn reboot(&self, why: &str) -> io::Result<()> {
+        Self::call("-r", why)
+    }
+}
+
+/// Does nothing. For `exec`, which never owns the machine it runs on.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoHostActions;
+
+impl HostActions for NoHostActions {
+    fn shutdown(&self, _why: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn reboot(&self, _why: &str) -> io::Result<()> {
+        Ok(())
+    }
+}
