@@ -3,3 +3,4 @@
 //! This page is the map of the house. It will say what each room owns and how a task flows through them.
 
 pub mod seam;
+pub mod worker;
