@@ -4,3 +4,4 @@
 
 pub mod seam;
 pub mod worker;
+pub mod run;
