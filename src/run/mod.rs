@@ -1,2 +1,4 @@
 //! stub
+pub mod kill;
 pub mod lease;
+pub mod outcome;
