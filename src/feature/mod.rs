@@ -1,2 +1,100 @@
-//! stub
+//! The optional parts of a run. One small file each binds a room below to the phases of a run; the order of [`wanted`] is
+//! the table that decides over errors and stops.
+//!
+//! | part | starts in | stops in |
+//! |---|---|---|
+//! | Live Log | furnish | seal |
+//! | OS Groups | (checked at admission) | |
+//! | parts that come later | (refused at admission) | |
+//! | Metadata | furnish | return |
+//! | Artifacts | furnish | collect |
+//! | Resource Monitor | run | run |
+//! | Max Run Time | run | run |
+
+mod artifacts;
+mod later;
+mod live_log;
+mod max_run_time;
+mod metadata;
+mod os_groups;
+mod resource_monitor;
 pub mod table;
+
+use self::table::Part;
+use crate::run::{
+    context::RunContext,
+    outcome::{Blame, RunError},
+};
+
+/// The parts that a run asked for, in table order.
+pub fn wanted(cx: &RunContext) -> Vec<Box<dyn Part<RunContext>>> {
+    let features = &cx.payload.features;
+    let mut parts: Vec<Box<dyn Part<RunContext>>> = Vec::new();
+    if features.live_log {
+        parts.push(Box::new(live_log::LiveLog::default()));
+    }
+    if !cx.payload.os_groups.is_empty() {
+        parts.push(Box::new(os_groups::OsGroups));
+    }
+    parts.extend(later::wanted(cx));
+    if cx.shop.config.enable_metadata {
+        parts.push(Box::new(metadata::Metadata));
+    }
+    if !cx.payload.artifacts.is_empty() {
+        parts.push(Box::new(artifacts::Artifacts));
+    }
+    if features.resource_monitor {
+        parts.push(Box::new(resource_monitor::ResourceMonitor::default()));
+    }
+    parts.push(Box::new(max_run_time::MaxRunTime::default()));
+    parts
+}
+
+/// The error for a part that the pool's configuration switches off.
+fn switched_off(cx: &RunContext, name: &str) -> RunError {
+    let config = &cx.shop.config;
+    let pool = format!("{}/{}", config.provisioner_id, config.worker_type);
+    RunError::new(
+        Blame::Payload,
+        format!(
+            "this task is attempting to use feature {name:?}, but it's not enabled on this worker pool ({pool}). \
+             Its configuration is at {}/worker-manager/{}",
+            config.root_url.trim_end_matches('/'),
+            pool.replace('/', "%2F")
+        ),
+    )
+}
+
+/// Whether `scopes` satisfy `wanted`: one of them is the same, or ends in `*` and begins it.
+fn satisfied(scopes: &[String], wanted: &str) -> bool {
+    scopes.iter().any(|scope| scope == wanted || scope.strip_suffix('*').is_some_and(|prefix| wanted.starts_with(prefix)))
+}
+
+/// Checks that the task has all `required` scopes; the error names all of them and all that it has.
+fn require_scopes(cx: &RunContext, feature: &str, required: &[String]) -> Result<(), RunError> {
+    let scopes = &cx.task.scopes;
+    if required.iter().all(|scope| satisfied(scopes, scope)) {
+        return Ok(());
+    }
+    let given = if scopes.is_empty() { "<no scopes>".to_owned() } else { scopes.join(" and ") };
+    Err(RunError::new(
+        Blame::Payload,
+        format!(
+            "Feature {feature:?} requires scopes:\n\n{}\n\nbut task only has scopes:\n\n{given}\n\n\
+             You probably should add some scopes to your task definition",
+            required.join(" and ")
+        ),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::satisfied;
+
+    #[test]
+    fn a_star_counts_only_at_the_end() {
+        let scopes = ["a:b".to_owned(), "c:*".to_owned(), "d:*:e".to_owned()];
+        assert!(satisfied(&scopes, "a:b") && satisfied(&scopes, "c:x/y") && satisfied(&scopes, "c:"));
+        assert!(!satisfied(&scopes, "a:bc") && !satisfied(&scopes, "d:x:e") && !satisfied(&scopes, "c"));
+    }
+}

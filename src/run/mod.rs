@@ -1,4 +1,208 @@
-//! stub
+//! One run, from the claim to its resolution. It owns everything between the two, and nothing else in the worker does.
+//!
+//! ```text
+//! Claim ─▶ admit ─▶ ground ─▶ furnish ─▶ create ─▶ run ─▶ quiet ─▶ collect ─▶ return ─▶ destroy ─▶ seal ─▶ resolve
+//!            │         │          │          │       │       │        │          │          │         ▲
+//!            └─────────┴──────────┴──────────┴───────┴───────┴────────┴──────────┴──────────┴─────────┘
+//!                                       whatever goes wrong is noted and leads here
+//! ```
+//!
+//! Beside the phases a [`keeper`] renews the lease and watches deadline and log. What ends a run from outside flips its
+//! [`kill::KillSwitch`]; cleaning up and resolving go on after that, each under a bound of its own.
+
+pub mod admit;
+pub mod context;
+pub mod keeper;
 pub mod kill;
 pub mod lease;
 pub mod outcome;
+pub mod perform;
+pub mod report;
+pub mod seal;
+
+use std::{sync::Arc, time::Duration};
+
+use tc_engine::Gone;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use self::{
+    context::{Basics, Workshop},
+    keeper::{Keeper, Kept},
+    kill::KillSwitch,
+    outcome::{Blame, CORE, Findings, Phase, RunError},
+    perform::Remains,
+    report::Told,
+    seal::LogArtifact,
+};
+use crate::{
+    api::{Claim, CredentialsCell, Reason, Resolution},
+    log::{LogOptions, LogReader, TaskLog, format},
+};
+
+/// Longest time for everything between the last line of a log and the report, once nobody waits for it any more.
+const LAST_UPLOADS_BOUND: Duration = Duration::from_secs(1200);
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct RunEnd {
+    /// What the queue was told.
+    pub told: Told,
+    /// Whose fault it was; none if the task completed.
+    pub blame: Option<Blame>,
+    /// The sentence that decided; none if the task completed.
+    pub why: Option<String>,
+    /// What could not be removed from this machine.
+    pub left_behind: Option<String>,
+    /// From the claim to the resolution.
+    pub took: Duration,
+}
+
+impl RunEnd {
+    /// One word for it.
+    pub fn outcome(&self) -> &'static str {
+        match self.told {
+            Told::Resolved(resolution) => report::name(resolution),
+            Told::AlreadyKnown => "resolved by the queue",
+            Told::LeaseEnded => "lost",
+        }
+    }
+}
+
+/// Runs a claimed task to its resolution. `follow` is called once with a reader of its log.
+pub async fn execute(shop: Arc<Workshop>, claim: Claim, kill: KillSwitch, follow: impl FnOnce(LogReader) + Send) -> RunEnd {
+    let claimed = Instant::now();
+    let credentials = CredentialsCell::new(claim.credentials.clone());
+    let queue = shop.services.queue(credentials.clone());
+    let (task_id, run_id) = (claim.task_id.clone(), claim.run_id);
+    let log = match open_log(&shop, &task_id, run_id) {
+        Ok(log) => log,
+        Err(error) => {
+            warn!("Could not make the log of task {task_id}: {error}");
+            let told = tell_without_log(&queue, &task_id, run_id, Reason::InternalError).await;
+            let why = Some(format!("make the task log: {error}"));
+            return RunEnd { told, blame: Some(Blame::Worker), why, left_behind: None, took: claimed.elapsed() };
+        }
+    };
+    follow(log.reader());
+    let deadline = claimed + time_to_deadline(&shop, &claim);
+    let task = Arc::new(claim.task);
+    let basics = Basics { task_id, run_id, task, shop, log, queue, credentials, kill };
+    let keeper = Keeper::start(Kept {
+        task_id: basics.task_id.clone(),
+        run_id,
+        queue: basics.queue.clone(),
+        credentials: basics.credentials.clone(),
+        lease: claim.lease,
+        claimed,
+        deadline,
+        kill: basics.kill.clone(),
+        log: Arc::clone(&basics.log),
+        random: Arc::clone(&basics.shop.random),
+    });
+    header(&basics);
+    let mut findings = Findings::default();
+    let left_behind = through_the_phases(&basics, &keeper, &mut findings).await;
+    let deciding = findings.deciding();
+    let blame = deciding.as_ref().map(|error| error.blame);
+    let told = report::report(&basics.queue, &basics.task_id, run_id, blame, &keeper, basics.shop.random.as_ref()).await;
+    RunEnd { told, blame, why: deciding.map(|error| error.message), left_behind, took: claimed.elapsed() }
+}
+
+/// Everything between the header and the report. Returns what could not be removed.
+async fn through_the_phases(basics: &Basics, keeper: &Keeper, findings: &mut Findings) -> Option<String> {
+    let mut artifact = LogArtifact { name: tc_payload::native::DEFAULT_BACKING_LOG.to_owned(), publish: true };
+    let (remains, furnished) = match admit::admit(basics, findings) {
+        None => (Remains::Gone(Gone::nothing_was_made()), None),
+        Some(admitted) => {
+            artifact.name.clone_from(&admitted.cx.payload.logs.backing);
+            artifact.publish = admitted.cx.payload.features.backing_log;
+            let engine = Arc::clone(&basics.shop.engine);
+            let (remains, cx, table) = perform::perform(admitted, engine.as_ref(), findings).await;
+            (remains, Some((cx, table)))
+        }
+    };
+    let left_behind = match remains {
+        Remains::Gone(_) => None,
+        Remains::Left(what) => {
+            findings.add(Phase::Destroy, CORE, RunError::new(Blame::Worker, format!("clean up after the task: {what}")));
+            Some(what)
+        }
+    };
+    let sealed = seal::seal(basics, findings).await;
+    if !basics.shop.config.clean_up_task_dirs
+        && let Some(place) = furnished.as_ref().and_then(|(cx, _)| cx.place())
+    {
+        seal::keep(basics, &place.task_dir);
+    }
+    // The log and what points to it are published together: neither waits for the other.
+    let uploads = async {
+        let log = async {
+            match &sealed {
+                Some(sealed) => seal::publish(basics, sealed, &artifact).await,
+                None => Ok(()),
+            }
+        };
+        match furnished {
+            Some((cx, mut table)) => tokio::join!(log, table.stop(Phase::Seal, &cx, None)),
+            None => (log.await, Vec::new()),
+        }
+    };
+    let (log, parts) = tokio::select! {
+        biased; // A run that is not ours cannot take artifacts any more.
+        () = keeper.lost() => return left_behind,
+        uploads = tokio::time::timeout(LAST_UPLOADS_BOUND, uploads) => match uploads {
+            Ok(uploads) => uploads,
+            Err(_) => (Err(RunError::new(Blame::Service, "the task log could not be uploaded in time")), Vec::new()),
+        },
+    };
+    for (position, error) in parts {
+        warn!("Task {} run {}: {error}", basics.task_id, basics.run_id);
+        findings.add(Phase::Seal, position, error);
+    }
+    if let Err(error) = log {
+        warn!("Task {} run {}: {error}", basics.task_id, basics.run_id);
+        findings.add(Phase::Seal, CORE, error);
+    }
+    left_behind
+}
+
+fn open_log(shop: &Workshop, task_id: &str, run_id: u32) -> std::io::Result<Arc<TaskLog>> {
+    TaskLog::create(LogOptions {
+        dir: shop.spool_dir.clone(),
+        name: perform::run_name(task_id, run_id),
+        clock: Arc::clone(&shop.clock),
+        ..LogOptions::default()
+    })
+}
+
+fn header(basics: &Basics) {
+    let config = &basics.shop.config;
+    let (provisioner, worker_type) = if basics.shop.header_from_task {
+        (basics.task.provisioner_id.as_str(), basics.task.worker_type.as_str())
+    } else {
+        (config.provisioner_id.as_str(), config.worker_type.as_str())
+    };
+    basics.log.info(&format::header(provisioner, worker_type, &config.worker_type_metadata, &basics.task_id));
+    basics.log.info("=== Task Starting ===");
+}
+
+/// Time from the claim to the task's deadline. The start of the run, as the queue dates it, stands for the moment of the
+/// claim, so that a wrong clock on this machine does not matter.
+fn time_to_deadline(shop: &Workshop, claim: &Claim) -> Duration {
+    let run = claim.status.runs.iter().find(|run| run.run_id == claim.run_id);
+    let now = run.and_then(|run| run.started).unwrap_or_else(|| shop.clock.wall());
+    Duration::try_from(claim.task.deadline.duration_since(now)).unwrap_or(Duration::ZERO)
+}
+
+/// Resolves a run that never got as far as a log.
+pub async fn tell_without_log(queue: &crate::api::Queue, task_id: &str, run_id: u32, reason: Reason) -> Told {
+    match queue.report(task_id, run_id, Resolution::Exception(reason)).await {
+        Ok(()) => Told::Resolved(Resolution::Exception(reason)),
+        Err(error) if error.is_conflict() => Told::AlreadyKnown,
+        Err(error) => {
+            info!("Could not report task {task_id} run {run_id}: {error}");
+            Told::LeaseEnded
+        }
+    }
+}

@@ -9,7 +9,7 @@
 //!              ├──enough tasks run──────▶ Leaving(0)   ─┐
 //!              ├──finish (SIGINT)───────▶ Leaving(71)  ─┤ nothing runs and no call is open
 //!              ├──abort (SIGTERM)───────▶ Leaving(72)  ─┼──▶ Ended(code)
-//!              └──unusable for too long─▶ Leaving(69)  ─┘
+//!              └──unusable, unfit──────▶ Leaving(69)  ─┘
 //! ```
 //!
 //! A call to `claimWork` is never dropped: in every state its answer is waited for, and once the worker is leaving the
@@ -81,6 +81,8 @@ pub enum Event {
     RunEnded,
     /// A run was told by its surroundings that this worker has to go.
     RunShutDown,
+    /// A run left something behind that could not be removed: this machine takes no further tasks.
+    Unfit,
     /// Take no more tasks and end when the running ones are done.
     Finish,
     /// Take no more tasks and end the running ones.
@@ -217,6 +219,11 @@ impl Slots {
             Event::RunShutDown | Event::Abort => {
                 effects.push(Effect::AbortRuns);
                 self.mode = Mode::Leaving(WORKER_SHUTDOWN);
+            }
+            Event::Unfit => {
+                if !self.is_leaving() {
+                    self.mode = Mode::Leaving(INTERNAL_ERROR);
+                }
             }
             Event::Finish => {
                 if !self.is_leaving() {

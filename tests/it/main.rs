@@ -1,1 +1,14 @@
-fn main() {}
+//! The integration tests: the real binary, real sockets, real processes. One program, so that it links once.
+
+mod house;
+mod support;
+
+mod bad_config;
+mod bad_payload;
+mod bad_queue;
+mod exec;
+mod lease;
+mod log;
+mod road;
+mod signals;
+mod traces;

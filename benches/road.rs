@@ -1,0 +1,354 @@
+//! What the main road costs, as multiples of a floor that is measured in the same run.
+//!
+//! `cargo bench --bench road` prints the table. Rows: claim answered → first instruction (without and with 20 ms of network
+//! latency), no-op tasks a second at capacity 8, memory of an idle worker after a claim over https.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::{Value, json};
+use tc_worker::{
+    api::{Credentials, CredentialsCell, HttpTransport, Queue, Secret, Services},
+    local::{Options, Server},
+    seam::{SystemClock, SystemRandom, slugid},
+};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_tc-worker");
+const LATENCY_TASKS: usize = 60;
+const NOOP_TASKS: usize = 1000;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, flag, path] = &arguments[..]
+        && flag == "--stamp"
+    {
+        // The "first instruction" of a task: this program, started by the worker, notes the time.
+        std::fs::write(path, now_ns().to_string()).expect("the stamp is written");
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        println!("| row | measured | floor in the same run | ratio or difference |");
+        println!("|---|---|---|---|");
+        first_instruction(Duration::ZERO).await;
+        first_instruction(Duration::from_millis(20)).await;
+        noop_rate().await;
+        idle_memory();
+    });
+}
+
+fn now_ns() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos()
+}
+
+/// A queue in this process and a client of it.
+struct Bench {
+    server: Server,
+    queue: Queue,
+    dir: tempfile::TempDir,
+    token: String,
+}
+
+impl Bench {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let token = slugid(&SystemRandom);
+        let server = Server::start(Options {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            tls: None,
+            claim_timeout: Duration::from_secs(1200),
+            store: dir.path().join("store"),
+            credentials: ("bench".to_owned(), token.clone()),
+            any_queue: false,
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom),
+        })
+        .await
+        .expect("the queue starts");
+        let transport = Arc::new(HttpTransport::new(None, true).expect("a transport"));
+        let services = Services::new(&server.root_url(), transport, Arc::new(SystemClock), Arc::new(SystemRandom)).expect("a root URL");
+        let credentials =
+            Credentials { client_id: "bench".to_owned(), access_token: Secret::new(token.clone()), certificate: None };
+        let queue = services.queue(CredentialsCell::new(credentials));
+        Self { server, queue, dir, token }
+    }
+
+    async fn create(&self, payload: Value) -> String {
+        let task_id = slugid(&SystemRandom);
+        let now = jiff::Timestamp::now();
+        let at = |hours: i64| (now + jiff::SignedDuration::from_hours(hours)).to_string();
+        let definition = json!({
+            "provisionerId": "benches", "workerType": "road", "created": now.to_string(), "deadline": at(1), "expires": at(24),
+            "payload": payload,
+            "metadata": { "name": "bench", "description": "bench", "owner": "nobody@example.com", "source": "https://example.com/" },
+        });
+        self.queue.create_task(&task_id, &definition).await.expect("created");
+        task_id
+    }
+
+    fn worker(&self, root_url: &str, overrides: Value) -> Child {
+        start_worker(self.dir.path(), root_url, &self.token, &overrides)
+    }
+}
+
+fn start_worker(dir: &Path, root_url: &str, token: &str, overrides: &Value) -> Child {
+    let home = dir.join("worker");
+    drop(std::fs::create_dir(&home));
+    let mut config = json!({
+        "rootURL": root_url, "clientId": "bench", "accessToken": token, "provisionerId": "benches", "workerType": "road",
+        "workerGroup": "loopback", "workerId": "one", "ed25519SigningKeyLocation": home.join("key"),
+        "tasksDir": home.join("tasks"), "cachesDir": home.join("caches"), "downloadsDir": home.join("downloads"),
+        "requiredDiskSpaceMegabytes": 1, "tcWorker": { "stateDir": home.join("state") },
+    });
+    for (key, value) in overrides.as_object().expect("an object") {
+        match (config[key].as_object_mut(), value.as_object()) {
+            (Some(object), Some(more)) => object.extend(more.clone()),
+            _ => config[key] = value.clone(),
+        }
+    }
+    let path = home.join("worker.json");
+    std::fs::write(&path, config.to_string()).expect("the configuration");
+    let log = std::fs::File::create(home.join("log")).expect("a log");
+    Command::new(BINARY)
+        .args(["run", "--config"])
+        .arg(&path)
+        .current_dir(&home)
+        .env("TMPDIR", &home)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("the worker starts")
+}
+
+/// A relay before the queue that notes when answers to `claimWork` with a task were passed on, and adds latency.
+struct Relay {
+    address: SocketAddr,
+    answered: Arc<Mutex<Vec<u128>>>,
+}
+
+impl Relay {
+    fn start(upstream: String, latency: Duration) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
+        let address = listener.local_addr().expect("bound");
+        let answered = Arc::<Mutex<Vec<u128>>>::default();
+        std::thread::spawn({
+            let answered = Arc::clone(&answered);
+            move || {
+                for client in listener.incoming().flatten() {
+                    let (upstream, answered) = (upstream.clone(), Arc::clone(&answered));
+                    std::thread::spawn(move || relay(client, &upstream, latency, &answered));
+                }
+            }
+        });
+        Self { address, answered }
+    }
+
+    fn answered(&self) -> Vec<u128> {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// One connection, both ways; requests on it come one after another.
+fn relay(mut client: TcpStream, upstream: &str, latency: Duration, answered: &Mutex<Vec<u128>>) {
+    let Ok(mut server) = TcpStream::connect(upstream) else { return };
+    drop(client.set_nodelay(true));
+    drop(server.set_nodelay(true));
+    let (Ok(mut from_client), Ok(mut to_server)) = (client.try_clone(), server.try_clone()) else { return };
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(n @ 1..) = from_client.read(&mut buffer) {
+            std::thread::sleep(latency / 2);
+            if to_server.write_all(&buffer[..n]).is_err() {
+                break;
+            }
+        }
+        drop(to_server.shutdown(std::net::Shutdown::Write));
+    });
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(n @ 1..) = server.read(&mut buffer) {
+        std::thread::sleep(latency / 2);
+        if client.write_all(&buffer[..n]).is_err() {
+            break;
+        }
+        // Only answers to claims carry both.
+        let text = String::from_utf8_lossy(&buffer[..n]);
+        if text.contains("\"takenUntil\"") && text.contains("\"credentials\"") && text.contains("\"payload\"") {
+            answered.lock().unwrap_or_else(PoisonError::into_inner).push(now_ns());
+        }
+    }
+    drop(client.shutdown(std::net::Shutdown::Write));
+}
+
+fn percentile(sorted: &[f64], share: f64) -> f64 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "small numbers")]
+    let index = ((sorted.len() - 1) as f64 * share).round() as usize;
+    sorted[index]
+}
+
+#[expect(clippy::cast_precision_loss, reason = "differences of times are small")]
+fn millis(ns: i128) -> f64 {
+    ns as f64 / 1e6
+}
+
+async fn first_instruction(latency: Duration) {
+    let bench = Bench::start().await;
+    let me = std::env::current_exe().expect("this program has a path");
+    let relay = Relay::start(bench.server.root_url().trim_start_matches("http://").trim_end_matches('/').to_owned(), latency);
+    let stamp = |i: usize| bench.dir.path().join(format!("stamp-{i}"));
+    // The floor: the same program, started by this one.
+    let mut floor = Vec::new();
+    for _ in 0..LATENCY_TASKS {
+        let path = stamp(0);
+        let began = now_ns();
+        Command::new(&me).arg("--stamp").arg(&path).status().expect("started");
+        floor.push(millis(read_stamp(&path) - i128::try_from(began).expect("small")));
+    }
+    let mut worker = bench.worker(&format!("http://{}", relay.address), json!({ "numberOfTasksToRun": LATENCY_TASKS }));
+    let mut measured = Vec::new();
+    for i in 0..LATENCY_TASKS {
+        // One at a time, so that each claim answer belongs to one task.
+        let payload = json!({ "command": [[me, "--stamp", stamp(i)]], "maxRunTime": 60 });
+        let task = bench.create(payload).await;
+        loop {
+            let status = bench.queue.status(&task).await.expect("a status");
+            if status.state == "completed" {
+                break;
+            }
+            assert!(["pending", "running"].contains(&status.state.as_str()), "{}", status.state);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let answered = relay.answered();
+        assert_eq!(answered.len(), i + 1, "one claim a task");
+        measured.push(millis(read_stamp(&stamp(i)) - i128::try_from(answered[i]).expect("small")));
+    }
+    worker.wait().expect("the worker ends");
+    floor.sort_by(f64::total_cmp);
+    measured.sort_by(f64::total_cmp);
+    let name = if latency.is_zero() { String::new() } else { format!(", {} ms network latency", latency.as_millis()) };
+    for (label, share) in [("p50", 0.5), ("p99", 0.99)] {
+        let (m, f) = (percentile(&measured, share), percentile(&floor, share));
+        println!("| claim answered → first instruction {label}{name} | {m:.2} ms | spawn {f:.2} ms | + {:.2} ms |", m - f);
+    }
+}
+
+fn read_stamp(path: &Path) -> i128 {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Some(stamp) = std::fs::read_to_string(path).ok().and_then(|text| text.parse().ok()) {
+            return stamp;
+        }
+        assert!(Instant::now() < deadline, "no stamp at {}", path.display());
+        std::thread::yield_now();
+    }
+}
+
+async fn noop_rate() {
+    let bench = Bench::start().await;
+    let spawns = 500;
+    let began = Instant::now();
+    for _ in 0..spawns {
+        Command::new("/bin/true").status().expect("started");
+    }
+    let floor = f64::from(spawns) / began.elapsed().as_secs_f64();
+    let payload = json!({ "command": [["/bin/true"]], "maxRunTime": 60 });
+    for _ in 0..NOOP_TASKS {
+        bench.create(payload.clone()).await;
+    }
+    let began = Instant::now();
+    let mut worker =
+        bench.worker(&bench.server.root_url(), json!({ "numberOfTasksToRun": NOOP_TASKS, "capacity": 8 }));
+    let status = tokio::task::spawn_blocking(move || worker.wait()).await.expect("joined").expect("the worker ends");
+    assert!(status.success(), "{status}");
+    #[expect(clippy::cast_precision_loss, reason = "a small number")]
+    let rate = NOOP_TASKS as f64 / began.elapsed().as_secs_f64();
+    println!(
+        "| no-op native tasks, capacity 8, queue in the same machine | {rate:.0} tasks/s | {floor:.0} spawns/s | {:.2} × |",
+        rate / floor
+    );
+}
+
+/// Memory of a worker that has claimed over https and waits. Certificates are the system's plus the test's own.
+fn idle_memory() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
+        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
+        .args(["-addext", "basicConstraints=critical,CA:TRUE"])
+        .arg("-keyout")
+        .arg(&key)
+        .arg("-out")
+        .arg(&cert)
+        .stderr(Stdio::null())
+        .status();
+    if !made.is_ok_and(|status| status.success()) {
+        println!("| idle worker after a claim over https | not measured: openssl is needed to make a certificate | | |");
+        return;
+    }
+    let env_file = dir.path().join("env");
+    let mut queue = Command::new(BINARY)
+        .args(["queue", "--port", "0", "--tls-cert"])
+        .arg(&cert)
+        .arg("--tls-key")
+        .arg(&key)
+        .arg("--env-file")
+        .arg(&env_file)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the queue starts");
+    let exported = wait_for(|| std::fs::read_to_string(&env_file).ok().filter(|text| text.contains("ACCESS_TOKEN=")));
+    let value = |name: &str| {
+        let line = exported.lines().find_map(|line| line.split_once(&format!("{name}="))).expect("exported").1;
+        line.trim_matches(['\'', '"']).to_owned()
+    };
+    let root_url = value("TASKCLUSTER_ROOT_URL");
+    let overrides = json!({ "clientId": value("TASKCLUSTER_CLIENT_ID"), "tcWorker": { "caFile": cert }, "numberOfTasksToRun": 0 });
+    let mut worker = start_worker(dir.path(), &root_url, &value("TASKCLUSTER_ACCESS_TOKEN"), &overrides);
+    let log: PathBuf = dir.path().join("worker/log");
+    wait_for(|| std::fs::read_to_string(&log).ok().filter(|text| text.contains("workerReady")));
+    // The call is open when its connection is; then nothing more happens until a task comes.
+    let pid = worker.id();
+    let memory = wait_for(|| {
+        let connected = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten().any(|fd| {
+            std::fs::read_link(fd.path()).is_ok_and(|link| link.to_string_lossy().starts_with("socket:"))
+        });
+        if !connected {
+            return None;
+        }
+        std::thread::sleep(Duration::from_secs(3));
+        std::fs::read_to_string(format!("/proc/{pid}/status")).ok()
+    });
+    let kib = |name: &str| -> f64 {
+        let line = memory.lines().find(|line| line.starts_with(name)).unwrap_or("0 0");
+        line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0.0)
+    };
+    println!(
+        "| idle worker with an open claim over https | {:.1} MB anonymous, {:.1} MB resident | | budget 4 MB, 13 MB |",
+        kib("RssAnon:") / 1024.0,
+        kib("VmRSS:") / 1024.0
+    );
+    for child in [&mut worker, &mut queue] {
+        drop(child.kill());
+        drop(child.wait());
+    }
+}
+
+fn wait_for<T>(look: impl Fn() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited too long");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,190 @@
+//! What the phases and the optional parts of one run share.
+
+use std::{
+    ffi::OsString,
+    path::PathBuf,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use tc_engine::{Engine, Environment, Identity};
+use tc_payload::native::Payload;
+
+use super::{
+    kill::KillSwitch,
+    keeper,
+    outcome::{Blame, RunError},
+};
+use crate::{
+    api::{ApiError, CredentialsCell, Queue, Services, Task, Transport},
+    config::Config,
+    log::{LiveServer, TaskLog},
+    observe::memory::MemoryWatch,
+    seam::{Clock, Disk, Random},
+};
+
+/// What all runs of a worker share. Immutable.
+pub struct Workshop {
+    /// The checked configuration.
+    pub config: Arc<Config>,
+    /// Both clocks.
+    pub clock: Arc<dyn Clock>,
+    /// The source of randomness.
+    pub random: Arc<dyn Random>,
+    /// Small state files.
+    pub disk: Arc<dyn Disk>,
+    /// HTTP.
+    pub transport: Arc<dyn Transport>,
+    /// Taskcluster's services.
+    pub services: Services,
+    /// What runs the commands.
+    pub engine: Arc<dyn Engine>,
+    /// Serves live logs; none when they are off.
+    pub live: Option<LiveLogs>,
+    /// Where logs and compressed artifacts lie while a task runs.
+    pub spool_dir: PathBuf,
+    /// Whether the log header names the task's own queue instead of this worker's.
+    pub header_from_task: bool,
+}
+
+/// The live log server and how the world reaches it.
+pub struct LiveLogs {
+    /// The server.
+    pub server: LiveServer,
+    /// `http://host:port`
+    pub base_url: String,
+}
+
+/// One run: what its phases and parts see.
+pub struct RunContext {
+    /// The task.
+    pub task_id: String,
+    /// Its run.
+    pub run_id: u32,
+    /// Its definition.
+    pub task: Arc<Task>,
+    /// Its checked payload.
+    pub payload: Payload,
+    /// What all runs share.
+    pub shop: Arc<Workshop>,
+    /// Its log.
+    pub log: Arc<TaskLog>,
+    /// The queue, with the run's credentials.
+    pub queue: Queue,
+    /// The run's credentials, always the newest.
+    pub credentials: CredentialsCell,
+    /// Ends the run.
+    pub kill: KillSwitch,
+    /// Memory of the machine while the current command runs.
+    pub memory: MemoryWatch,
+    /// What parts add to the environment of the commands.
+    extra_env: Mutex<Environment>,
+    /// Known from [`super::outcome::Phase::Ground`] on.
+    place: OnceLock<Place>,
+    /// Artifact names that parts publish, with the part's name; known from the end of admission.
+    reserved: OnceLock<Vec<(String, &'static str)>>,
+}
+
+/// Where a run lives.
+#[derive(Debug)]
+pub struct Place {
+    /// The task's directory.
+    pub task_dir: PathBuf,
+    /// Who its processes are.
+    pub identity: Identity,
+}
+
+/// The parts of a [`RunContext`] that exist before its payload is known.
+#[derive(Clone)]
+pub struct Basics {
+    /// The task.
+    pub task_id: String,
+    /// Its run.
+    pub run_id: u32,
+    /// Its definition.
+    pub task: Arc<Task>,
+    /// What all runs share.
+    pub shop: Arc<Workshop>,
+    /// Its log.
+    pub log: Arc<TaskLog>,
+    /// The queue, with the run's credentials.
+    pub queue: Queue,
+    /// The run's credentials.
+    pub credentials: CredentialsCell,
+    /// Ends the run.
+    pub kill: KillSwitch,
+}
+
+impl RunContext {
+    /// A run with a checked payload.
+    pub fn new(basics: Basics, payload: Payload) -> Self {
+        let Basics { task_id, run_id, task, shop, log, queue, credentials, kill } = basics;
+        Self {
+            task_id,
+            run_id,
+            task,
+            payload,
+            shop,
+            log,
+            queue,
+            credentials,
+            kill,
+            memory: MemoryWatch::default(),
+            extra_env: Mutex::default(),
+            place: OnceLock::new(),
+            reserved: OnceLock::new(),
+        }
+    }
+
+    /// Adds a variable to the environment of the commands.
+    pub fn add_env(&self, name: impl Into<OsString>, value: impl Into<OsString>) {
+        self.extra_env.lock().unwrap_or_else(PoisonError::into_inner).insert(name.into(), value.into());
+    }
+
+    /// What parts added to the environment.
+    pub fn extra_env(&self) -> Environment {
+        self.extra_env.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes where the run lives. The first call counts.
+    pub fn settle(&self, place: Place) {
+        // Nobody but the ground phase calls this, and it runs once.
+        drop(self.place.set(place));
+    }
+
+    /// Where the run lives, once ground was reserved.
+    pub fn place(&self) -> Option<&Place> {
+        self.place.get()
+    }
+
+    /// Notes which artifact names are taken by parts. The first call counts.
+    pub fn reserve_names(&self, names: Vec<(String, &'static str)>) {
+        // Nobody but admission calls this, and it runs once.
+        drop(self.reserved.set(names));
+    }
+
+    /// Artifact names that parts publish, each with the part's name.
+    pub fn reserved_names(&self) -> &[(String, &'static str)] {
+        self.reserved.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// What a refused artifact means: a conflict while the run is still ours is the payload's fault, otherwise the run is lost.
+    ///
+    /// Asks the queue once.
+    pub async fn explain_conflict(&self, artifact: &str) -> RunError {
+        match self.queue.status(&self.task_id).await {
+            Ok(status) => match keeper::verdict(&status, self.run_id) {
+                None => RunError::new(
+                    Blame::Payload,
+                    format!("artifact {artifact:?} exists already in this run with other properties"),
+                ),
+                Some(kill) => kill.into(),
+            },
+            Err(error) => self.service_error("ask for the status of the task", &error),
+        }
+    }
+
+    /// An error of a service as an error of the run.
+    pub fn service_error(&self, what: &str, error: &ApiError) -> RunError {
+        RunError::new(Blame::Service, format!("could not {what}: {error}"))
+    }
+}

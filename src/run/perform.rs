@@ -1,0 +1,273 @@
+//! The phases between admission and the seal. Each takes the value that the one before produced, so none can be skipped.
+
+use std::{sync::Arc, time::Duration};
+
+use tc_engine::{
+    CommandEnd, CommandSpec, Engine, Environment, Exit, Gone, Ground, Names, Quiet, RunHandle, Sandbox, SandboxPlan, Sink,
+    StopReason,
+};
+use tokio::time::{Instant, timeout};
+use tracing::{info, warn};
+
+use super::{
+    admit::Admitted,
+    context::{Place, RunContext},
+    outcome::{Blame, CORE, Findings, Kill, Phase, RunError},
+};
+use crate::{feature::table::Table, log::format};
+
+/// Longest that an engine may take to reserve, create, or remove. A bound against hangs, not a budget.
+const ENGINE_BOUND: Duration = Duration::from_secs(600);
+/// Longest that artifacts may be collected once the worker has to go.
+const SHUTDOWN_COLLECT_BOUND: Duration = Duration::from_secs(120);
+/// Longest that artifacts may be collected once the queue has ended the run; it accepts them for 25 minutes.
+const ENDED_COLLECT_BOUND: Duration = Duration::from_secs(600);
+/// Longest time between a command's kill and its death.
+const STOP_BOUND: Duration = Duration::from_secs(60);
+
+/// What is left of a run on this machine.
+#[derive(Debug)]
+pub enum Remains {
+    /// Nothing.
+    Gone(Gone),
+    /// Something that could not be removed; the machine is not fit for further tasks.
+    Left(String),
+}
+
+/// Performs an admitted run up to the point where only its log is left.
+pub async fn perform(admitted: Admitted, engine: &dyn Engine, findings: &mut Findings) -> (Remains, RunContext, Table<RunContext>) {
+    let Admitted { cx, mut table } = admitted;
+    let remains = match reserve(&cx, engine).await {
+        Ok(ground) => {
+            let quiet = run_in(ground, &cx, &mut table, findings).await;
+            finish(quiet, &cx, &mut table, findings).await
+        }
+        Err(error) => {
+            findings.add(Phase::Ground, CORE, error);
+            Remains::Gone(Gone::nothing_was_made())
+        }
+    };
+    (remains, cx, table)
+}
+
+async fn reserve(cx: &RunContext, engine: &dyn Engine) -> Result<Box<dyn Ground>, RunError> {
+    let run = run_name(&cx.task_id, cx.run_id);
+    let task_dir = cx.shop.config.tasks_dir.join(&run);
+    let ground = timeout(ENGINE_BOUND, engine.reserve(Names { run, task_dir }))
+        .await
+        .map_err(|_| RunError::new(Blame::Worker, "the engine did not reserve space for the task in time"))??;
+    cx.settle(Place { task_dir: ground.task_dir().to_owned(), identity: ground.identity().clone() });
+    Ok(ground)
+}
+
+/// `task_<taskId>_<runId>`, at most 20 characters, as the reference names directories and users.
+pub fn run_name(task_id: &str, run_id: u32) -> String {
+    let suffix = format!("_{run_id}");
+    let room = 20_usize.saturating_sub("task_".len() + suffix.len()).max(1);
+    let prefix: String = task_id.chars().take(room).collect();
+    format!("task_{prefix}{suffix}")
+}
+
+/// Adds what came up in a phase.
+fn add(findings: &mut Findings, phase: Phase, errors: Vec<(usize, RunError)>) {
+    for (position, error) in errors {
+        findings.add(phase, position, error);
+    }
+}
+
+/// Adds what came up before the commands ran, and whether the run was ended from outside meanwhile. Returns whether to go on.
+///
+/// Later phases do not ask for the latter: a run whose commands are done is what it is, also when the worker is told to go.
+fn note(findings: &mut Findings, cx: &RunContext, phase: Phase, errors: Vec<(usize, RunError)>) -> bool {
+    add(findings, phase, errors);
+    if let Some(kill) = cx.kill.reason() {
+        findings.killed(kill);
+    }
+    findings.is_empty()
+}
+
+/// Furnishes, creates, runs and quiets. None if processes of the task could not be ended.
+async fn run_in(
+    ground: Box<dyn Ground>,
+    cx: &RunContext,
+    table: &mut Table<RunContext>,
+    findings: &mut Findings,
+) -> Option<Box<dyn Quiet>> {
+    let base = ground.base_environment();
+    let errors = table.start(Phase::Furnish, cx, &cx.kill).await;
+    if !note(findings, cx, Phase::Furnish, errors) {
+        return quieted(ground.quiesce(), findings).await;
+    }
+    let sandbox = match ground.create(plan(cx, base)).await {
+        Ok(sandbox) => sandbox,
+        Err((error, quiet)) => {
+            note(findings, cx, Phase::Create, vec![(CORE, error.into())]);
+            return Some(quiet);
+        }
+    };
+    let errors = table.start(Phase::Run, cx, &cx.kill).await;
+    if !note(findings, cx, Phase::Run, errors) {
+        return quieted(sandbox.quiesce(), findings).await;
+    }
+    let sink: Arc<dyn Sink> = cx.log.clone();
+    let mut handle = sandbox.start(sink);
+    let began = Instant::now();
+    let result = commands(handle.as_mut(), cx).await;
+    add(findings, Phase::Run, table.stop(Phase::Run, cx, None).await);
+    match result {
+        Ok(()) => {}
+        Err(Ended::Itself(error)) => findings.add(Phase::Run, CORE, error),
+        Err(Ended::Killed(kill)) => findings.killed(kill),
+    }
+    let quiet = match handle.quiesce().await {
+        Ok(quiet) => Some(quiet),
+        Err(error) => {
+            findings.add(Phase::Quiet, CORE, error.into());
+            None
+        }
+    };
+    cx.log.info("=== Task Finished ===");
+    cx.log.info(&format!("Task Duration: {}", format::go_duration(began.elapsed())));
+    quiet
+}
+
+/// Giving up before anything ran, under a bound.
+async fn quieted(
+    quiesce: impl Future<Output = Box<dyn Quiet>>,
+    findings: &mut Findings,
+) -> Option<Box<dyn Quiet>> {
+    let quiet = timeout(ENGINE_BOUND, quiesce).await.ok();
+    if quiet.is_none() {
+        findings.add(Phase::Quiet, CORE, RunError::new(Blame::Worker, "the engine did not give up the task's space in time"));
+    }
+    quiet
+}
+
+fn plan(cx: &RunContext, base: Environment) -> SandboxPlan {
+    let mut env = base;
+    env.extend(cx.payload.env.iter().map(|(k, v)| (k.into(), v.into())));
+    let config = &cx.shop.config;
+    let forced = [
+        ("TASK_ID", cx.task_id.clone()),
+        ("RUN_ID", cx.run_id.to_string()),
+        ("TASK_GROUP_ID", cx.task.task_group_id.clone()),
+        ("TASKCLUSTER_ROOT_URL", config.root_url.clone()),
+    ];
+    env.extend(forced.into_iter().map(|(k, v)| (k.into(), v.into())));
+    if let Some(place) = cx.place() {
+        env.insert("TASK_WORKDIR".into(), place.task_dir.clone().into());
+    }
+    for (name, value) in
+        [("TASKCLUSTER_WORKER_LOCATION", &config.worker_location), ("TASKCLUSTER_INSTANCE_TYPE", &config.instance_type)]
+    {
+        if !value.is_empty() {
+            env.insert(name.into(), value.into());
+        }
+    }
+    env.extend(cx.extra_env());
+    let commands = cx.payload.command.iter().map(|argv| CommandSpec { argv: argv.iter().map(Into::into).collect() });
+    SandboxPlan { commands: commands.collect(), env, fallback_path: std::env::var_os("PATH") }
+}
+
+/// How the commands of a run came to an end before their time.
+enum Ended {
+    /// By themselves.
+    Itself(RunError),
+    /// From outside.
+    Killed(Kill),
+}
+
+async fn commands(handle: &mut dyn RunHandle, cx: &RunContext) -> Result<(), Ended> {
+    for (index, argv) in cx.payload.command.iter().enumerate() {
+        cx.log.info(&format!("Executing command {index}: {}", format::shell_escape(argv)));
+        info!("Executing command {index} of task {}", cx.task_id);
+        cx.memory.reset();
+        let began = Instant::now();
+        let ended = tokio::select! {
+            biased; // A reason from outside outranks the death that it causes.
+            kill = cx.kill.killed() => Err(kill),
+            end = handle.run(index) => Ok(end),
+        };
+        match ended {
+            Ok(Ok(end)) => command_end(cx, &end)?,
+            Ok(Err(error)) => {
+                cx.log.error(&format!("System error executing command: {error}"));
+                return Err(Ended::Itself(error.into()));
+            }
+            Err(kill) => {
+                cx.log.error("Aborting task...");
+                if timeout(STOP_BOUND, handle.stop(kill.reason, Duration::ZERO)).await.is_err() {
+                    warn!("Command {index} of task {} did not die in time", cx.task_id);
+                }
+                let lines = format::aborted_block(began.elapsed(), cx.memory.usage().as_ref());
+                cx.log.info(&lines);
+                return Err(Ended::Killed(kill));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes the result of a command and says whether the next one may run.
+fn command_end(cx: &RunContext, end: &CommandEnd) -> Result<(), Ended> {
+    if let Exit::NotStarted(why) = &end.exit {
+        cx.log.error(&format!("System error executing command: {why}"));
+        return Err(Ended::Itself(RunError::new(Blame::Task, why.clone())));
+    }
+    cx.log.info(&format::result_block(end, cx.memory.usage().as_ref()));
+    match &end.exit {
+        Exit::Code(0) => Ok(()),
+        Exit::Code(code) if cx.payload.on_exit.retry.contains(&i64::from(*code)) => {
+            Err(Ended::Itself(RunError::new(
+                Blame::Intermittent,
+                format!("task appears to have failed intermittently - exit code {code} found in task payload.onExitStatus list"),
+            )))
+        }
+        Exit::Code(code) => Err(Ended::Itself(RunError::new(Blame::Task, format!("exit status {code}")))),
+        Exit::Signal(signal) => {
+            Err(Ended::Itself(RunError::new(Blame::Task, format!("signal: {}", format::signal_name(*signal)))))
+        }
+        Exit::NotStarted(why) => Err(Ended::Itself(RunError::new(Blame::Task, why.clone()))),
+    }
+}
+
+/// Collects, returns, destroys.
+async fn finish(
+    quiet: Option<Box<dyn Quiet>>,
+    cx: &RunContext,
+    table: &mut Table<RunContext>,
+    findings: &mut Findings,
+) -> Remains {
+    // A kill that comes while artifacts are on their way changes nothing about them, except that it bounds their time.
+    let bound = async {
+        let kill = cx.kill.killed().await;
+        match kill.reason {
+            StopReason::LeaseLost => {}
+            StopReason::Canceled | StopReason::Deadline => tokio::time::sleep(ENDED_COLLECT_BOUND).await,
+            _ => tokio::time::sleep(SHUTDOWN_COLLECT_BOUND).await,
+        }
+        kill
+    };
+    let collected = tokio::select! {
+        biased; // A lost lease makes further uploads useless.
+        kill = bound => Err(kill),
+        errors = table.stop(Phase::Collect, cx, quiet.as_deref()) => Ok(errors),
+    };
+    match collected {
+        Ok(errors) => add(findings, Phase::Collect, errors),
+        Err(kill) => findings.killed(kill),
+    }
+    add(findings, Phase::Return, table.stop(Phase::Return, cx, quiet.as_deref()).await);
+    let Some(quiet) = quiet else {
+        return Remains::Left("processes of the task could not be ended".to_owned());
+    };
+    match timeout(ENGINE_BOUND, quiet.destroy(!cx.shop.config.clean_up_task_dirs)).await {
+        Ok(Ok(gone)) => Remains::Gone(gone),
+        Ok(Err(error)) => {
+            let message = error.to_string();
+            findings.add(Phase::Destroy, CORE, error.into());
+            Remains::Left(message)
+        }
+        Err(_) => Remains::Left("the engine did not remove the task in time".to_owned()),
+    }
+}

@@ -1,0 +1,320 @@
+//! The loop: waits for what happens next, asks [`Slots`], and does what it says.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::mpsc,
+    task::{Id, JoinError, JoinSet},
+    time::{Instant, timeout},
+};
+use tracing::{error, info, warn};
+
+use super::{
+    ControlInput, Ended, WorkerEvent,
+    cancel::{self, Watched},
+    control::Urgency,
+    place::Ready,
+    slots::{Effect, Event, Limits, Slots},
+};
+use crate::{
+    api::{Claim, CredentialsCell, Queue, Reason},
+    log::format,
+    observe::{
+        metrics::{self, event},
+        status,
+    },
+    run::{self, RunEnd, context::Workshop, kill::KillSwitch, outcome::Blame, outcome::Kill, report::Told},
+};
+
+/// Longest wait at the end for tasks that are handed back: the usual length of a claim, after which the queue helps itself.
+const HAND_BACK_BOUND: Duration = Duration::from_secs(1200);
+
+/// What a call brought, or how long the service wants a pause.
+type Answer = Result<Vec<Claim>, Option<Duration>>;
+
+/// A run as the loop knows it.
+struct Running {
+    task_id: String,
+    run_id: u32,
+    kill: KillSwitch,
+    /// For the case that the run's own task panics.
+    queue: Queue,
+}
+
+struct Loop {
+    shop: Arc<Workshop>,
+    queue: Queue,
+    events: Option<mpsc::UnboundedSender<WorkerEvent>>,
+    slots: Slots,
+    calls: JoinSet<(u64, Answer)>,
+    call_ids: HashMap<Id, u64>,
+    runs: JoinSet<RunEnd>,
+    running: HashMap<Id, Running>,
+    hand_backs: JoinSet<()>,
+    watched: Watched,
+    ready_said: bool,
+}
+
+/// Works until the end.
+pub async fn drive(ready: Ready, mut input: ControlInput) -> Ended {
+    let config = Arc::clone(&ready.shop.config);
+    let limits = Limits {
+        capacity: usize::from(config.capacity),
+        tasks_to_run: (config.number_of_tasks_to_run > 0).then_some(u64::from(config.number_of_tasks_to_run)),
+        idle_timeout: (config.idle_timeout_secs > 0).then(|| Duration::from_secs(u64::from(config.idle_timeout_secs))),
+        give_up_after: Duration::from_secs(config.own.give_up_after_secs),
+    };
+    let watched = Watched::default();
+    let mut background = JoinSet::new();
+    if config.own.cancel_poll_secs > 0 {
+        let interval = Duration::from_secs(config.own.cancel_poll_secs);
+        let (services, random) = (ready.shop.services.clone(), Arc::clone(&ready.shop.random));
+        background.spawn(cancel::watch(services, watched.clone(), interval, random));
+    }
+    let mut work = Loop {
+        shop: ready.shop,
+        queue: ready.queue,
+        events: ready.events,
+        slots: Slots::new(limits, Instant::now()),
+        calls: JoinSet::new(),
+        call_ids: HashMap::new(),
+        runs: JoinSet::new(),
+        running: HashMap::new(),
+        hand_backs: JoinSet::new(),
+        watched,
+        ready_said: false,
+    };
+    let code = loop {
+        let (event, claims) = tokio::select! {
+            biased; // Requests to go first, then what frees slots, then what fills them, then time.
+            urgency = input.changed() => (on_urgency(urgency), Vec::new()),
+            Some(ended) = work.runs.join_next_with_id() => (work.on_run_end(ended), Vec::new()),
+            Some(answer) = work.calls.join_next_with_id() => work.on_answer(answer),
+            () = sleep_until(work.slots.next_wakeup()) => (Event::Tick, Vec::new()),
+        };
+        if let Some(code) = work.perform(event, claims) {
+            break code;
+        }
+    };
+    let handed_back = async { while work.hand_backs.join_next().await.is_some() {} };
+    if timeout(HAND_BACK_BOUND, handed_back).await.is_err() {
+        warn!("Some tasks could not be handed back; the queue will give them to other workers when their claims end");
+    }
+    Ended { code, resolved: work.slots.resolved() }
+}
+
+async fn sleep_until(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn on_urgency(urgency: Urgency) -> Event {
+    match urgency {
+        Urgency::Stay => Event::Tick,
+        Urgency::Finish => {
+            info!("Told to go once the running tasks are done");
+            Event::Finish
+        }
+        Urgency::Abort => {
+            info!("Told to go now");
+            Event::Abort
+        }
+    }
+}
+
+impl Loop {
+    /// Feeds an event to the state and does what follows. Returns the exit code at the end.
+    fn perform(&mut self, event: Event, mut claims: Vec<Claim>) -> Option<u8> {
+        let mut end = None;
+        for effect in self.slots.on(event, Instant::now()) {
+            match effect {
+                Effect::Claim { call, tasks } => self.claim(call, tasks),
+                Effect::Start => {
+                    for claim in std::mem::take(&mut claims) {
+                        self.start(claim);
+                    }
+                }
+                Effect::HandBack => {
+                    for claim in std::mem::take(&mut claims) {
+                        self.hand_back(claim);
+                    }
+                }
+                Effect::AbortRuns => {
+                    for running in self.running.values() {
+                        running.kill.kill(Kill::new(tc_engine::StopReason::WorkerShutdown));
+                    }
+                }
+                Effect::SayIdle(idle) => info!("No task claimed. Idle for {}", format::go_duration(idle)),
+                Effect::End(code) => end = Some(code),
+            }
+        }
+        // A service that gives more than was asked for would lose what is left here; hand it back.
+        for claim in claims {
+            self.hand_back(claim);
+        }
+        end
+    }
+
+    fn claim(&mut self, call: u64, tasks: usize) {
+        let config = &self.shop.config;
+        if !self.ready_said {
+            self.ready_said = true;
+            metrics::emit(config, event::WORKER_READY, self.shop.clock.wall(), None);
+        }
+        let (shop, queue) = (Arc::clone(&self.shop), self.queue.clone());
+        // `Slots` asks for at most 32.
+        let tasks = u8::try_from(tasks).unwrap_or(u8::MAX);
+        let handle = self.calls.spawn(async move { (call, ask(&shop, &queue, tasks).await) });
+        self.call_ids.insert(handle.id(), call);
+    }
+
+    fn on_answer(&mut self, answer: Result<(Id, (u64, Answer)), JoinError>) -> (Event, Vec<Claim>) {
+        let jitter = self.shop.random.fraction();
+        match answer {
+            Ok((id, (call, answer))) => {
+                self.call_ids.remove(&id);
+                match answer {
+                    Ok(claims) => (Event::Claimed { call, tasks: claims.len() }, claims),
+                    Err(pause) => (Event::NotClaimed { call, pause, jitter }, Vec::new()),
+                }
+            }
+            Err(panic) => {
+                error!("A call for work failed inside the worker: {panic}");
+                let call = self.call_ids.remove(&panic.id()).unwrap_or(u64::MAX);
+                (Event::NotClaimed { call, pause: None, jitter }, Vec::new())
+            }
+        }
+    }
+
+    fn start(&mut self, claim: Claim) {
+        let (task_id, run_id) = (claim.task_id.clone(), claim.run_id);
+        info!("Claimed task {task_id} run {run_id}");
+        let config = &self.shop.config;
+        let run = Some((task_id.as_str(), run_id));
+        metrics::emit(config, event::TASK_QUEUED, claim.task.created, run);
+        metrics::emit(config, event::TASK_START, self.shop.clock.wall(), run);
+        let kill = KillSwitch::default();
+        let queue = self.shop.services.queue(CredentialsCell::new(claim.credentials.clone()));
+        self.watched.add(&task_id, run_id, kill.clone());
+        let follow = {
+            let (events, task_id) = (self.events.clone(), task_id.clone());
+            move |log| {
+                if let Some(events) = events {
+                    // Nobody listens any more: then nobody misses it.
+                    drop(events.send(WorkerEvent::RunStarted { task_id, run_id, log }));
+                }
+            }
+        };
+        let handle = self.runs.spawn(run::execute(Arc::clone(&self.shop), claim, kill.clone(), follow));
+        self.running.insert(handle.id(), Running { task_id, run_id, kill, queue });
+        self.write_status();
+    }
+
+    fn hand_back(&mut self, claim: Claim) {
+        info!("Handing task {} run {} back unstarted", claim.task_id, claim.run_id);
+        let queue = self.shop.services.queue(CredentialsCell::new(claim.credentials));
+        let (task_id, run_id) = (claim.task_id, claim.run_id);
+        self.hand_backs.spawn(async move {
+            run::tell_without_log(&queue, &task_id, run_id, Reason::WorkerShutdown).await;
+        });
+    }
+
+    fn on_run_end(&mut self, ended: Result<(Id, RunEnd), JoinError>) -> Event {
+        let (id, end) = match ended {
+            Ok((id, end)) => (id, Some(end)),
+            Err(panic) => {
+                error!("A run failed inside the worker: {panic}");
+                (panic.id(), None)
+            }
+        };
+        let Some(running) = self.running.remove(&id) else { return Event::Tick };
+        let Running { task_id, run_id, queue, .. } = running;
+        self.watched.remove(&task_id, run_id);
+        metrics::emit(&self.shop.config, event::TASK_FINISH, self.shop.clock.wall(), Some((&task_id, run_id)));
+        let end = end.unwrap_or_else(|| {
+            // Nobody else can tell the queue any more.
+            let task_id = task_id.clone();
+            self.hand_backs.spawn(async move {
+                run::tell_without_log(&queue, &task_id, run_id, Reason::InternalError).await;
+            });
+            RunEnd {
+                told: Told::Resolved(crate::api::Resolution::Exception(Reason::InternalError)),
+                blame: Some(Blame::Worker),
+                why: Some("the worker failed while it ran this task".to_owned()),
+                left_behind: None,
+                took: Duration::ZERO,
+            }
+        });
+        info!("Task {task_id} run {run_id}: {}{}", end.outcome(), end.why.as_ref().map_or(String::new(), |w| format!(" ({w})")));
+        let event = match (&end.left_behind, end.blame) {
+            (Some(what), _) => {
+                error!("This machine takes no further tasks: {what}");
+                self.after_run();
+                drop(self.slots.on(Event::Unfit, Instant::now()));
+                Event::RunEnded
+            }
+            (None, _) => {
+                self.after_run();
+                Event::RunEnded
+            }
+        };
+        if let Some(events) = &self.events {
+            let outcome = end.outcome().to_owned();
+            // Nobody listens any more: then nobody misses it.
+            drop(events.send(WorkerEvent::RunEnded { task_id, run_id, outcome, why: end.why, took: end.took }));
+        }
+        event
+    }
+
+    fn after_run(&self) {
+        let resolved = self.slots.resolved() + 1;
+        let left = self.slots.left_to_resolve().map(|left| left.saturating_sub(1)).filter(|left| *left > 0);
+        let left = left.map_or(String::new(), |left| format!(" (will exit after resolving {left} more)"));
+        info!("Resolved {resolved} tasks in total so far{left}.");
+        self.write_status();
+    }
+
+    fn write_status(&self) {
+        let task_ids: BTreeSet<String> = self.running.values().map(|r| r.task_id.clone()).collect();
+        if let Err(error) = status::write(self.shop.disk.as_ref(), &status::path(), &task_ids) {
+            warn!("Could not write the status file: {error}");
+        }
+    }
+}
+
+/// One call for work, unless this machine cannot take tasks now.
+async fn ask(shop: &Workshop, queue: &Queue, tasks: u8) -> Answer {
+    let config = &shop.config;
+    if let Err(why) = shop.engine.health().await {
+        warn!("Not claiming any task: {why}");
+        return Err(None);
+    }
+    let wanted = u64::from(config.required_disk_space_megabytes) << 20;
+    match shop.disk.free_bytes(&config.tasks_dir) {
+        Ok(free) if free >= wanted => {}
+        Ok(free) => {
+            error!(
+                "Not claiming any task: {} has {} free, and requiredDiskSpaceMegabytes asks for {}",
+                config.tasks_dir.display(),
+                format::memory_size(free),
+                format::memory_size(wanted)
+            );
+            return Err(None);
+        }
+        Err(error) => {
+            error!("Not claiming any task: look for free space in {}: {error}", config.tasks_dir.display());
+            return Err(None);
+        }
+    }
+    let pool = format!("{}/{}", config.provisioner_id, config.worker_type);
+    queue.claim_work(&pool, &config.worker_group, &config.worker_id, tasks).await.map_err(|error| {
+        warn!("Could not claim work. {error}");
+        error.retry_after()
+    })
+}

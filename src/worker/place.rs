@@ -1,0 +1,115 @@
+//! Getting the place ready before the first claim: directories, remains of earlier runs, the live log server.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use tc_engine::Owner;
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use super::{Parts, WorkerEvent};
+use crate::{
+    api::{Credentials, CredentialsCell, Queue, Services},
+    log::{LiveServer, reachable_host},
+    observe::metrics::{self, event},
+    run::context::{LiveLogs, Workshop},
+    seam::HostActions,
+};
+
+/// A worker that may claim.
+pub struct Ready {
+    /// What all runs share.
+    pub shop: Arc<Workshop>,
+    /// The queue, with the worker's own credentials.
+    pub queue: Queue,
+    /// What may be done to the machine.
+    pub host: Arc<dyn HostActions>,
+    /// Where to tell about runs, if anybody listens.
+    pub events: Option<mpsc::UnboundedSender<WorkerEvent>>,
+}
+
+/// Gets ready, or says what stands in the way.
+pub async fn prepare(parts: Parts) -> Result<Ready, String> {
+    let config = &parts.config;
+    fs_err::create_dir_all(&config.tasks_dir).map_err(|e| format!("make the directory for tasks: {e}"))?;
+    fs_err::create_dir_all(&config.own.state_dir).map_err(|e| format!("make the state directory: {e}"))?;
+    let spool_dir = config.own.state_dir.join("spool");
+    info!(
+        "Tasks run in {}, logs and state are kept in {}",
+        config.tasks_dir.display(),
+        config.own.state_dir.display()
+    );
+    let owner =
+        Owner { worker: format!("{}/{}", config.worker_group, config.worker_id), tasks_dir: config.tasks_dir.clone() };
+    if config.clean_up_task_dirs {
+        let swept = parts.engine.sweep(&owner, &[]).await;
+        for name in &swept.removed {
+            info!("Removed what an earlier run left behind: {name}");
+        }
+        for failure in &swept.failed {
+            warn!("{failure}");
+        }
+    }
+    if let Some(boot) = boot_time() {
+        metrics::emit(config, event::INSTANCE_BOOT, boot, None);
+    }
+    let services = Services::new(
+        &config.root_url,
+        Arc::clone(&parts.transport),
+        Arc::clone(&parts.clock),
+        Arc::clone(&parts.random),
+    )
+    .map_err(|e| format!("use root URL {}: {e}", config.root_url))?;
+    let credentials = CredentialsCell::new(Credentials {
+        client_id: config.client_id.clone(),
+        access_token: config.access_token.clone(),
+        certificate: config.certificate.clone(),
+    });
+    let queue = services.queue(credentials);
+    let live = live_logs(&parts).await;
+    let shop = Workshop {
+        config: Arc::clone(config),
+        clock: Arc::clone(&parts.clock),
+        random: Arc::clone(&parts.random),
+        disk: Arc::clone(&parts.disk),
+        transport: Arc::clone(&parts.transport),
+        services,
+        engine: Arc::clone(&parts.engine),
+        live,
+        spool_dir,
+        header_from_task: parts.log_header_from_task,
+    };
+    Ok(Ready { shop: Arc::new(shop), queue, host: parts.host, events: parts.events })
+}
+
+/// Starts the live log server. Without it tasks run all the same.
+async fn live_logs(parts: &Parts) -> Option<LiveLogs> {
+    let config = &parts.config;
+    if !config.live_log_is_served() {
+        info!("Live logs are off");
+        return None;
+    }
+    let Some(host) = config.public_ip.or_else(|| reachable_host(&config.root_url)) else {
+        warn!("Live logs are off: this machine has no address at which others could reach it; set publicIP");
+        return None;
+    };
+    // A host that only this machine reaches is served only there.
+    let listen = if host.is_loopback() { host } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
+    match LiveServer::bind(SocketAddr::new(listen, config.livelog_expose_port), Arc::clone(&parts.random)).await {
+        Ok(server) => {
+            let base_url = format!("http://{}", SocketAddr::new(host, server.port()));
+            Some(LiveLogs { server, base_url })
+        }
+        Err(error) => {
+            warn!("Live logs are off: could not listen on port {}: {error}", config.livelog_expose_port);
+            None
+        }
+    }
+}
+
+/// When this machine was started, from the kernel.
+fn boot_time() -> Option<jiff::Timestamp> {
+    jiff::Timestamp::from_second(i64::try_from(sysinfo::System::boot_time()).ok()?).ok()
+}

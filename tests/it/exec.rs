@@ -1,0 +1,92 @@
+//! `exec`: a task file on a machine without a server.
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
+
+use crate::support::BINARY;
+
+fn exec(dir: &Path, arguments: &[&str]) -> Output {
+    Command::new(BINARY)
+        .arg("exec")
+        .args(arguments)
+        .current_dir(dir)
+        // A proxy that is not there: it must not be asked.
+        .env("http_proxy", "http://127.0.0.1:1")
+        .env("HTTP_PROXY", "http://127.0.0.1:1")
+        .output()
+        .expect("it starts")
+}
+
+fn write(dir: &Path, name: &str, content: &str) {
+    std::fs::write(dir.join(name), content).expect("written");
+}
+
+const HELLO: &str = "command: [[/bin/sh, -c, 'echo hello; echo x > out']]\nmaxRunTime: 60\n\
+                     artifacts: [{type: file, path: out, name: public/out}]\n";
+
+#[test]
+fn the_log_is_on_standard_output_and_the_artifacts_are_files() {
+    let dir = tempfile::tempdir().expect("a directory");
+    write(dir.path(), "hello.yml", HELLO);
+    let output = exec(dir.path(), &["hello.yml"]);
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{stdout}\n{stderr}");
+    assert!(stdout.contains("\nhello\n") && stdout.contains("=== Task Finished ==="), "{stdout}");
+    assert!(!stdout.contains('\u{1b}'), "colours in a pipe");
+    let mut found: Vec<String> = Vec::new();
+    let mut open = vec![dir.path().join("artifacts")];
+    while let Some(path) = open.pop() {
+        for entry in std::fs::read_dir(path).expect("readable").flatten() {
+            let path = entry.path();
+            if path.is_dir() { open.push(path) } else { found.push(path.display().to_string()) }
+        }
+    }
+    let out = found.iter().find(|path| path.ends_with("/public/out")).unwrap_or_else(|| panic!("{found:?}"));
+    assert_eq!(std::fs::read_to_string(out).expect("readable"), "x\n");
+    let log = found.iter().find(|path| path.ends_with("live_backing.log")).unwrap_or_else(|| panic!("{found:?}"));
+    assert!(std::fs::read_to_string(log).expect("content encoding is removed").contains("\nhello\n"));
+}
+
+#[test]
+fn exit_codes_tell_failed_exception_and_usage_apart() {
+    let dir = tempfile::tempdir().expect("a directory");
+    write(dir.path(), "hello.yml", HELLO);
+    write(dir.path(), "fails.yml", "command: [[/bin/false]]\nmaxRunTime: 60\n");
+    write(dir.path(), "invalid.yml", "command: [[/bin/false]]\nmaxRunTime: 60\nenv:\n  A: 1\n");
+    write(dir.path(), "broken.yml", "command: [\n");
+    let cases: [(&[&str], i32); 7] = [
+        (&["hello.yml"], 0),
+        (&["fails.yml"], 1),
+        (&["invalid.yml"], 3),
+        (&["broken.yml"], 2),
+        (&["missing.yml"], 2),
+        (&[], 2),
+        (&["fails.yml", "invalid.yml", "hello.yml"], 3),
+    ];
+    for (arguments, code) in cases {
+        let output = exec(dir.path(), arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}\n{stderr}");
+    }
+    let output = exec(dir.path(), &["invalid.yml"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("invalid.yml:4:6") && stderr.contains("env.A"), "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_ends_the_task_and_leaves_nothing() {
+    let home = tempfile::tempdir().expect("a directory");
+    let dir = home.path().to_owned();
+    write(&dir, "long.yml", "command: [[/bin/sh, -c, 'echo $$ > ../../../../pid || true; echo started; sleep 300']]\nmaxRunTime: 600\n");
+    let mut worker = crate::support::Worker::start(home, &["exec", "long.yml"], &[]);
+    crate::support::until("the task runs", async || {
+        std::fs::read_to_string(dir.join("stdout")).is_ok_and(|text| text.contains("\nstarted\n"))
+    })
+    .await;
+    worker.signal(nix::sys::signal::Signal::SIGINT);
+    assert_eq!(worker.code().await, Some(130), "{}", worker.stderr());
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", worker.pid())).unwrap_or_default();
+    assert_eq!(children, "");
+}
