@@ -12,8 +12,6 @@ import re
 import signal
 import sys
 import tempfile
-import time
-import traceback
 from pathlib import Path
 
 import requests
@@ -21,6 +19,7 @@ import taskcluster
 from taskcluster.download import downloadArtifactToBuf
 from taskcluster.exceptions import TaskclusterArtifactError, TaskclusterRestFailure
 
+from checks import run_all
 from deployment import PROVISIONER, WORKER_TYPE, Deployment, Tail, wait_for
 
 # So short that a task of a few seconds lives through a reclaim: it is due half-way.
@@ -100,7 +99,8 @@ class Session:
         last = status["runs"][-1]
         expected = (state, reason or state)
         actual = (status["state"], last["reasonResolved"])
-        assert actual == expected, f"{actual} instead of {expected}; log:\n{self.log(task_id) if self.has(task_id, LOG) else '(none)'}"
+        log = self.log(task_id) if actual != expected and self.has(task_id, LOG) else "(none)"
+        assert actual == expected, f"{actual} instead of {expected}; log:\n{log}"
         return status
 
     def artifacts(self, task_id, run_id=None):
@@ -405,17 +405,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="tc-session-") as directory:
         deployment = Deployment(os.environ["TC_WORKER_BIN"], directory)
         try:
-            session = Session(deployment)
-            for check in CHECKS:
-                began = time.monotonic()
-                try:
-                    check(session)
-                    verdict = "ok"
-                except Exception:
-                    verdict, failed = "FAILED", failed + 1
-                    traceback.print_exc()
-                name = check.__name__.replace("_", " ")
-                print(f"{verdict} {time.monotonic() - began:.2f} {name}", flush=True)
+            failed = run_all(CHECKS, Session(deployment))
             if failed and deployment.worker:
                 last = deployment.worker.err.read_text(errors="replace")[-6000:]
                 print(f"\nthe worker's last lines:\n{last}", file=sys.stderr)
