@@ -160,7 +160,8 @@ class Tail(threading.Thread):
 
     def __init__(self, session, url):
         super().__init__(daemon=True)
-        self.session, self.url, self.text, self.ended, self.trouble = session, url, "", False, None
+        self.session, self.url = session, url
+        self.text, self.type, self.ended, self.trouble = "", None, False, None
         self.start()
 
     def run(self):

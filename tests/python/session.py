@@ -45,13 +45,13 @@ class Session:
 
     # What a person does at the client.
 
-    def create(self, *commands, env=None, artifacts=(), max_run_time=120, retries=0, **payload):
+    def create(self, *commands, env=None, artifacts=(), max_run_time=120, retries=0, worker_type=WORKER_TYPE, **payload):
         """Creates a task whose commands are bash scripts, and returns its id."""
         now = datetime.datetime.now(datetime.timezone.utc)
         task_id = taskcluster.slugId()
         definition = {
             "provisionerId": PROVISIONER,
-            "workerType": WORKER_TYPE,
+            "workerType": worker_type,
             "created": taskcluster.stringDate(now),
             "deadline": taskcluster.stringDate(now + datetime.timedelta(hours=1)),
             "expires": taskcluster.stringDate(now + datetime.timedelta(days=1)),
@@ -154,11 +154,13 @@ def is_alive(pid):
 
 
 def the_client_and_the_queue_agree_on_who_may_do_what(s):
+    # Of another pool, so our worker never takes it.
+    s.foreign = s.create("true", worker_type="another-pool")
     stranger = taskcluster.Queue(
         {"rootUrl": s.root_url, "credentials": {**s.credentials, "accessToken": "not-the-token"}, "maxRetries": 0}
     )
     try:
-        stranger.cancelTask(taskcluster.slugId())
+        stranger.cancelTask(s.foreign)
     except taskcluster.exceptions.TaskclusterAuthFailure as error:
         assert error.status_code == 401, error
     else:
@@ -315,6 +317,7 @@ def a_cancelled_task_is_stopped_at_once(s):
     try:
         wait_for("the live log shows the output", lambda: tail.trouble or "line 3" in tail.text)
         assert tail.trouble is None, tail.trouble
+        assert tail.type == "text/plain; charset=utf-8", tail.type
         assert tail.text.startswith("[taskcluster ") and f"Task ID: {task_id}" in tail.text, "not from the first byte"
         late = Tail(s.http, live["url"])
         wait_for("a second reader gets the whole log", lambda: late.trouble or "line 3" in late.text)
@@ -371,6 +374,7 @@ def sigterm_aborts_the_running_task(s):
 
 
 def nothing_is_left_behind(s):
+    assert s.status(s.foreign)["state"] == "pending", "a worker took a task of another pool"
     s.deployment.queue.check_alive()
     s.deployment.queue.signal(signal.SIGINT)
     s.deployment.queue.wait(within=10)
