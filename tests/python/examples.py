@@ -1,0 +1,144 @@
+"""`tc-worker exec` with the small examples, and with files that it has to refuse. Needs the standard library only.
+
+`tests/run` starts this with the binary's path in TC_WORKER_BIN; the lines are those of session.py.
+"""
+
+import gzip
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from checks import run_all
+from deployment import PATIENCE_SECS, Deployment, Program, wait_for
+
+EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"
+
+
+class Exec:
+    """Runs `exec` in a directory of its own."""
+
+    def __init__(self, directory):
+        self.deployment = Deployment(os.environ["TC_WORKER_BIN"], directory)
+        self.directory = Path(directory)
+
+    def arguments(self, *files):
+        return [self.deployment.binary, "exec", *map(str, files), "--artifacts", str(self.directory / "artifacts")]
+
+    def run(self, *files):
+        return subprocess.run(
+            self.arguments(*files),
+            cwd=self.directory,
+            env=self.deployment.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECS,
+        )
+
+    def file(self, name, text):
+        path = self.directory / name
+        path.write_text(text)
+        return path
+
+    def artifact(self, pattern):
+        found = list((self.directory / "artifacts").glob(f"*/{pattern}"))
+        assert len(found) == 1, f"{pattern}: {found}"
+        return found[0]
+
+
+def expect(result, code):
+    assert result.returncode == code, f"exit code {result.returncode} instead of {code}\n{result.stdout}\n{result.stderr}"
+
+
+def hello_completes(e):
+    result = e.run(EXAMPLES / "hello.yml")
+    expect(result, 0)
+    lines = result.stdout.splitlines()
+    # The task's log, and nothing else, goes to standard output; in a pipe it has no colours.
+    assert "Hello from a task." in lines and any("=== Task Finished ===" in line for line in lines), result.stdout
+    assert "\x1b[" not in result.stdout + result.stderr
+    assert re.search(r"^task [\w-]{22}, run 0, in /", result.stdout, re.MULTILINE), result.stdout
+    assert "Hello from a task." not in result.stderr.splitlines(), result.stderr
+
+
+def a_failing_task_gives_exit_code_1(e):
+    result = e.run(EXAMPLES / "fails.yml")
+    expect(result, 1)
+    assert "about to fail" in result.stdout and "[taskcluster:error] exit status 3" in result.stdout, result.stdout
+    assert e.artifact("public/report.txt").read_text() == "one test of three failed\n"
+
+
+def artifacts_arrive_decoded(e):
+    result = e.run(EXAMPLES / "artifacts.yml")
+    expect(result, 0)
+    assert e.artifact("public/results/notes.txt").read_text() == "written by the task\n"
+    assert e.artifact("public/results/deep/table.csv").read_text() == "name,value\nlength,42\n"
+    assert e.artifact("public/numbers").read_text() == "".join(f"{n}\n" for n in range(1, 100001))
+    # The file was compressed by the task itself, so it stays so.
+    assert gzip.decompress(e.artifact("public/notes.txt.gz").read_bytes()) == b"written by the task\n"
+    assert e.artifact("public/stamp.txt").stat().st_size > 0
+    assert not list((e.directory / "artifacts").glob("*/public/crash-dump.bin"))
+
+
+def a_file_that_cannot_be_read_gives_exit_code_2(e):
+    result = e.run(e.directory / "nowhere.yml")
+    expect(result, 2)
+    assert "nowhere.yml" in result.stderr and not result.stdout, result.stdout + result.stderr
+    broken = e.file("broken.yml", "command: [\n")
+    result = e.run(broken)
+    expect(result, 2)
+    assert "broken.yml" in result.stderr, result.stderr
+
+
+def an_invalid_payload_gives_exit_code_3_and_the_place(e):
+    wrong = e.file("wrong.yml", "command:\n  - [echo, hi]\nmaxRunTime: soon\nsurprise: 1\n")
+    result = e.run(wrong)
+    expect(result, 3)
+    # Both problems, each with file, line and column.
+    assert re.search(r"wrong\.yml:3:\d+", result.stderr + result.stdout), result.stderr
+    assert "maxRunTime" in result.stderr + result.stdout and "surprise" in result.stderr + result.stdout, result.stderr
+    result = e.run(EXAMPLES / "fails.yml", wrong)
+    expect(result, 3)
+
+
+def ctrl_c_ends_the_task_and_leaves_nothing(e):
+    task = e.file("long.yml", 'command:\n  - [bash, -c, "echo started; setsid sleep 3600 & sleep 3600"]\nmaxRunTime: 3000\n')
+    program = Program("long", e.arguments(task), e.directory, e.deployment.environment)
+    try:
+        wait_for("the task has started", lambda: program.check_alive() or "\nstarted\n" in program.out.read_text())
+        program.signal(signal.SIGINT)
+        code = program.wait(within=20)
+        assert code == 130, f"exit code {code} instead of 130:\n{program.err.read_text()}"
+        assert not e.deployment.processes(), e.deployment.processes()
+    finally:
+        program.kill()
+
+
+CHECKS = [
+    hello_completes,
+    a_failing_task_gives_exit_code_1,
+    artifacts_arrive_decoded,
+    a_file_that_cannot_be_read_gives_exit_code_2,
+    an_invalid_payload_gives_exit_code_3_and_the_place,
+    ctrl_c_ends_the_task_and_leaves_nothing,
+]
+
+
+def main():
+    failed = 0
+    for check in CHECKS:
+        with tempfile.TemporaryDirectory(prefix="tc-examples-") as directory:
+            case = Exec(directory)
+            try:
+                failed += run_all([check], case)
+            finally:
+                case.deployment.stop()
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
