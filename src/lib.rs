@@ -2,8 +2,5 @@
 //!
 //! This page is the map of the house. It will say what each room owns and how a task flows through them.
 
-pub mod api;
-pub mod feature;
-pub mod run;
+pub mod local;
 pub mod seam;
-pub mod worker;

@@ -1,0 +1,196 @@
+//! The desk: the books, who waits at them, and the clock on the wall.
+//!
+//! One lock guards the books, and nothing but the state machine runs under it: no I/O, no cryptography, no JSON. A worker in line holds a
+//! [`Seat`]; when it goes away before its runs reached it, they are pending again at once.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::sync::{Notify, oneshot};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    auth::Clients,
+    state::{Claim, Effect, State, Stored, Ticket, Worker},
+    store::Store,
+};
+use crate::seam::Clock;
+
+/// The expiry driver looks at the clock at least this often, because the wall clock may jump.
+const LONGEST_NAP: Duration = Duration::from_secs(60);
+
+struct Books {
+    state: State,
+    line: HashMap<Ticket, oneshot::Sender<Vec<Claim>>>,
+}
+
+/// What all calls share.
+pub(crate) struct Desk {
+    books: Mutex<Books>,
+    sooner: Notify,
+    clock: Arc<dyn Clock>,
+    pub(crate) clients: Clients,
+    pub(crate) store: Store,
+    pub(crate) scheme: &'static str,
+    pub(crate) started: Timestamp,
+    pub(crate) closing: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+}
+
+impl Desk {
+    pub(crate) fn new(state: State, clock: Arc<dyn Clock>, clients: Clients, store: Store, scheme: &'static str) -> Self {
+        Self {
+            books: Mutex::new(Books { state, line: HashMap::new() }),
+            sooner: Notify::new(),
+            started: clock.wall(),
+            clock,
+            clients,
+            store,
+            scheme,
+            closing: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// The date, to the millisecond: what the API shows is what is compared.
+    pub(crate) fn now(&self) -> Timestamp {
+        let now = self.clock.wall();
+        Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+    }
+
+    /// Does something to the books, and tells others what follows from it.
+    pub(crate) fn books<R>(&self, act: impl FnOnce(&mut State, Timestamp) -> R) -> R {
+        self.locked(|books, now| act(&mut books.state, now))
+    }
+
+    fn locked<R>(&self, act: impl FnOnce(&mut Books, Timestamp) -> R) -> R {
+        let now = self.now();
+        let (result, unstored, sooner) = {
+            let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = books.state.next_wakeup();
+            let result = act(&mut books, now);
+            let unstored = books.deliver(now);
+            let after = books.state.next_wakeup();
+            (result, unstored, after.is_some_and(|after| before.is_none_or(|before| after < before)))
+        };
+        if sooner {
+            self.sooner.notify_one();
+        }
+        self.discard(unstored);
+        result
+    }
+
+    /// Removes bytes that belong to nothing any more, off the runtime's threads.
+    fn discard(&self, unstored: Vec<Stored>) {
+        if !unstored.is_empty() && tokio::runtime::Handle::try_current().is_ok() {
+            self.tasks.spawn_blocking(move || {
+                for stored in unstored {
+                    // A file that is gone already is what we wanted, and any other leftover goes with the store's directory.
+                    let _ = fs_err::remove_file(&stored.path);
+                }
+            });
+        }
+    }
+
+    /// Claims what is there, or takes a seat in line.
+    pub(crate) fn claim_or_wait(
+        self: &Arc<Self>,
+        queue: &Arc<str>,
+        worker: &Arc<Worker>,
+        count: usize,
+    ) -> Result<Vec<Claim>, Seat> {
+        self.locked(|books, now| {
+            let claims = books.state.claim(now, queue, worker, count);
+            if !claims.is_empty() {
+                return Ok(claims);
+            }
+            let ticket = books.state.wait(now, queue, worker.clone(), count);
+            let (sender, receiver) = oneshot::channel();
+            books.line.insert(ticket, sender);
+            Err(Seat { desk: self.clone(), ticket, receiver })
+        })
+    }
+
+    /// Lets things expire when they are due, until the server closes.
+    pub(crate) async fn watch_the_clock(self: Arc<Self>) {
+        loop {
+            let next = self.books(|state, now| {
+                state.advance(now);
+                state.next_wakeup().map(|next| Duration::try_from(next.duration_since(now)).unwrap_or_default())
+            });
+            let nap = next.map_or(LONGEST_NAP, |next| (next + Duration::from_millis(1)).min(LONGEST_NAP));
+            // Closing first, so that it never waits; the order of the other two does not matter.
+            tokio::select! {
+                biased;
+                () = self.closing.cancelled() => return,
+                () = self.sooner.notified() => {}
+                () = tokio::time::sleep(nap) => {}
+            }
+        }
+    }
+}
+
+impl Books {
+    /// Hands out what the state machine granted. Returns what is to be removed from the store.
+    fn deliver(&mut self, now: Timestamp) -> Vec<Stored> {
+        let mut unstored = Vec::new();
+        loop {
+            let effects = self.state.take_effects();
+            if effects.is_empty() {
+                return unstored;
+            }
+            for effect in effects {
+                match effect {
+                    Effect::Granted(ticket, claims) => {
+                        let refused = match self.line.remove(&ticket) {
+                            Some(sender) => sender.send(claims).err().unwrap_or_default(),
+                            None => claims,
+                        };
+                        for claim in &refused {
+                            self.state.give_back(now, claim);
+                        }
+                    }
+                    Effect::Unstored(stored) => unstored.push(stored),
+                }
+            }
+        }
+    }
+}
+
+/// A place in line.
+pub(crate) struct Seat {
+    desk: Arc<Desk>,
+    ticket: Ticket,
+    receiver: oneshot::Receiver<Vec<Claim>>,
+}
+
+impl Seat {
+    /// Waits for runs, for `patience` at most and until the server closes. No runs is an answer, too.
+    pub(crate) async fn served(mut self, patience: Duration) -> Vec<Claim> {
+        let closing = self.desk.closing.clone();
+        // Runs first: they must not be given back when they are there.
+        tokio::select! {
+            biased;
+            claims = &mut self.receiver => claims.unwrap_or_default(),
+            () = closing.cancelled() => Vec::new(),
+            () = tokio::time::sleep(patience) => Vec::new(),
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let Self { desk, ticket, receiver } = self;
+        desk.locked(|books, now| {
+            books.line.remove(ticket);
+            books.state.leave(*ticket);
+            for claim in receiver.try_recv().into_iter().flatten() {
+                books.state.give_back(now, &claim);
+            }
+        });
+    }
+}

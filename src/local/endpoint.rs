@@ -1,0 +1,223 @@
+//! What every API call has in common: who calls, what was sent, and answers in the services' format.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::{Path, State, rejection::PathRejection},
+    response::{IntoResponse as _, Response},
+    routing::{MethodFilter, MethodRouter, on},
+};
+use bytes::Bytes;
+use hawk::PayloadHasher;
+use http::{HeaderMap, Request, Uri, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{
+    auth::{Caller, Need, Signed},
+    desk::Desk,
+    fault::{Code, Fault},
+    reply::Reply,
+    state::TaskId,
+};
+
+/// Largest body of a call.
+const BODY_BYTES: usize = 10 * 1024 * 1024;
+/// How long a body may take to arrive.
+const BODY_PATIENCE: Duration = Duration::from_secs(120);
+/// Runs of a task are numbered up to this.
+const LAST_RUN: u32 = 1000;
+/// Entries on a page, unless fewer are asked for.
+const PAGE: usize = 1000;
+
+/// A call.
+pub(crate) struct Call {
+    params: Vec<(String, String)>,
+    query: String,
+    caller: Caller,
+    pub(crate) body: Value,
+    pub(crate) now: Timestamp,
+    /// The root URL by which the caller reached us.
+    pub(crate) base: String,
+}
+
+impl Call {
+    /// Refuses the call unless the caller has what it needs.
+    pub(crate) fn authorize(&self, need: &Need) -> Result<(), Fault> {
+        match need.missing(&|scope: &str| self.caller.has(scope)) {
+            None => Ok(()),
+            Some(missing) => Err(Fault::insufficient_scopes(&self.caller, need, &missing)),
+        }
+    }
+
+    /// A part of the path, decoded.
+    pub(crate) fn param(&self, name: &str) -> &str {
+        self.params.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
+    }
+
+    /// The task in the path.
+    pub(crate) fn task_id(&self) -> Result<TaskId, Fault> {
+        let text = self.param("taskId");
+        TaskId::parse(text).ok_or_else(|| {
+            Fault::new(Code::InvalidRequestArguments, format!("taskId `{text}` must be a slugid of 22 characters"))
+        })
+    }
+
+    /// The run in the path.
+    pub(crate) fn run_id(&self) -> Result<u32, Fault> {
+        let text = self.param("runId");
+        text.parse().ok().filter(|run| *run <= LAST_RUN).ok_or_else(|| {
+            Fault::new(Code::InvalidRequestArguments, format!("runId `{text}` must be a number from 0 to {LAST_RUN}"))
+        })
+    }
+
+    /// A parameter of the query, decoded.
+    pub(crate) fn query(&self, name: &str) -> Option<String> {
+        self.query.split('&').find_map(|pair| {
+            let (known, value) = pair.split_once('=')?;
+            let value = value.replace('+', " ");
+            (known == name).then(|| percent_encoding::percent_decode_str(&value).decode_utf8_lossy().into_owned())
+        })
+    }
+
+    /// How many entries the caller wants on a page.
+    pub(crate) fn limit(&self) -> Result<usize, Fault> {
+        let Some(text) = self.query("limit") else { return Ok(PAGE) };
+        text.parse()
+            .ok()
+            .filter(|limit| *limit > 0)
+            .map(|limit: usize| limit.min(PAGE))
+            .ok_or_else(|| Fault::new(Code::InvalidRequestArguments, format!("limit `{text}` must be a positive number")))
+    }
+}
+
+/// A route: checks who calls, reads the body, calls `handler`, and answers.
+pub(crate) fn endpoint<F, Fut>(filter: MethodFilter, method: &'static str, handler: F) -> MethodRouter<Arc<Desk>>
+where
+    F: Fn(Arc<Desk>, Call) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<Reply, Fault>> + Send + 'static,
+{
+    on(
+        filter,
+        move |State(desk): State<Arc<Desk>>,
+              uri: Uri,
+              params: Result<Path<Vec<(String, String)>>, PathRejection>,
+              request: Request<Body>| {
+            let handler = handler.clone();
+            async move { answer(method, desk, &uri, params, request, handler).await }
+        },
+    )
+}
+
+async fn answer<F, Fut>(
+    method: &'static str,
+    desk: Arc<Desk>,
+    uri: &Uri,
+    params: Result<Path<Vec<(String, String)>>, PathRejection>,
+    request: Request<Body>,
+    handler: F,
+) -> Response
+where
+    F: Fn(Arc<Desk>, Call) -> Fut + Send,
+    Fut: Future<Output = Result<Reply, Fault>> + Send,
+{
+    let now = desk.now();
+    let (head, body) = request.into_parts();
+    let params = match params {
+        Ok(Path(params)) => params,
+        Err(_) => return refuse(method, "the path is not UTF-8", now),
+    };
+    let Some((host, port)) = reached_by(&head.headers, uri, desk.scheme) else {
+        return refuse(method, "the Host header is missing", now);
+    };
+    let authorization = match head.headers.get(header::AUTHORIZATION).map(|value| value.to_str()) {
+        Some(Ok(text)) => Some(text),
+        Some(Err(_)) => return refuse(method, "the authorization header is not ASCII", now),
+        None => None,
+    };
+    let resource = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let signed = Signed { method: head.method.as_str(), resource, host: &host, port, authorization };
+    let caller = match desk.clients.authenticate(now, signed) {
+        Ok(caller) => caller,
+        Err(why) => return Fault::new(Code::AuthenticationFailed, why).reply(method, &params, None, now).into_response(),
+    };
+    let bytes = match read(body).await {
+        Ok(bytes) => bytes,
+        Err(fault) => return fault.reply(method, &params, None, now).into_response(),
+    };
+    let refused = |fault: Fault, params: &[(String, String)]| fault.reply(method, params, Some(&bytes), now).into_response();
+    if let Err(fault) = check_hash(&caller, &head.headers, &bytes) {
+        return refused(fault, &params);
+    }
+    let body = match parse(&bytes) {
+        Ok(body) => body,
+        Err(fault) => return refused(fault, &params),
+    };
+    let base = base_url(desk.scheme, &host, port);
+    let call = Call { params: params.clone(), query: uri.query().unwrap_or_default().to_owned(), caller, body, now, base };
+    match handler(desk, call).await {
+        Ok(reply) => reply.into_response(),
+        Err(fault) => refused(fault, &params),
+    }
+}
+
+fn refuse(method: &str, why: &str, now: Timestamp) -> Response {
+    Fault::new(Code::InvalidRequestArguments, why).reply(method, &[], None, now).into_response()
+}
+
+/// Host and port by which the caller reached us: what it signed.
+pub(crate) fn reached_by(headers: &HeaderMap, uri: &Uri, scheme: &str) -> Option<(String, u16)> {
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .or_else(|| uri.authority().map(http::uri::Authority::as_str))?;
+    let authority: http::uri::Authority = host.parse().ok()?;
+    let default = if scheme == "https" { 443 } else { 80 };
+    Some((authority.host().to_ascii_lowercase(), authority.port_u16().unwrap_or(default)))
+}
+
+/// The root URL for that host and port.
+pub(crate) fn base_url(scheme: &str, host: &str, port: u16) -> String {
+    match (scheme, port) {
+        ("http", 80) | ("https", 443) => format!("{scheme}://{host}"),
+        _ => format!("{scheme}://{host}:{port}"),
+    }
+}
+
+async fn read(body: Body) -> Result<Bytes, Fault> {
+    let collected = tokio::time::timeout(BODY_PATIENCE, Limited::new(body, BODY_BYTES).collect()).await;
+    match collected {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(Fault::new(Code::InputTooLarge, format!("the request body is larger than {BODY_BYTES} bytes")))
+        }
+        Ok(Err(_)) => Err(Fault::new(Code::MalformedPayload, "the request body ended early")),
+        Err(_) => Err(Fault::new(
+            Code::RequestTimeout,
+            format!("the request body did not arrive within {} s", BODY_PATIENCE.as_secs()),
+        )),
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Value, Fault> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(bytes)
+        .map_err(|error| Fault::new(Code::MalformedPayload, format!("the request body is not JSON: {error}")))
+}
+
+/// A signed digest of the body is optional; a wrong one is an error.
+fn check_hash(caller: &Caller, headers: &HeaderMap, bytes: &[u8]) -> Result<(), Fault> {
+    let Some(signed) = &caller.body_hash else { return Ok(()) };
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type = content_type.split(';').next().unwrap_or_default().trim();
+    let actual = PayloadHasher::hash(content_type, hawk::SHA256, bytes);
+    if actual.is_ok_and(|actual| actual == *signed) {
+        Ok(())
+    } else {
+        Err(Fault::new(Code::AuthenticationFailed, "the signed digest of the body does not belong to the body"))
+    }
+}

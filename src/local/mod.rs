@@ -1,0 +1,210 @@
+//! The embedded queue: Taskcluster's queue API in one process, for `exec`, for the `queue` command, and for tests.
+//!
+//! It is the server's side only; the worker talks to it over sockets like to any deployment.
+//!
+//! ```text
+//!  listen ──▶ routes ──▶ endpoint ──▶ tasks | claims | artifacts ──▶ desk ──▶ state
+//!  (TCP, TLS)            (auth, body,   (one function per call)     (lock,    (pure: tasks, runs,
+//!                         faults)             │                      line,     lanes, expiries,
+//!             transfer ◀──────────────────────┘                      clock)    artifacts)
+//!             (signed PUT and GET) ──▶ store (files)
+//! ```
+//! - [`state`] decides everything and does nothing: no I/O, no clock, no lock.
+//! - `desk` holds the state, hands claims to those who wait, and lets time pass.
+//! - `auth` verifies Hawk with the `hawk` crate; the worker signs with code of its own, so that each proves the other.
+//! - `store` and `transfer` keep artifact bytes in files behind signed URLs.
+
+mod artifacts;
+mod auth;
+mod check;
+mod claims;
+pub mod command;
+mod definition;
+mod desk;
+mod endpoint;
+mod fault;
+mod listen;
+mod reply;
+mod routes;
+pub mod state;
+mod store;
+mod tasks;
+mod transfer;
+mod view;
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::SignedDuration;
+use tokio::net::TcpListener;
+
+pub use listen::TlsFiles;
+
+use crate::seam::{Clock, Random};
+use auth::Clients;
+use desk::Desk;
+use state::{Rules, State, Storage, TaskId};
+use store::Store;
+
+/// How long the server waits for its own tasks when it closes, after which they are left behind.
+const CLOSING_TIME: Duration = Duration::from_secs(10);
+
+/// What a server is started with. Not `Debug`: it holds a secret.
+pub struct Options {
+    /// Where to listen; port 0 takes any.
+    pub listen: SocketAddr,
+    /// Speak https.
+    pub tls: Option<TlsFiles>,
+    /// How long a claim holds.
+    pub claim_timeout: Duration,
+    /// The directory for artifact bytes; it is made if it is missing.
+    pub store: PathBuf,
+    /// Client id and access token of the one client, which has all scopes.
+    pub credentials: (String, String),
+    /// Whether a claim gets tasks of any task queue, whatever queue it asks for.
+    pub any_queue: bool,
+    /// The clock by which everything expires.
+    pub clock: Arc<dyn Clock>,
+    /// Where secrets and ids come from.
+    pub random: Arc<dyn Random>,
+}
+
+/// An artifact as it was published, for the process that the queue is embedded in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredArtifact {
+    /// The run that published it.
+    pub run_id: u32,
+    /// Its name.
+    pub name: String,
+    /// `s3`, `reference`, `link` or `error`.
+    pub storage_type: &'static str,
+    /// Its content type.
+    pub content_type: String,
+    /// The encoding of the bytes in `path`.
+    pub content_encoding: Option<String>,
+    /// The file that holds its bytes, if it has been uploaded. It belongs to the server as long as that runs.
+    pub path: Option<PathBuf>,
+    /// How many bytes the file has.
+    pub bytes: Option<u64>,
+    /// Where a link or a reference leads.
+    pub target: Option<String>,
+    /// Reason and message of an error artifact.
+    pub error: Option<(String, String)>,
+}
+
+/// A queue that runs. Dropping it closes it without waiting.
+pub struct Server {
+    desk: Arc<Desk>,
+    root_url: String,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Starts to listen.
+    pub async fn start(options: Options) -> io::Result<Self> {
+        auth::install();
+        let tls = options.tls.as_ref().map(TlsFiles::acceptor).transpose()?;
+        let store = Store::open(&options.store, &*options.random)?;
+        let listener = TcpListener::bind(options.listen)
+            .await
+            .map_err(|error| io::Error::new(error.kind(), format!("listen on {}: {error}", options.listen)))?;
+        let address = listener.local_addr()?;
+        let claim_timeout = SignedDuration::try_from(options.claim_timeout).unwrap_or(SignedDuration::MAX);
+        let state = State::new(Rules { claim_timeout, any_queue: options.any_queue });
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let clients = Clients::new(options.credentials, options.random);
+        let desk = Arc::new(Desk::new(state, options.clock, clients, store, scheme));
+        desk.tasks.spawn(desk.clone().watch_the_clock());
+        desk.tasks.spawn(listen::accept(listener, tls, routes::router(desk.clone()), desk.clone()));
+        Ok(Self { root_url: root_url(scheme, address), desk, address })
+    }
+
+    /// The root URL for clients on this machine.
+    pub fn root_url(&self) -> String {
+        self.root_url.clone()
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops accepting, ends long polls at once with an empty answer, lets uploads end for a few seconds.
+    pub async fn shutdown(&self) {
+        self.desk.closing.cancel();
+        self.desk.tasks.close();
+        if tokio::time::timeout(CLOSING_TIME, self.desk.tasks.wait()).await.is_err() {
+            tracing::warn!("the embedded queue closed with requests still in progress");
+        }
+    }
+
+    /// Everything that the task's runs have published.
+    pub fn published(&self, task_id: &str) -> Vec<StoredArtifact> {
+        let Some(id) = TaskId::parse(task_id) else { return Vec::new() };
+        let all = self.desk.books(|state, now| {
+            let runs = state.status(now, id).map_or(0, |status| status.runs.len());
+            let runs = u32::try_from(runs).unwrap_or(u32::MAX);
+            (0..runs)
+                .flat_map(|run| {
+                    state.artifacts(now, id, run, None, usize::MAX).unwrap_or_default().into_iter().map(move |a| (run, a))
+                })
+                .collect::<Vec<_>>()
+        });
+        all.into_iter().map(|(run_id, (name, artifact))| stored_artifact(run_id, name, artifact)).collect()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.desk.closing.cancel();
+    }
+}
+
+fn stored_artifact(run_id: u32, name: String, artifact: state::Artifact) -> StoredArtifact {
+    let mut shown = StoredArtifact {
+        run_id,
+        name,
+        storage_type: artifact.storage.type_name(),
+        content_type: artifact.content_type,
+        content_encoding: None,
+        path: None,
+        bytes: None,
+        target: None,
+        error: None,
+    };
+    match artifact.storage {
+        Storage::S3 { stored: Some(stored), .. } => {
+            shown.content_encoding = stored.content_encoding;
+            shown.bytes = Some(stored.bytes);
+            shown.path = Some(stored.path);
+        }
+        Storage::S3 { stored: None, .. } => {}
+        Storage::Reference { url } => shown.target = Some(url),
+        Storage::Link { artifact } => shown.target = Some(artifact),
+        Storage::Error { reason, message } => shown.error = Some((reason, message)),
+    }
+    shown
+}
+
+/// Certificates for this machine are made for its name more often than for its address.
+fn root_url(scheme: &str, address: SocketAddr) -> String {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    let address = SocketAddr::new(ip, address.port());
+    if scheme == "https" && ip.is_loopback() {
+        format!("{scheme}://localhost:{}", address.port())
+    } else {
+        format!("{scheme}://{address}")
+    }
+}
+
+#[cfg(test)]
+mod tests;

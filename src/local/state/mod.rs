@@ -1,0 +1,284 @@
+//! The queue's books: a pure state machine.
+//!
+//! It owns which tasks exist, who may claim what, what expires when, and which artifacts a run has. It does no I/O, holds no clock and no
+//! lock: time is an argument, what others have to be told leaves as [`Effect`]s, and [`State::next_wakeup`] says when something expires.
+//! Every call first lets happen what is due ([`State::advance`]), so no call ever sees a claim that has expired or a task past its deadline.
+//!
+//! Costs: an expiry is O(log n) for each thing that expires, a claim O(log n) for each task claimed; no call walks over all tasks.
+
+mod artifact;
+mod id;
+mod lane;
+mod schedule;
+mod task;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use jiff::{SignedDuration, Timestamp};
+
+pub use artifact::{Artifact, NewArtifact, Storage, Stored};
+pub use id::TaskId;
+pub use lane::Ticket;
+pub use task::{
+    Definition, Hold, Priority, Report, Requires, Run, RunState, Status, TaskState, Trouble, WhyCreated, WhyResolved, Worker,
+};
+
+use lane::{Lanes, Place, Waiter};
+
+/// What the state machine is told once.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// How long a claim or reclaim holds.
+    pub claim_timeout: SignedDuration,
+    /// Whether a claim gets tasks of every task queue.
+    pub any_queue: bool,
+}
+
+/// A run that was given to a worker.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// The task after the claim.
+    pub status: Status,
+    /// The run.
+    pub run_id: u32,
+    /// Its worker.
+    pub worker: Arc<Worker>,
+    /// When the claim ends unless it is renewed.
+    pub taken_until: Timestamp,
+}
+
+/// What has to be told to others after a call.
+#[derive(Debug)]
+pub enum Effect {
+    /// A worker that waited in line got runs.
+    Granted(Ticket, Vec<Claim>),
+    /// These stored bytes belong to no artifact any more.
+    Unstored(Stored),
+}
+
+/// Why a call was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// The books say otherwise.
+    #[error("{0}")]
+    Conflict(String),
+    /// What was asked for makes no sense.
+    #[error("{0}")]
+    Input(String),
+    /// It has expired.
+    #[error("{0}")]
+    Expired(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Alarm {
+    Claim,
+    Deadline,
+    Expiry,
+}
+
+#[derive(Debug)]
+struct Task {
+    definition: Arc<Definition>,
+    retries_left: u32,
+    runs: Vec<Run>,
+    /// Where the pending run is in its lane, or where it was before it was claimed.
+    place: Option<Place>,
+    /// How many dependencies are missing.
+    blocked_by: usize,
+    /// Tasks that wait for this one.
+    dependents: Vec<TaskId>,
+    artifacts: artifact::Artifacts,
+}
+
+/// The books.
+#[derive(Debug)]
+pub struct State {
+    rules: Rules,
+    tasks: HashMap<TaskId, Task>,
+    lanes: Lanes,
+    alarms: BTreeSet<(Timestamp, TaskId, Alarm)>,
+    effects: Vec<Effect>,
+}
+
+impl State {
+    /// Empty books.
+    pub fn new(rules: Rules) -> Self {
+        Self { rules, tasks: HashMap::new(), lanes: Lanes::new(rules.any_queue), alarms: BTreeSet::new(), effects: Vec::new() }
+    }
+
+    /// What has to be told to others since the last call of this.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// When [`Self::advance`] has something to do next.
+    pub fn next_wakeup(&self) -> Option<Timestamp> {
+        self.alarms.first().map(|(when, ..)| *when)
+    }
+
+    /// The task as it stands.
+    pub fn status(&mut self, now: Timestamp, id: TaskId) -> Result<Status, Refusal> {
+        self.advance(now);
+        self.snapshot(id)
+    }
+
+    /// Puts a new task on the books. Repeating the call changes nothing; another definition under the same id is a conflict.
+    pub fn create(&mut self, now: Timestamp, id: TaskId, definition: Arc<Definition>) -> Result<Status, Refusal> {
+        self.advance(now);
+        if let Some(known) = self.tasks.get(&id) {
+            if known.definition.same(&definition) {
+                return self.snapshot(id);
+            }
+            return Err(Refusal::Conflict(format!(
+                "task {id} exists with another definition\n\nexisting definition:\n{}\n\nthis request:\n{}",
+                known.definition.json, definition.json
+            )));
+        }
+        let blocked_by = self.enlist(id, &definition)?;
+        self.alarms.insert((definition.deadline, id, Alarm::Deadline));
+        self.alarms.insert((definition.expires, id, Alarm::Expiry));
+        let task = Task {
+            retries_left: definition.retries,
+            runs: Vec::new(),
+            place: None,
+            blocked_by,
+            dependents: Vec::new(),
+            artifacts: artifact::Artifacts::default(),
+            definition,
+        };
+        self.tasks.insert(id, task);
+        if blocked_by == 0 {
+            self.add_run(now, id, WhyCreated::Scheduled);
+        }
+        self.snapshot(id)
+    }
+
+    /// Gives a worker up to `count` runs of a task queue, at once. Never overtakes a worker that waits.
+    pub fn claim(&mut self, now: Timestamp, task_queue_id: &Arc<str>, worker: &Arc<Worker>, count: usize) -> Vec<Claim> {
+        self.advance(now);
+        self.start_first(now, task_queue_id, worker, count)
+    }
+
+    /// Puts a worker in line for up to `count` runs. It is served by [`Effect::Granted`], perhaps at once.
+    pub fn wait(&mut self, now: Timestamp, task_queue_id: &Arc<str>, worker: Arc<Worker>, count: usize) -> Ticket {
+        self.advance(now);
+        let ticket = self.lanes.join(task_queue_id, Waiter { worker, count });
+        self.serve(now, task_queue_id);
+        ticket
+    }
+
+    /// Takes a worker out of the line.
+    pub fn leave(&mut self, ticket: Ticket) {
+        self.lanes.leave(ticket);
+    }
+
+    /// Undoes a claim whose worker never heard of it: the run is pending again, as old as it was.
+    pub fn give_back(&mut self, now: Timestamp, claim: &Claim) {
+        self.advance(now);
+        let id = claim.status.task_id;
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let last = task.runs.len().checked_sub(1);
+        let (Some(place), Some(run)) = (task.place, task.runs.last_mut()) else { return };
+        let unchanged =
+            run.hold.as_ref().is_some_and(|h| h.taken_until == claim.taken_until && Arc::ptr_eq(&h.worker, &claim.worker));
+        if last != Some(claim.run_id as usize) || run.state != RunState::Running || !unchanged {
+            return;
+        }
+        run.state = RunState::Pending;
+        run.hold = None;
+        let queue = task.definition.task_queue_id.clone();
+        self.alarms.remove(&(claim.taken_until, id, Alarm::Claim));
+        self.lanes.put(&queue, place, id);
+        self.serve(now, &queue);
+    }
+
+    /// Renews a claim.
+    pub fn reclaim(&mut self, now: Timestamp, id: TaskId, run_id: u32) -> Result<Claim, Refusal> {
+        self.advance(now);
+        let taken_until = self.taken_until(now);
+        let task = self.tasks.get_mut(&id).ok_or_else(|| no_task(id))?;
+        let run = running(id, task, run_id)?;
+        let Some(hold) = &mut run.hold else { return Err(not_running(id, run_id)) };
+        // A second worker process, or a clock that went back, never shortens a claim.
+        let renewed = taken_until.max(hold.taken_until);
+        self.alarms.remove(&(hold.taken_until, id, Alarm::Claim));
+        self.alarms.insert((renewed, id, Alarm::Claim));
+        hold.taken_until = renewed;
+        let worker = hold.worker.clone();
+        Ok(Claim { status: self.snapshot(id)?, run_id, worker, taken_until: renewed })
+    }
+
+    /// Resolves a run as its worker reports it. Repeating the same report changes nothing.
+    pub fn report(&mut self, now: Timestamp, id: TaskId, run_id: u32, report: Report) -> Result<Status, Refusal> {
+        self.advance(now);
+        let (state, why) = report.target();
+        let task = self.tasks.get_mut(&id).ok_or_else(|| no_task(id))?;
+        let runs = task.runs.len();
+        let run = run_mut(id, task, run_id)?;
+        let is_last = run_id as usize + 1 == runs;
+        if is_last && run.state == RunState::Running {
+            self.end_run(now, id, state, why, report.retry());
+            return self.snapshot(id);
+        }
+        // The run that a reported exception was retried with may follow, but no other.
+        let repeated = run.state == state && run.resolved.as_ref().is_some_and(|(w, _)| *w == why);
+        let still_last = is_last || (state == RunState::Exception && run_id as usize + 2 == runs);
+        if repeated && still_last { self.snapshot(id) } else { Err(not_running(id, run_id)) }
+    }
+
+    /// Cancels a task. Repeating the call, or cancelling a resolved task, changes nothing.
+    pub fn cancel(&mut self, now: Timestamp, id: TaskId) -> Result<Status, Refusal> {
+        self.advance(now);
+        let task = self.tasks.get(&id).ok_or_else(|| no_task(id))?;
+        if task.definition.deadline <= now {
+            return Err(Refusal::Conflict(format!(
+                "task {id} cannot be canceled after its deadline, {:.3}",
+                task.definition.deadline
+            )));
+        }
+        self.end_task(now, id, WhyResolved::Canceled);
+        self.snapshot(id)
+    }
+
+    fn snapshot(&self, id: TaskId) -> Result<Status, Refusal> {
+        let task = self.tasks.get(&id).ok_or_else(|| no_task(id))?;
+        Ok(Status {
+            task_id: id,
+            definition: task.definition.clone(),
+            retries_left: task.retries_left,
+            runs: task.runs.clone(),
+        })
+    }
+
+    fn taken_until(&self, now: Timestamp) -> Timestamp {
+        now.saturating_add(self.rules.claim_timeout).unwrap_or(Timestamp::MAX)
+    }
+}
+
+fn no_task(id: TaskId) -> Refusal {
+    Refusal::NotFound(format!("task {id} does not exist"))
+}
+
+fn not_running(id: TaskId, run_id: u32) -> Refusal {
+    Refusal::Conflict(format!("run {run_id} of task {id} is resolved or not running"))
+}
+
+fn run_mut(id: TaskId, task: &mut Task, run_id: u32) -> Result<&mut Run, Refusal> {
+    task.runs.get_mut(run_id as usize).ok_or_else(|| Refusal::NotFound(format!("task {id} has no run {run_id}")))
+}
+
+/// The task's last run, if it is the one asked for and running.
+fn running(id: TaskId, task: &mut Task, run_id: u32) -> Result<&mut Run, Refusal> {
+    let last = task.runs.len();
+    let run = run_mut(id, task, run_id)?;
+    if run.state == RunState::Running && run_id as usize + 1 == last { Ok(run) } else { Err(not_running(id, run_id)) }
+}

@@ -1,0 +1,154 @@
+//! The store: artifact bytes in files, behind signed URLs as an object store has them.
+//!
+//! A URL is bound to a method, a run, a name, a content type (uploads) and a date. Files have names of our own, one for each upload, so no
+//! artifact name is ever a path, and an upload replaces what was there only once it is complete.
+
+use std::{
+    fmt::Write as _,
+    io,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use aws_lc_rs::hmac;
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use jiff::Timestamp;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::state::TaskId;
+use crate::seam::Random;
+
+/// Where the store's URLs begin.
+pub(crate) const PREFIX: &str = "/storage";
+
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// What a URL allows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Permit<'a> {
+    /// Upload bytes of this content type.
+    Put { content_type: &'a str },
+    /// Download.
+    Get,
+}
+
+/// Why a URL was refused, as an object store says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Denied {
+    Expired,
+    Signature,
+}
+
+/// Files and the key that signs their URLs.
+pub(crate) struct Store {
+    dir: PathBuf,
+    key: hmac::Key,
+    next_file: AtomicU64,
+}
+
+impl Store {
+    /// A store in this directory, which is made.
+    pub(crate) fn open(dir: &Path, random: &dyn Random) -> io::Result<Self> {
+        fs_err::create_dir_all(dir)?;
+        let mut secret = [0; 32];
+        random.fill(&mut secret);
+        Ok(Self { dir: dir.to_owned(), key: hmac::Key::new(hmac::HMAC_SHA256, &secret), next_file: AtomicU64::new(0) })
+    }
+
+    /// Where uploads are written until they are complete.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A place that was never given out before.
+    pub(crate) fn new_path(&self, task: TaskId, run: u32) -> PathBuf {
+        self.dir.join(format!("{task}-{run}-{}", self.next_file.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// A URL that permits this until then. `base` is the root URL by which the caller reached us.
+    pub(crate) fn url(
+        &self,
+        base: &str,
+        permit: Permit<'_>,
+        (task, run, name): (TaskId, u32, &str),
+        until: Timestamp,
+    ) -> String {
+        let until = until.as_second();
+        // Slashes stay as they are, so that downloads get a good file name, unless a client would take the path for something else.
+        let plain = name.split('/').all(|part| !matches!(part, "" | "." | ".."));
+        let name_in_url = if plain {
+            name.split('/').map(|part| utf8_percent_encode(part, SEGMENT).to_string()).collect::<Vec<_>>().join("/")
+        } else {
+            utf8_percent_encode(name, SEGMENT).to_string()
+        };
+        let signature = BASE64_URL_SAFE_NO_PAD.encode(hmac::sign(&self.key, &message(permit, (task, run, name), until)));
+        format!("{base}{PREFIX}/{task}/{run}/{name_in_url}?expires={until}&signature={signature}")
+    }
+
+    /// Checks the query of such a URL.
+    pub(crate) fn check(
+        &self,
+        permit: Permit<'_>,
+        object: (TaskId, u32, &str),
+        query: &str,
+        now: Timestamp,
+    ) -> Result<(), Denied> {
+        let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+        let until: i64 = value("expires").and_then(|text| text.parse().ok()).ok_or(Denied::Signature)?;
+        let signature =
+            value("signature").and_then(|text| BASE64_URL_SAFE_NO_PAD.decode(text).ok()).ok_or(Denied::Signature)?;
+        hmac::verify(&self.key, &message(permit, object, until), &signature).map_err(|_| Denied::Signature)?;
+        if now.as_second() > until { Err(Denied::Expired) } else { Ok(()) }
+    }
+}
+
+fn message(permit: Permit<'_>, (task, run, name): (TaskId, u32, &str), until: i64) -> Vec<u8> {
+    let mut message = String::new();
+    // Lengths keep two different objects from having the same message. Writing to a string does not fail.
+    let _ = match permit {
+        Permit::Put { content_type } => write!(message, "PUT {} {content_type}", content_type.len()),
+        Permit::Get => write!(message, "GET"),
+    };
+    let _ = write!(message, "\n{task}\n{run}\n{until}\n{name}");
+    message.into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seam::SeededRandom;
+
+    #[test]
+    fn a_url_permits_what_it_was_made_for_and_nothing_else() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::open(dir.path(), &SeededRandom::new(1)).expect("a store");
+        let task = TaskId::parse("fN1SbArXTPSVFNUvaOlinQ").expect("an id");
+        let at = |second| Timestamp::from_second(second).expect("a date");
+        let put = Permit::Put { content_type: "text/plain" };
+        let url = store.url("http://h", put, (task, 0, "public/a b.txt"), at(1000));
+        let query = url.split_once('?').expect("a query").1;
+        assert!(url.starts_with("http://h/storage/fN1SbArXTPSVFNUvaOlinQ/0/public/a%20b.txt?"), "{url}");
+        let object = (task, 0, "public/a b.txt");
+        assert_eq!(store.check(put, object, query, at(1000)), Ok(()));
+        assert_eq!(store.check(put, object, query, at(1001)), Err(Denied::Expired));
+        for (permit, object, query) in [
+            (Permit::Get, object, query),
+            (Permit::Put { content_type: "text/html" }, object, query),
+            (put, (task, 1, "public/a b.txt"), query),
+            (put, (task, 0, "public/other"), query),
+            (put, object, ""),
+            (put, object, &*query.replace("expires=1000", "expires=2000")),
+        ] {
+            assert_eq!(store.check(permit, object, query, at(1000)), Err(Denied::Signature), "{permit:?} {object:?} {query}");
+        }
+    }
+
+    #[test]
+    fn no_name_is_a_path() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::open(dir.path(), &SeededRandom::new(1)).expect("a store");
+        let task = TaskId::parse("fN1SbArXTPSVFNUvaOlinQ").expect("an id");
+        let url = store.url("http://h", Permit::Get, (task, 0, "a/../../b"), Timestamp::UNIX_EPOCH);
+        assert!(url.contains("/0/a%2F..%2F..%2Fb?"), "{url}");
+    }
+}

@@ -1,0 +1,138 @@
+//! Calls about tasks: create, show, cancel.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::{
+    auth::Need,
+    check::{Fields, Text},
+    definition::define,
+    desk::Desk,
+    endpoint::Call,
+    fault::{Code, Fault},
+    reply::Reply,
+    state::{Definition, Priority, Status, TaskId},
+    view::{StatusAnswer, StatusOf, StatusView, TaskOf},
+};
+
+pub(crate) async fn ping(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> {
+    Ok(Reply::json(&json!({ "alive": true, "uptime": call.now.duration_since(desk.started).as_secs_f64() })))
+}
+
+pub(crate) fn status_answer(status: &Status) -> Reply {
+    Reply::json(&StatusAnswer { status: StatusView(status) })
+}
+
+pub(crate) async fn create(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> {
+    let id = call.task_id()?;
+    let definition = define(id, &call.body, call.now)?;
+    call.authorize(&creation_need(&definition))?;
+    let status = desk.books(|state, now| state.create(now, id, Arc::new(definition)))?;
+    Ok(status_answer(&status))
+}
+
+/// A task may only be given what its creator has.
+fn creation_need(definition: &Definition) -> Need {
+    let queue = &definition.task_queue_id;
+    let at_least = Priority::ALL.iter().filter(|priority| **priority <= definition.priority);
+    let mut needs: Vec<Need> = definition.scopes.iter().map(Need::scope).collect();
+    needs.extend(definition.routes.iter().map(|route| Need::scope(format!("queue:route:{route}"))));
+    needs.push(Need::scope(format!("queue:create-task:project:{}", definition.project_id)));
+    needs.push(Need::scope(format!("queue:scheduler-id:{}", definition.scheduler_id)));
+    needs.push(Need::any(at_least.map(|priority| format!("queue:create-task:{}:{queue}", priority.as_str()))));
+    Need::All(needs)
+}
+
+pub(crate) async fn task(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> {
+    let id = call.task_id()?;
+    call.authorize(&Need::scope(format!("queue:get-task:{id}")))?;
+    let status = desk.books(|state, now| state.status(now, id))?;
+    Ok(Reply::json(&status.definition.json))
+}
+
+pub(crate) async fn status(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> {
+    let id = call.task_id()?;
+    call.authorize(&Need::scope(format!("queue:status:{id}")))?;
+    let status = desk.books(|state, now| state.status(now, id))?;
+    Ok(status_answer(&status))
+}
+
+pub(crate) async fn cancel(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> {
+    let id = call.task_id()?;
+    let known = desk.books(|state, now| state.status(now, id))?;
+    call.authorize(&need_over_task(&known, "cancel-task"))?;
+    let status = desk.books(|state, now| state.cancel(now, id))?;
+    Ok(status_answer(&status))
+}
+
+/// What `queue:<verb>…` calls need: over the task, over its project, or as its scheduler.
+fn need_over_task(status: &Status, verb: &str) -> Need {
+    let (id, definition) = (status.task_id, &status.definition);
+    let (scheduler, group, project) = (&definition.scheduler_id, definition.task_group_id, &definition.project_id);
+    Need::Any(vec![
+        Need::scope(format!("queue:{verb}:{scheduler}/{group}/{id}")),
+        Need::scope(format!("queue:{verb}-in-project:{project}")),
+        Need::all([format!("queue:{verb}"), format!("assume:scheduler-id:{scheduler}/{group}")]),
+    ])
+}
+
+pub(crate) async fn statuses(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> {
+    let (page, token) = asked_for(&call, "statuses", "queue:status")?;
+    let known = look_up(&desk, &page);
+    let statuses =
+        known.iter().map(|status| StatusOf { task_id: status.task_id.as_str(), status: StatusView(status) }).collect();
+    Ok(Reply::json(&StatusPage { statuses, continuation_token: token }))
+}
+
+pub(crate) async fn tasks(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> {
+    let (page, token) = asked_for(&call, "tasks", "queue:get-task")?;
+    let known = look_up(&desk, &page);
+    let tasks = known.iter().map(|status| TaskOf { task_id: status.task_id.as_str(), task: &status.definition.json }).collect();
+    Ok(Reply::json(&TaskPage { tasks, continuation_token: token }))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StatusPage<'a> {
+    statuses: Vec<StatusOf<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    continuation_token: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TaskPage<'a> {
+    tasks: Vec<TaskOf<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    continuation_token: Option<String>,
+}
+
+/// The tasks of one page of a call that names its tasks, and the token of the next page: a position in the caller's own list.
+fn asked_for(call: &Call, method: &str, scope: &str) -> Result<(Vec<TaskId>, Option<String>), Fault> {
+    let mut problems = Vec::new();
+    let mut ids = Vec::new();
+    if let Some(mut fields) = Fields::of(&call.body, "", &mut problems) {
+        fields.only(&["taskIds"]);
+        ids = fields.texts("taskIds", &Text::up_to(usize::MAX), usize::MAX, false);
+    }
+    if !problems.is_empty() {
+        return Err(Fault::invalid_body(method, &problems));
+    }
+    call.authorize(&Need::all(ids.iter().map(|id| format!("{scope}:{id}"))))?;
+    let start = match call.query("continuationToken") {
+        None => 0,
+        Some(token) => token.parse().map_err(|_| {
+            Fault::new(Code::InvalidRequestArguments, format!("continuationToken `{token}` was not made by this call"))
+        })?,
+    };
+    let end = call.limit()?.saturating_add(start).min(ids.len());
+    // What is no task id belongs to no task, and unknown tasks are left out.
+    let page = ids.get(start..end).unwrap_or_default().iter().filter_map(|id| TaskId::parse(id)).collect();
+    Ok((page, (end < ids.len()).then(|| end.to_string())))
+}
+
+fn look_up(desk: &Desk, ids: &[TaskId]) -> Vec<Status> {
+    desk.books(|state, now| ids.iter().filter_map(|id| state.status(now, *id).ok()).collect())
+}
