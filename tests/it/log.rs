@@ -38,7 +38,7 @@ async fn the_live_log_is_read_while_the_task_runs_and_stalled_readers_do_not_slo
     let mut worker = queue.worker(json!({}));
     let url = until_some("the live log is published", async || {
         let stored = queue.server.published(&task);
-        stored.into_iter().find(|a| a.name == "public/logs/live.log" && a.storage_type == "reference").and_then(|a| a.url)
+        stored.into_iter().find(|a| a.name == "public/logs/live.log" && a.storage_type == "reference").and_then(|a| a.target)
     })
     .await;
     let (address, path) = url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).expect("an http URL");

@@ -167,8 +167,9 @@ impl Deployment {
     pub fn artifact(&self, task_id: &str, name: &str) -> Option<Vec<u8>> {
         let stored = self.server.published(task_id);
         let mut found = stored.iter().filter(|a| a.name == name).max_by_key(|a| a.run_id)?;
-        if let Some(target) = found.link_to.as_deref() {
-            found = stored.iter().find(|a| a.name == target)?;
+        if found.storage_type == "link" {
+            let target = found.target.as_deref()?;
+            found = stored.iter().find(|a| a.name == target && a.run_id == found.run_id)?;
         }
         let bytes = std::fs::read(found.path.as_ref()?).expect("a stored artifact is readable");
         if found.content_encoding.as_deref() != Some("gzip") {
@@ -187,7 +188,7 @@ impl Deployment {
 
     /// Names and storage types of all artifacts of a task.
     pub fn artifacts(&self, task_id: &str) -> BTreeMap<String, String> {
-        self.server.published(task_id).into_iter().map(|a| (a.name, a.storage_type)).collect()
+        self.server.published(task_id).into_iter().map(|a| (a.name, a.storage_type.to_owned())).collect()
     }
 }
 
