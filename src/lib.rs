@@ -2,5 +2,6 @@
 //!
 //! This page is the map of the house. It will say what each room owns and how a task flows through them.
 
+pub mod api;
 pub mod local;
 pub mod seam;

@@ -1,15 +1,27 @@
-//! stub
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    MalformedPayload,
-    ResourceUnavailable,
-    InternalError,
-    IntermittentTask,
-    WorkerShutdown,
-}
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resolution {
-    Completed,
-    Failed,
-    Exception(Reason),
-}
+//! Taskcluster's services, as a client.
+//!
+//! ```text
+//! Queue (typed calls) ─▶ Services (sign, retry) ─▶ Transport (one request, bounded) ─▶ network
+//! ```
+//!
+//! Every attempt is signed anew, so that a clock that moved or credentials that were renewed in the meantime count. Every
+//! attempt has a deadline, every sequence of attempts a total bound. It does not know tasks' payloads or what runs them.
+
+mod credentials;
+mod error;
+pub mod hawk;
+mod queue;
+mod retry;
+mod secret;
+mod services;
+mod transport;
+mod types;
+
+pub use credentials::{Credentials, CredentialsCell};
+pub use error::{ApiError, ErrorKind};
+pub use queue::Queue;
+pub use retry::RetryPolicy;
+pub use secret::Secret;
+pub use services::{Services, segment};
+pub use transport::{Body, HttpTransport, Request, Response, Transport, TransportError};
+pub use types::{ArtifactAnswer, Claim, DEFAULT_LEASE, NewArtifact, Reason, Reclaimed, Resolution, Run, Task, TaskStatus};

@@ -9,12 +9,8 @@ fn run(content: &str) -> (Option<i32>, String) {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("worker.yml");
     std::fs::write(&path, content).expect("written");
-    let output = Command::new(BINARY)
-        .args(["run", "--config"])
-        .arg(&path)
-        .current_dir(dir.path())
-        .output()
-        .expect("the worker starts");
+    let output =
+        Command::new(BINARY).args(["run", "--config"]).arg(&path).current_dir(dir.path()).output().expect("the worker starts");
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
@@ -28,9 +24,12 @@ fn a_missing_file_is_named() {
 
 #[test]
 fn five_problems_are_shown_at_once_each_with_its_place() {
-    let (code, text) = run("rootURL: 5\nclientId: a\naccessTokn: b\ncapacity: 0\nidleTimeoutSecs: \"x\"\npublicIP: 257.1.2.1\n");
+    let (code, text) =
+        run("rootURL: 5\nclientId: a\naccessTokn: b\ncapacity: 0\nidleTimeoutSecs: \"x\"\npublicIP: 257.1.2.1\n");
     assert!(matches!(code, Some(64 | 73)), "{code:?} {text}");
-    for expected in ["worker.yml:1:", "worker.yml:3:", "accessToken", "worker.yml:4:", "worker.yml:5:", "worker.yml:6:", "257.1.2.1"] {
+    for expected in
+        ["worker.yml:1:", "worker.yml:3:", "accessToken", "worker.yml:4:", "worker.yml:5:", "worker.yml:6:", "257.1.2.1"]
+    {
         assert!(text.contains(expected), "{expected:?} is not in\n{text}");
     }
 }

@@ -108,7 +108,8 @@ async fn a_task_that_kills_its_parent_does_not_end_the_worker_silently() {
 #[tokio::test(flavor = "multi_thread")]
 async fn artifacts_that_the_payload_may_not_take_are_left_to_their_owners() {
     let queue = Deployment::start().await;
-    let mut payload = script("mkdir -p public/logs; echo fake > public/logs/live.log; echo fake > public/logs/live_backing.log");
+    let mut payload =
+        script("mkdir -p public/logs; echo fake > public/logs/live.log; echo fake > public/logs/live_backing.log");
     payload["artifacts"] = json!([{ "type": "directory", "path": "public" }]);
     let task = queue.create(payload).await;
     queue.worker(json!({})).wait().await;

@@ -21,7 +21,11 @@ use crate::support::{
 async fn spoiled(queue: &Deployment, method: &'static str, part: &'static str, times: usize, fate: Fate) -> Proxy {
     let seen = AtomicUsize::new(0);
     Proxy::start(queue.address(), move |m, path| {
-        if m == method && path.contains(part) && seen.fetch_add(1, Ordering::SeqCst) < times { fate.clone() } else { Fate::Pass }
+        if m == method && path.contains(part) && seen.fetch_add(1, Ordering::SeqCst) < times {
+            fate.clone()
+        } else {
+            Fate::Pass
+        }
     })
     .await
 }
@@ -78,7 +82,11 @@ async fn artifacts_survive_refused_and_lost_calls() {
 async fn a_conflict_on_an_artifact_of_our_own_run_is_the_payloads_fault() {
     let queue = Deployment::start().await;
     let proxy = Proxy::start(queue.address(), |method, path| {
-        if method == "POST" && path.contains("numbers") { Fate::Answer(409, "{\"code\": \"RequestConflict\"}") } else { Fate::Pass }
+        if method == "POST" && path.contains("numbers") {
+            Fate::Answer(409, "{\"code\": \"RequestConflict\"}")
+        } else {
+            Fate::Pass
+        }
     })
     .await;
     let mut payload = script("seq 1 10 > numbers");
@@ -116,8 +124,7 @@ async fn a_dead_queue_ends_the_worker_with_69_after_the_configured_time() {
     let queue = Deployment::start().await;
     // Nobody listens on the port of a listener that is gone.
     let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
-    let mut worker =
-        queue.worker_at(&format!("http://127.0.0.1:{port}"), json!({ "tcWorker": { "giveUpAfterSecs": 2 } }));
+    let mut worker = queue.worker_at(&format!("http://127.0.0.1:{port}"), json!({ "tcWorker": { "giveUpAfterSecs": 2 } }));
     assert_eq!(worker.code().await, Some(69));
     assert!(worker.stderr().matches("Could not claim work. ").count() >= 2, "{}", worker.stderr());
 }
@@ -126,8 +133,7 @@ async fn a_dead_queue_ends_the_worker_with_69_after_the_configured_time() {
 async fn a_full_disk_is_named_and_ends_the_worker_with_69() {
     let queue = Deployment::start().await;
     let task = queue.create(script("true")).await;
-    let mut worker =
-        queue.worker(json!({ "requiredDiskSpaceMegabytes": 1_000_000_000, "tcWorker": { "giveUpAfterSecs": 2 } }));
+    let mut worker = queue.worker(json!({ "requiredDiskSpaceMegabytes": 1_000_000_000, "tcWorker": { "giveUpAfterSecs": 2 } }));
     assert_eq!(worker.code().await, Some(69));
     let log = worker.stderr();
     assert!(log.contains("Not claiming any task: ") && log.contains("requiredDiskSpaceMegabytes"), "{log}");

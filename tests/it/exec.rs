@@ -79,7 +79,11 @@ fn exit_codes_tell_failed_exception_and_usage_apart() {
 async fn ctrl_c_ends_the_task_and_leaves_nothing() {
     let home = tempfile::tempdir().expect("a directory");
     let dir = home.path().to_owned();
-    write(&dir, "long.yml", "command: [[/bin/sh, -c, 'echo $$ > ../../../../pid || true; echo started; sleep 300']]\nmaxRunTime: 600\n");
+    write(
+        &dir,
+        "long.yml",
+        "command: [[/bin/sh, -c, 'echo $$ > ../../../../pid || true; echo started; sleep 300']]\nmaxRunTime: 600\n",
+    );
     let mut worker = crate::support::Worker::start(home, &["exec", "long.yml"], &[]);
     crate::support::until("the task runs", async || {
         std::fs::read_to_string(dir.join("stdout")).is_ok_and(|text| text.contains("\nstarted\n"))

@@ -58,10 +58,7 @@ async fn refused_renewals_are_repeated_and_do_not_hurt() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_that_cannot_be_renewed_ends_the_task_and_nothing_is_reported() {
     let queue = Deployment::with_claim_timeout(Duration::from_secs(3)).await;
-    let proxy = Proxy::start(queue.address(), |_, path| {
-        if path.contains("/reclaim") { Fate::Cut } else { Fate::Pass }
-    })
-    .await;
+    let proxy = Proxy::start(queue.address(), |_, path| if path.contains("/reclaim") { Fate::Cut } else { Fate::Pass }).await;
     let task = queue.create_with(script("sleep 300"), json!({ "retries": 0 })).await;
     let mut worker = queue.worker_at(&proxy.root_url(), json!({}));
     worker.wait().await;

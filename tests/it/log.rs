@@ -75,8 +75,7 @@ async fn the_log_stays_beside_kept_files_and_a_planted_link_is_not_followed() {
     let elsewhere = queue.dir.path().join("elsewhere");
     std::fs::create_dir(&elsewhere).expect("a directory");
     let plain = queue.create(script("echo kept")).await;
-    let planted =
-        queue.create(script(&format!("rmdir generic-worker; ln -s {} generic-worker", elsewhere.display()))).await;
+    let planted = queue.create(script(&format!("rmdir generic-worker; ln -s {} generic-worker", elsewhere.display()))).await;
     let mut worker = queue.worker(json!({ "cleanUpTaskDirs": false, "numberOfTasksToRun": 2 }));
     worker.wait().await;
     assert_eq!(queue.resolution(&planted).await, "completed/completed");

@@ -7,7 +7,8 @@ use crate::support::{Deployment, script};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_completes_with_its_log_and_its_artifacts() {
     let queue = Deployment::start().await;
-    let mut payload = script("echo hello; mkdir out; echo one > out/a.txt; printf '\\x00\\xff' > out/b.bin; echo $TASK_ID $RUN_ID");
+    let mut payload =
+        script("echo hello; mkdir out; echo one > out/a.txt; printf '\\x00\\xff' > out/b.bin; echo $TASK_ID $RUN_ID");
     payload["artifacts"] = json!([{ "type": "directory", "path": "out", "name": "public/out" }]);
     let task = queue.create(payload).await;
     let mut worker = queue.worker(json!({}));
@@ -67,14 +68,23 @@ async fn every_end_of_a_command_has_its_resolution() {
         (script("exit 1"), "failed/failed", "exit status 1"),
         (script("kill -9 $$"), "failed/failed", "signal: killed"),
         (with(script("exit 5"), "onExitStatus", retry(6)), "failed/failed", "exit status 5"),
-        (json!({ "command": [["no-such-program"]], "maxRunTime": 9 }), "failed/failed",
-            "exec: \"no-such-program\": executable file not found in $PATH"),
+        (
+            json!({ "command": [["no-such-program"]], "maxRunTime": 9 }),
+            "failed/failed",
+            "exec: \"no-such-program\": executable file not found in $PATH",
+        ),
         (json!({ "command": [["/etc/passwd"]], "maxRunTime": 9 }), "failed/failed", "fork/exec /etc/passwd: permission denied"),
         (with(script("sleep 300"), "maxRunTime", json!(1)), "failed/failed", "task aborted - max run time exceeded"),
-        (with(script("true"), "artifacts", json!([{ "type": "file", "path": "none", "name": "public/none" }])), "failed/failed",
-            "file-missing-on-worker"),
-        (with(script("true"), "maxRunTime", json!(100_000)), "exception/malformed-payload",
-            "task's maxRunTime of 100000 exceeded allowed maximum of 86400"),
+        (
+            with(script("true"), "artifacts", json!([{ "type": "file", "path": "none", "name": "public/none" }])),
+            "failed/failed",
+            "file-missing-on-worker",
+        ),
+        (
+            with(script("true"), "maxRunTime", json!(100_000)),
+            "exception/malformed-payload",
+            "task's maxRunTime of 100000 exceeded allowed maximum of 86400",
+        ),
     ];
     let mut tasks = Vec::new();
     for (payload, resolution, last) in cases {

@@ -17,10 +17,7 @@ async fn sigterm_ends_running_tasks_and_hands_them_on() {
     assert_eq!(status.runs[0].reason_resolved.as_deref(), Some("worker-shutdown"));
     assert_eq!(status.runs.len(), 2, "the queue gives it to another worker");
     let log = String::from_utf8_lossy(&queue.artifact(&task, "public/logs/live_backing.log").expect("a log")).into_owned();
-    assert_eq!(
-        log.lines().last(),
-        Some("[taskcluster:error] graceful termination requested, without time to finish tasks")
-    );
+    assert_eq!(log.lines().last(), Some("[taskcluster:error] graceful termination requested, without time to finish tasks"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -71,8 +71,7 @@ async fn a_task_does_not_see_the_workers_credentials() {
         ("TASKCLUSTER_CERTIFICATE", "secret-certificate"),
         ("DISPLAY", ":77"),
     ];
-    let mut worker =
-        crate::support::Worker::start(home, &["run", "--config", path.to_str().expect("UTF-8")], &secrets);
+    let mut worker = crate::support::Worker::start(home, &["run", "--config", path.to_str().expect("UTF-8")], &secrets);
     worker.wait().await;
     assert_eq!(queue.resolution(&task).await, "completed/completed");
     let log = queue.log(&task);
@@ -111,7 +110,8 @@ async fn links_that_lead_out_and_things_that_are_no_files_neither_leak_nor_hang(
 async fn the_processes_of_a_killed_task_are_gone() {
     let queue = Deployment::start().await;
     let pids = queue.dir.path().join("pids");
-    let text = format!("(setsid sleep 300 & echo $! >> {0}); sleep 300 & echo $! >> {0}; echo $$ >> {0}; sleep 300", pids.display());
+    let text =
+        format!("(setsid sleep 300 & echo $! >> {0}); sleep 300 & echo $! >> {0}; echo $$ >> {0}; sleep 300", pids.display());
     let mut payload = script(&text);
     payload["maxRunTime"] = json!(2);
     let task = queue.create(payload).await;

@@ -63,11 +63,8 @@ impl Deployment {
         let transport = Arc::new(HttpTransport::new(None, true).expect("a transport"));
         let services = Services::new(&server.root_url(), transport, Arc::new(SystemClock), Arc::new(SystemRandom))
             .expect("the root URL is one");
-        let credentials = Credentials {
-            client_id: "tester".to_owned(),
-            access_token: Secret::new(access_token.clone()),
-            certificate: None,
-        };
+        let credentials =
+            Credentials { client_id: "tester".to_owned(), access_token: Secret::new(access_token.clone()), certificate: None };
         let queue = services.queue(CredentialsCell::new(credentials));
         Self { server, queue, dir, access_token }
     }

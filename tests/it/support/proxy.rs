@@ -88,12 +88,7 @@ impl Drop for Proxy {
     }
 }
 
-async fn serve(
-    mut client: TcpStream,
-    upstream: &str,
-    rule: &Mutex<Rule>,
-    seen: &Mutex<Vec<String>>,
-) -> std::io::Result<()> {
+async fn serve(mut client: TcpStream, upstream: &str, rule: &Mutex<Rule>, seen: &Mutex<Vec<String>>) -> std::io::Result<()> {
     let mut head = Vec::new();
     let end = loop {
         if let Some(end) = head.windows(4).position(|w| w == b"\r\n\r\n") {

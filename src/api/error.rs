@@ -1,0 +1,97 @@
+//! What can go wrong with a call.
+
+use std::time::Duration;
+
+use super::transport::{Response, TransportError};
+
+/// Longest part of a service's own message that is kept, in characters.
+const MESSAGE_BOUND: usize = 2000;
+/// Longest pause that a service may ask for.
+const PAUSE_BOUND: Duration = Duration::from_secs(600);
+
+/// A call that brought no usable answer.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{call}: {kind}")]
+pub struct ApiError {
+    /// Name of the call, for instance `queue.claimWork`.
+    pub call: &'static str,
+    /// What happened.
+    pub kind: ErrorKind,
+    retry_after: Option<Duration>,
+}
+
+/// What happened to a call.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ErrorKind {
+    /// No answer came.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The service refused.
+    #[error("HTTP status {status}{}{message}", if message.is_empty() { "" } else { ": " })]
+    Status {
+        /// The status.
+        status: u16,
+        /// The service's code for the error, for instance `RequestConflict`; empty if it gave none.
+        code: String,
+        /// Beginning of the service's message.
+        message: String,
+    },
+    /// The answer is not what the service's reference promises.
+    #[error("answer not understood: {0}")]
+    Garbage(String),
+    /// The request cannot be made.
+    #[error("{0}")]
+    Request(String),
+}
+
+impl ApiError {
+    /// An error of the given kind.
+    pub fn new(call: &'static str, kind: ErrorKind) -> Self {
+        Self { call, kind, retry_after: None }
+    }
+
+    /// The error that a refusing answer stands for.
+    pub fn refused(call: &'static str, response: &Response) -> Self {
+        let body: serde_json::Value = serde_json::from_slice(&response.body).unwrap_or_default();
+        let text = |key: &str| body.get(key).and_then(serde_json::Value::as_str).unwrap_or_default();
+        let message = text("message").lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+        let retry_after = response
+            .headers
+            .get(http::header::RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.trim().parse().ok())
+            .map(|secs| Duration::from_secs(secs).min(PAUSE_BOUND));
+        let kind = ErrorKind::Status {
+            status: response.status,
+            code: text("code").chars().take(64).collect(),
+            message: message.chars().take(MESSAGE_BOUND).collect(),
+        };
+        Self { call, kind, retry_after }
+    }
+
+    /// The HTTP status, if the service answered.
+    pub fn status(&self) -> Option<u16> {
+        match self.kind {
+            ErrorKind::Status { status, .. } => Some(status),
+            _ => None,
+        }
+    }
+
+    /// Whether the service says that the state of the task does not allow the call.
+    pub fn is_conflict(&self) -> bool {
+        self.status() == Some(409)
+    }
+
+    /// Whether the same call may succeed later: no answer, half an answer, a failing service, or too many calls.
+    pub fn is_temporary(&self) -> bool {
+        match &self.kind {
+            ErrorKind::Transport(TransportError::Request(_)) | ErrorKind::Request(_) => false,
+            ErrorKind::Transport(_) | ErrorKind::Garbage(_) => true,
+            ErrorKind::Status { status, .. } => *status >= 500 || *status == 429,
+        }
+    }
+
+    /// How long the service asks to wait.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+}

@@ -1,0 +1,195 @@
+//! Typed calls of the queue.
+
+use std::time::Duration;
+
+use http::Method;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    ApiError, Claim, CredentialsCell, Secret, Services,
+    error::ErrorKind,
+    services::{Call, parse, segment},
+    transport::Response,
+    types::{ArtifactAnswer, ClaimAnswer, NewArtifact, RawClaim, Reclaimed, Resolution, Task, TaskStatus, lease},
+};
+
+/// The server lets a claim wait for up to 20 s; the rest is for the network.
+const CLAIM_BOUND: Duration = Duration::from_secs(50);
+/// One renewal of a lease.
+const RECLAIM_BOUND: Duration = Duration::from_secs(30);
+/// Any other call.
+const CALL_BOUND: Duration = Duration::from_secs(30);
+
+/// The queue, called with the credentials of one owner.
+#[derive(Clone)]
+pub struct Queue {
+    services: Services,
+    credentials: CredentialsCell,
+}
+
+impl Queue {
+    pub(super) fn new(services: Services, credentials: CredentialsCell) -> Self {
+        Self { services, credentials }
+    }
+
+    /// The deployment.
+    pub fn services(&self) -> &Services {
+        &self.services
+    }
+
+    fn call<'a>(name: &'static str, method: Method, path: &str, body: Option<&'a Value>) -> Call<'a> {
+        Call { name, method, resource: format!("/api/queue/v1{path}"), body, timeout: CALL_BOUND }
+    }
+
+    /// `claimWork`: asks once for up to `tasks` tasks, and waits for up to 20 s at the server if there are none.
+    ///
+    /// A task in the answer that cannot be understood is left out with an error in the log; its claim runs out.
+    pub async fn claim_work(&self, pool: &str, worker_group: &str, worker_id: &str, tasks: u8) -> Result<Vec<Claim>, ApiError> {
+        const NAME: &str = "queue.claimWork";
+        let body = json!({ "workerGroup": worker_group, "workerId": worker_id, "tasks": tasks });
+        let mut call = Self::call(NAME, Method::POST, &format!("/claim-work/{}", segment(pool)), Some(&body));
+        call.timeout = CLAIM_BOUND;
+        let response = self.services.attempt(&call, &self.credentials).await?;
+        let answer: ClaimAnswer = parse(NAME, &response)?;
+        let date = server_date(&response);
+        let mut claims = Vec::with_capacity(answer.tasks.len());
+        for raw in answer.tasks {
+            match claim(raw, date) {
+                Ok(claim) => claims.push(claim),
+                Err(error) => tracing::error!("{NAME}: a claimed task is not understood and will expire: {error}"),
+            }
+        }
+        Ok(claims)
+    }
+
+    /// `reclaimTask`: asks once.
+    pub async fn reclaim(&self, task_id: &str, run_id: u32) -> Result<Reclaimed, ApiError> {
+        const NAME: &str = "queue.reclaimTask";
+        let mut call = Self::call(NAME, Method::POST, &format!("{}/reclaim", run_path(task_id, run_id)), None);
+        call.timeout = RECLAIM_BOUND;
+        let response = self.services.attempt(&call, &self.credentials).await?;
+        let raw: RawClaim = parse(NAME, &response)?;
+        let date = server_date(&response);
+        Ok(Reclaimed {
+            taken_until: raw.taken_until,
+            lease: date.map(|date| lease(raw.taken_until, Some(date))),
+            credentials: raw.credentials.into(),
+        })
+    }
+
+    /// `reportCompleted`, `reportFailed` or `reportException`.
+    pub async fn report(&self, task_id: &str, run_id: u32, resolution: Resolution) -> Result<(), ApiError> {
+        let (name, end, body) = match resolution {
+            Resolution::Completed => ("queue.reportCompleted", "completed", None),
+            Resolution::Failed => ("queue.reportFailed", "failed", None),
+            Resolution::Exception(reason) => ("queue.reportException", "exception", Some(json!({ "reason": reason.as_str() }))),
+        };
+        let call = Self::call(name, Method::POST, &format!("{}/{end}", run_path(task_id, run_id)), body.as_ref());
+        self.services.call(&call, &self.credentials).await.map(drop)
+    }
+
+    /// `createArtifact`. Repeating it with the same properties is allowed and gives a fresh URL.
+    pub async fn create_artifact(
+        &self,
+        task_id: &str,
+        run_id: u32,
+        name: &str,
+        artifact: &NewArtifact,
+    ) -> Result<ArtifactAnswer, ApiError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Answer {
+            put_url: Option<String>,
+            content_type: Option<String>,
+        }
+        let body = artifact.body();
+        let path = format!("{}/artifacts/{}", run_path(task_id, run_id), segment(name));
+        let call = Self::call("queue.createArtifact", Method::POST, &path, Some(&body));
+        let answer: Answer = self.services.call_json(&call, &self.credentials).await?;
+        Ok(ArtifactAnswer { put_url: answer.put_url.map(Secret::new), content_type: answer.content_type })
+    }
+
+    /// `status`, unsigned.
+    pub async fn status(&self, task_id: &str) -> Result<TaskStatus, ApiError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            status: TaskStatus,
+        }
+        let call = Self::call("queue.status", Method::GET, &format!("/task/{}/status", segment(task_id)), None);
+        let answer: Answer = self.services.call_json(&call, &CredentialsCell::anonymous()).await?;
+        Ok(answer.status)
+    }
+
+    /// `statuses`, unsigned: asks once for all of these tasks. Tasks that the queue does not know are not in the answer.
+    pub async fn statuses(&self, task_ids: &[String]) -> Result<Vec<TaskStatus>, ApiError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            statuses: Vec<One>,
+        }
+        #[derive(Deserialize)]
+        struct One {
+            status: TaskStatus,
+        }
+        const NAME: &str = "queue.statuses";
+        let body = json!({ "taskIds": task_ids });
+        let call = Self::call(NAME, Method::POST, "/tasks/status", Some(&body));
+        let response = self.services.attempt(&call, &CredentialsCell::anonymous()).await?;
+        let answer: Answer = parse(NAME, &response)?;
+        Ok(answer.statuses.into_iter().map(|one| one.status).collect())
+    }
+
+    /// `createTask`.
+    pub async fn create_task(&self, task_id: &str, definition: &Value) -> Result<(), ApiError> {
+        let path = format!("/task/{}", segment(task_id));
+        let call = Self::call("queue.createTask", Method::PUT, &path, Some(definition));
+        self.services.call(&call, &self.credentials).await.map(drop)
+    }
+
+    /// `task`: the definition.
+    pub async fn task(&self, task_id: &str) -> Result<Task, ApiError> {
+        const NAME: &str = "queue.task";
+        let call = Self::call(NAME, Method::GET, &format!("/task/{}", segment(task_id)), None);
+        let raw = self.services.call_json(&call, &self.credentials).await?;
+        Task::from_json(raw).map_err(|e| ApiError::new(NAME, ErrorKind::Garbage(e.to_string())))
+    }
+
+    /// `cancelTask`.
+    pub async fn cancel_task(&self, task_id: &str) -> Result<(), ApiError> {
+        let path = format!("/task/{}/cancel", segment(task_id));
+        let call = Self::call("queue.cancelTask", Method::POST, &path, None);
+        self.services.call(&call, &self.credentials).await.map(drop)
+    }
+}
+
+fn run_path(task_id: &str, run_id: u32) -> String {
+    format!("/task/{}/runs/{run_id}", segment(task_id))
+}
+
+/// The server's own time, to a second.
+fn server_date(response: &Response) -> Option<Timestamp> {
+    let text = response.headers.get(http::header::DATE)?.to_str().ok()?;
+    jiff::fmt::rfc2822::parse(text).ok().map(|zoned| zoned.timestamp())
+}
+
+fn claim(raw: Value, date: Option<Timestamp>) -> Result<Claim, String> {
+    let raw: RawClaim = serde_json::from_value(raw).map_err(|e| e.to_string())?;
+    // The id becomes part of file names.
+    if !raw.status.task_id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        || raw.status.task_id.len() != 22
+    {
+        return Err("its taskId is no slugid".to_owned());
+    }
+    let task = Task::from_json(raw.task).map_err(|e| e.to_string())?;
+    let started = raw.status.runs.iter().find(|run| run.run_id == raw.run_id).and_then(|run| run.started);
+    Ok(Claim {
+        task_id: raw.status.task_id.clone(),
+        run_id: raw.run_id,
+        taken_until: raw.taken_until.unwrap_or(Timestamp::UNIX_EPOCH),
+        lease: lease(raw.taken_until, started.or(date)),
+        task,
+        status: raw.status,
+        credentials: raw.credentials.into(),
+    })
+}

@@ -1,0 +1,188 @@
+//! One deployment: its root URL, and signed calls to it.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderValue, Method, header};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::de::DeserializeOwned;
+
+use super::{
+    ApiError, CredentialsCell, Queue, RetryPolicy,
+    error::ErrorKind,
+    hawk,
+    transport::{Body, Request, Response, Transport},
+};
+use crate::seam::{Clock, Random, slugid};
+
+/// Everything but unreserved characters is encoded in a path segment, the slash above all.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// Encodes one path segment.
+pub fn segment(text: &str) -> String {
+    utf8_percent_encode(text, SEGMENT).to_string()
+}
+
+/// The services of one deployment. Clones are cheap.
+#[derive(Clone)]
+pub struct Services(Arc<Inner>);
+
+struct Inner {
+    /// Without a slash at the end.
+    root_url: String,
+    host: String,
+    port: u16,
+    transport: Arc<dyn Transport>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    retry: RetryPolicy,
+}
+
+/// One call, before it is signed.
+pub struct Call<'a> {
+    /// Its name, for instance `queue.claimWork`.
+    pub name: &'static str,
+    /// Its method.
+    pub method: Method,
+    /// `/api/<service>/v1/…`, encoded, with the query.
+    pub resource: String,
+    /// A JSON body.
+    pub body: Option<&'a serde_json::Value>,
+    /// Longest time for one attempt.
+    pub timeout: Duration,
+}
+
+impl Services {
+    /// The deployment at `root_url`.
+    ///
+    /// # Errors
+    /// When that is no http or https URL.
+    pub fn new(
+        root_url: &str,
+        transport: Arc<dyn Transport>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, String> {
+        let url = reqwest::Url::parse(root_url).map_err(|e| format!("not a URL: {e}"))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(format!("scheme {:?} is neither http nor https", url.scheme()));
+        }
+        let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+            return Err("it has no host".to_owned());
+        };
+        Ok(Self(Arc::new(Inner {
+            host: host.to_ascii_lowercase(),
+            port,
+            root_url: root_url.trim_end_matches('/').to_owned(),
+            transport,
+            clock,
+            random,
+            retry: RetryPolicy::default(),
+        })))
+    }
+
+    /// The same services with other patience.
+    #[must_use]
+    pub fn with_retry(&self, retry: RetryPolicy) -> Self {
+        let inner = &self.0;
+        Self(Arc::new(Inner {
+            root_url: inner.root_url.clone(),
+            host: inner.host.clone(),
+            port: inner.port,
+            transport: Arc::clone(&inner.transport),
+            clock: Arc::clone(&inner.clock),
+            random: Arc::clone(&inner.random),
+            retry,
+        }))
+    }
+
+    /// The queue, called with these credentials.
+    pub fn queue(&self, credentials: CredentialsCell) -> Queue {
+        Queue::new(self.clone(), credentials)
+    }
+
+    /// The root URL, without a slash at the end.
+    pub fn root_url(&self) -> &str {
+        &self.0.root_url
+    }
+
+    /// What sends requests.
+    pub fn transport(&self) -> &Arc<dyn Transport> {
+        &self.0.transport
+    }
+
+    /// Both clocks.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.0.clock
+    }
+
+    /// The source of randomness.
+    pub fn random(&self) -> &Arc<dyn Random> {
+        &self.0.random
+    }
+
+    /// How patiently calls are repeated.
+    pub fn retry(&self) -> RetryPolicy {
+        self.0.retry
+    }
+
+    /// One attempt, with a signature of its own. Redirects count as success and are not followed.
+    pub async fn attempt(&self, call: &Call<'_>, credentials: &CredentialsCell) -> Result<Response, ApiError> {
+        let inner = &*self.0;
+        let mut headers = HeaderMap::new();
+        if let Some(credentials) = credentials.get() {
+            let value = hawk::ext(&credentials, None).map_err(|e| e.to_string()).and_then(|ext| {
+                let target = hawk::Target {
+                    method: call.method.as_str(),
+                    resource: &call.resource,
+                    host: &inner.host,
+                    port: inner.port,
+                };
+                let (now, nonce) = (inner.clock.wall().as_second(), slugid(inner.random.as_ref()));
+                let mut value = HeaderValue::try_from(hawk::header(target, &credentials, now, &nonce, &ext))
+                    .map_err(|_| "the client id cannot stand in a header".to_owned())?;
+                value.set_sensitive(true);
+                Ok(value)
+            });
+            let value =
+                value.map_err(|why| ApiError::new(call.name, ErrorKind::Request(format!("sign the request: {why}"))))?;
+            headers.insert(header::AUTHORIZATION, value);
+        }
+        let body = match call.body {
+            None => Body::Empty,
+            Some(json) => {
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                Body::Bytes(json.to_string().into())
+            }
+        };
+        let request = Request {
+            method: call.method.clone(),
+            url: format!("{}{}", inner.root_url, call.resource),
+            headers,
+            body,
+            timeout: call.timeout,
+        };
+        let response = inner.transport.send(request).await.map_err(|e| ApiError::new(call.name, ErrorKind::Transport(e)))?;
+        if (200..400).contains(&response.status) { Ok(response) } else { Err(ApiError::refused(call.name, &response)) }
+    }
+
+    /// Attempts until one succeeds or patience ends.
+    pub async fn call(&self, call: &Call<'_>, credentials: &CredentialsCell) -> Result<Response, ApiError> {
+        self.0.retry.run(self.0.random.as_ref(), async || self.attempt(call, credentials).await).await
+    }
+
+    /// As [`Services::call`], for an answer in JSON. One that is not what it should be is tried again, too.
+    pub async fn call_json<T: DeserializeOwned>(&self, call: &Call<'_>, credentials: &CredentialsCell) -> Result<T, ApiError> {
+        self.0
+            .retry
+            .run(self.0.random.as_ref(), async || {
+                let response = self.attempt(call, credentials).await?;
+                parse(call.name, &response)
+            })
+            .await
+    }
+}
+
+/// Reads an answer in JSON.
+pub fn parse<T: DeserializeOwned>(call: &'static str, response: &Response) -> Result<T, ApiError> {
+    serde_json::from_slice(&response.body).map_err(|e| ApiError::new(call, ErrorKind::Garbage(e.to_string())))
+}

@@ -1,0 +1,164 @@
+//! The seam to the network: one request out, one bounded answer back.
+
+use std::{path::Path, time::Duration};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use http::{HeaderMap, Method};
+
+/// Largest body of an answer that is taken in, in bytes. Task definitions are at most a few megabytes.
+const ANSWER_BOUND: usize = 32 << 20;
+/// Longest time until a connection stands.
+const CONNECT_BOUND: Duration = Duration::from_secs(30);
+/// How long an unused connection is kept. Servers of deployments keep theirs for a minute and more.
+const IDLE_CONNECTION: Duration = Duration::from_secs(30);
+
+/// What is sent.
+pub struct Request {
+    /// The method.
+    pub method: Method,
+    /// The absolute URL, as it was signed.
+    pub url: String,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Body,
+    /// Longest time until the whole answer is there.
+    pub timeout: Duration,
+}
+
+/// A body to send.
+pub enum Body {
+    /// None.
+    Empty,
+    /// These bytes.
+    Bytes(Bytes),
+    /// A stream of exactly this many bytes; an error in it breaks the request off.
+    Stream {
+        /// The bytes.
+        stream: futures_util::stream::BoxStream<'static, std::io::Result<Bytes>>,
+        /// How many there are.
+        length: u64,
+    },
+}
+
+/// What came back.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, whole.
+    pub body: Bytes,
+}
+
+/// Why nothing came back.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum TransportError {
+    /// Not in time.
+    #[error("no answer within {} s", .0.as_secs())]
+    Timeout(Duration),
+    /// The connection failed or broke.
+    #[error("{0}")]
+    Connection(String),
+    /// More than is taken in.
+    #[error("the answer is larger than {ANSWER_BOUND} bytes")]
+    TooLarge,
+    /// The request itself cannot be sent.
+    #[error("{0}")]
+    Request(String),
+}
+
+/// Sends requests.
+#[async_trait]
+pub trait Transport: Send + Sync + 'static {
+    /// Sends one request, follows no redirect, and takes the whole answer in.
+    async fn send(&self, request: Request) -> Result<Response, TransportError>;
+}
+
+/// HTTP and HTTPS over the machine's network.
+pub struct HttpTransport(reqwest::Client);
+
+impl HttpTransport {
+    /// A transport that trusts the system's certificates and those in `ca_file` (PEM). With `direct`, proxy variables of the
+    /// environment do not apply.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds no certificate.
+    pub fn new(ca_file: Option<&Path>, direct: bool) -> Result<Self, String> {
+        let mut builder = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_BOUND)
+            .pool_idle_timeout(IDLE_CONNECTION)
+            .tcp_nodelay(true)
+            .user_agent(concat!("tc-worker/", env!("CARGO_PKG_VERSION")));
+        if direct {
+            builder = builder.no_proxy();
+        }
+        if let Some(path) = ca_file {
+            let pem = fs_err::read(path).map_err(|e| e.to_string())?;
+            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
+                .map_err(|e| format!("read certificates from {}: {e}", path.display()))?;
+            if certificates.is_empty() {
+                return Err(format!("{} holds no certificate in PEM form", path.display()));
+            }
+            builder = builder.tls_certs_merge(certificates);
+        }
+        builder.build().map(Self).map_err(|e| format!("set up https: {}", chain(&e)))
+    }
+}
+
+/// An error with its causes, without the URL, which may hold a secret.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn failure(error: reqwest::Error, timeout: Duration) -> TransportError {
+    if error.is_timeout() && !error.is_connect() {
+        return TransportError::Timeout(timeout);
+    }
+    let builder = error.is_builder();
+    let text = chain(&error.without_url());
+    if builder { TransportError::Request(text) } else { TransportError::Connection(text) }
+}
+
+#[async_trait]
+impl Transport for HttpTransport {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        let Request { method, url, mut headers, body, timeout } = request;
+        if let Body::Stream { length, .. } = &body {
+            headers.insert(http::header::CONTENT_LENGTH, (*length).into());
+        }
+        let body = match body {
+            Body::Empty if matches!(method, Method::POST | Method::PUT) => reqwest::Body::from(Bytes::new()),
+            Body::Empty => reqwest::Body::default(),
+            Body::Bytes(bytes) => reqwest::Body::from(bytes),
+            Body::Stream { stream, .. } => reqwest::Body::wrap_stream(stream),
+        };
+        let sent = self.0.request(method, url).headers(headers).body(body).timeout(timeout).send();
+        let response = sent.await.map_err(|e| failure(e, timeout))?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let mut whole = BytesMut::new();
+        let mut stream = response.bytes_stream();
+        // The request's own timeout covers the body too.
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(|e| failure(e, timeout))?;
+            if whole.len() + chunk.len() > ANSWER_BOUND {
+                return Err(TransportError::TooLarge);
+            }
+            whole.extend_from_slice(&chunk);
+        }
+        Ok(Response { status, headers, body: whole.freeze() })
+    }
+}
