@@ -2,4 +2,5 @@
 //!
 //! This page is the map of the house. It will say what each room owns and how a task flows through them.
 
+pub mod log;
 pub mod seam;
