@@ -4,4 +4,5 @@
 
 pub mod api;
 pub mod local;
+pub mod log;
 pub mod seam;
