@@ -3,7 +3,11 @@ use std::path::PathBuf;
 use super::*;
 
 fn s3(content_type: &str, expires: i64) -> NewArtifact {
-    NewArtifact { content_type: content_type.into(), expires: at(expires), storage: Storage::S3 { content_length: None, stored: None } }
+    NewArtifact {
+        content_type: content_type.into(),
+        expires: at(expires),
+        storage: Storage::S3 { content_length: None, stored: None },
+    }
 }
 
 fn reference(url: &str) -> NewArtifact {

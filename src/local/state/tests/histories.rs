@@ -93,7 +93,9 @@ fn take(state: &mut State, memory: &mut Memory, step: &Step) {
             assert_eq!(claims.first().map(|claim| claim.status.task_id), best, "not the most urgent and oldest");
             memory.claims.extend(claims);
         }
-        Step::Wait { queue: number, count } => memory.tickets.push(state.wait(at(now), &queue(*number), worker("line"), *count)),
+        Step::Wait { queue: number, count } => {
+            memory.tickets.push(state.wait(at(now), &queue(*number), worker("line"), *count))
+        }
         Step::Leave { ticket } => {
             if let Some(ticket) = memory.tickets.get(*ticket) {
                 state.leave(*ticket);
@@ -172,7 +174,8 @@ fn audit(state: &mut State, memory: &mut Memory) {
         let definition = &task.definition;
         let open: Vec<_> = task.runs.iter().enumerate().filter(|(_, run)| !run.state.is_resolved()).collect();
         assert!(open.iter().all(|(at, _)| at + 1 == task.runs.len()), "an open run that is not the last: {:?}", task.runs);
-        let retries = task.runs.iter().filter(|run| matches!(run.why_created, WhyCreated::Retry | WhyCreated::TaskRetry)).count();
+        let retries =
+            task.runs.iter().filter(|run| matches!(run.why_created, WhyCreated::Retry | WhyCreated::TaskRetry)).count();
         assert_eq!(u32::try_from(retries).expect("few") + task.retries_left, definition.retries, "retries do not add up");
         for run in &task.runs {
             assert_eq!(run.state.is_resolved(), run.resolved.is_some());
@@ -184,7 +187,11 @@ fn audit(state: &mut State, memory: &mut Memory) {
         }
         let alarm = |when, kind| state.alarms.contains(&(when, *id, kind));
         let resolved = !task.runs.is_empty() && open.is_empty();
-        assert_eq!(alarm(definition.deadline, Alarm::Deadline), !resolved, "an open task has a deadline, a resolved one has none");
+        assert_eq!(
+            alarm(definition.deadline, Alarm::Deadline),
+            !resolved,
+            "an open task has a deadline, a resolved one has none"
+        );
         assert!(alarm(definition.expires, Alarm::Expiry));
         let claims = state.alarms.iter().filter(|(_, other, kind)| other == id && *kind == Alarm::Claim).count();
         let running = open.first().and_then(|(_, run)| run.hold.as_ref());

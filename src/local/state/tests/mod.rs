@@ -52,7 +52,12 @@ pub(super) fn definition() -> Definition {
     }
 }
 
-pub(super) fn create(state: &mut State, second: i64, number: usize, change: impl FnOnce(&mut Definition)) -> Result<Status, Refusal> {
+pub(super) fn create(
+    state: &mut State,
+    second: i64,
+    number: usize,
+    change: impl FnOnce(&mut Definition),
+) -> Result<Status, Refusal> {
     let mut definition = definition();
     change(&mut definition);
     state.create(at(second), id(number), Arc::new(definition))
