@@ -65,11 +65,13 @@ fn what_other_clients_sign_is_accepted_and_means_what_they_say() {
     }
 }
 
+type Change = fn(&mut Case);
+
 #[test]
 fn nothing_of_a_signed_request_may_change() {
     let golden = golden();
     let clients = clients(&golden);
-    let changes: [(&str, fn(&mut Case)); 5] = [
+    let ways: [(&str, Change); 5] = [
         ("method", |case| case.method = if case.method == "GET" { "POST".into() } else { "GET".into() }),
         ("path", |case| case.resource = case.resource.replacen("/v1/", "/v2/", 1)),
         ("query", |case| case.resource.push_str(if case.resource.contains('?') { "&a=b" } else { "?a=b" })),
@@ -77,7 +79,7 @@ fn nothing_of_a_signed_request_may_change() {
         ("port", |case| case.port += 1),
     ];
     for case in golden["cases"].as_array().expect("cases") {
-        for (what, change) in changes {
+        for (what, change) in ways {
             let mut changed = Case::of(case);
             change(&mut changed);
             assert!(changed.authenticate(&clients, now(&golden)).is_err(), "{}: {what}", changed.name);

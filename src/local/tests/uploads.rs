@@ -29,6 +29,10 @@ async fn content(rig: &Rig, id: &str, name: &str) -> (StatusCode, http::HeaderMa
     (response.status(), response.headers().clone(), response.bytes().await.expect("a body").to_vec())
 }
 
+fn header<'a>(headers: &'a http::HeaderMap, name: &str) -> &'a str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
 fn files(dir: &Path) -> usize {
     std::fs::read_dir(dir).expect("a list").count()
 }
@@ -43,10 +47,7 @@ async fn an_upload_is_served_as_it_came_and_replaced_as_a_whole() {
     assert!(upload.send().await.expect("an answer").status().is_success());
     let (status, headers, bytes) = content(&rig, &id, "public%2Fa%20b.txt").await;
     assert_eq!((status, &*bytes), (StatusCode::OK, &b"first"[..]));
-    assert_eq!(
-        (&headers["content-type"], &headers["content-encoding"]),
-        (&"text/plain".parse().unwrap(), &"gzip".parse().unwrap())
-    );
+    assert_eq!((header(&headers, "content-type"), header(&headers, "content-encoding")), ("text/plain", "gzip"));
     assert!(put(&rig, &url, b"second").await.is_success());
     let (_, headers, bytes) = content(&rig, &id, "public%2Fa%20b.txt").await;
     assert_eq!(bytes, b"second");

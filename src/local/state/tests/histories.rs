@@ -94,7 +94,7 @@ fn take(state: &mut State, memory: &mut Memory, step: &Step) {
             memory.claims.extend(claims);
         }
         Step::Wait { queue: number, count } => {
-            memory.tickets.push(state.wait(at(now), &queue(*number), worker("line"), *count))
+            memory.tickets.push(state.wait(at(now), &queue(*number), worker("line"), *count));
         }
         Step::Leave { ticket } => {
             if let Some(ticket) = memory.tickets.get(*ticket) {
