@@ -212,10 +212,10 @@ fn read_task_queue_id(fields: &mut Fields<'_>) -> Option<String> {
     if fields.optional("taskQueueId").is_some() {
         let provisioner = fields.optional_text("provisionerId", &WORD);
         let worker_type = fields.optional_text("workerType", &WORKER_TYPE);
-        if let Some((first, second)) = whole.as_deref().and_then(|whole| whole.split_once('/')) {
-            if provisioner.is_some_and(|given| given != first) || worker_type.is_some_and(|given| given != second) {
-                fields.problem("taskQueueId", "must agree with provisionerId and workerType");
-            }
+        if let Some((first, second)) = whole.as_deref().and_then(|whole| whole.split_once('/'))
+            && (provisioner.is_some_and(|given| given != first) || worker_type.is_some_and(|given| given != second))
+        {
+            fields.problem("taskQueueId", "must agree with provisionerId and workerType");
         }
         return whole;
     }

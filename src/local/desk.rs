@@ -115,6 +115,12 @@ impl Desk {
         })
     }
 
+    /// How many workers are in line.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.locked(|books, _| books.line.len())
+    }
+
     /// Lets things expire when they are due, until the server closes.
     pub(crate) async fn watch_the_clock(self: Arc<Self>) {
         loop {

@@ -125,10 +125,7 @@ where
 {
     let now = desk.now();
     let (head, body) = request.into_parts();
-    let params = match params {
-        Ok(Path(params)) => params,
-        Err(_) => return refuse(method, "the path is not UTF-8", now),
-    };
+    let Ok(Path(params)) = params else { return refuse(method, "the path is not UTF-8", now) };
     let Some((host, port)) = reached_by(&head.headers, uri, desk.scheme) else {
         return refuse(method, "the Host header is missing", now);
     };

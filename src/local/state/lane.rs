@@ -37,7 +37,7 @@ struct Lane {
 /// All lanes.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
-    lanes: HashMap<Arc<str>, Lane>,
+    by_name: HashMap<Arc<str>, Lane>,
     tickets: HashMap<Ticket, Arc<str>>,
     next_age: u64,
     next_ticket: u64,
@@ -62,13 +62,13 @@ impl Lanes {
 
     /// Puts the task at its place.
     pub(super) fn put(&mut self, task_queue_id: &Arc<str>, place: Place, task: TaskId) {
-        self.lanes.entry(self.name(task_queue_id)).or_default().pending.insert(place, task);
+        self.by_name.entry(self.name(task_queue_id)).or_default().pending.insert(place, task);
     }
 
     /// Takes the task from its place.
     pub(super) fn take(&mut self, task_queue_id: &Arc<str>, place: Place) {
         let name = self.name(task_queue_id);
-        if let Some(lane) = self.lanes.get_mut(&name) {
+        if let Some(lane) = self.by_name.get_mut(&name) {
             lane.pending.remove(&place);
             self.forget_if_empty(&name);
         }
@@ -77,7 +77,7 @@ impl Lanes {
     /// Takes up to `count` tasks, the first first.
     pub(super) fn take_first(&mut self, task_queue_id: &Arc<str>, count: usize) -> Vec<TaskId> {
         let name = self.name(task_queue_id);
-        let Some(lane) = self.lanes.get_mut(&name) else { return Vec::new() };
+        let Some(lane) = self.by_name.get_mut(&name) else { return Vec::new() };
         let taken = std::iter::from_fn(|| lane.pending.pop_first()).take(count).map(|(_, task)| task).collect();
         self.forget_if_empty(&name);
         taken
@@ -89,14 +89,14 @@ impl Lanes {
         let ticket = Ticket(self.next_ticket);
         let name = self.name(task_queue_id);
         self.tickets.insert(ticket, name.clone());
-        self.lanes.entry(name).or_default().waiting.insert(ticket, waiter);
+        self.by_name.entry(name).or_default().waiting.insert(ticket, waiter);
         ticket
     }
 
     /// Takes a worker out of the line; no matter if it has been served.
     pub(super) fn leave(&mut self, ticket: Ticket) {
         if let Some(name) = self.tickets.remove(&ticket) {
-            if let Some(lane) = self.lanes.get_mut(&name) {
+            if let Some(lane) = self.by_name.get_mut(&name) {
                 lane.waiting.remove(&ticket);
             }
             self.forget_if_empty(&name);
@@ -106,7 +106,7 @@ impl Lanes {
     /// The worker that is served next in the lane of this task queue, if it waits and a run waits, too.
     pub(super) fn serve(&mut self, task_queue_id: &Arc<str>) -> Option<(Ticket, Waiter)> {
         let name = self.name(task_queue_id);
-        let lane = self.lanes.get_mut(&name)?;
+        let lane = self.by_name.get_mut(&name)?;
         if lane.pending.is_empty() {
             return None;
         }
@@ -118,12 +118,12 @@ impl Lanes {
     /// How many runs are pending and how many workers wait in this queue's lane.
     #[cfg(test)]
     pub(super) fn lengths(&self, task_queue_id: &Arc<str>) -> (usize, usize) {
-        self.lanes.get(&self.name(task_queue_id)).map_or((0, 0), |lane| (lane.pending.len(), lane.waiting.len()))
+        self.by_name.get(&self.name(task_queue_id)).map_or((0, 0), |lane| (lane.pending.len(), lane.waiting.len()))
     }
 
     fn forget_if_empty(&mut self, name: &Arc<str>) {
-        if self.lanes.get(name).is_some_and(|lane| lane.pending.is_empty() && lane.waiting.is_empty()) {
-            self.lanes.remove(name);
+        if self.by_name.get(name).is_some_and(|lane| lane.pending.is_empty() && lane.waiting.is_empty()) {
+            self.by_name.remove(name);
         }
     }
 }

@@ -1,0 +1,87 @@
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::{
+    command::{QueueCommand, serve_foreground},
+    *,
+};
+
+fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/queue-tls").join(name)
+}
+
+#[tokio::test]
+async fn https_when_asked_for() {
+    let mut rig =
+        Rig::with(|options| options.tls = Some(TlsFiles { cert: fixture("cert.pem"), key: fixture("key.pem") })).await;
+    assert!(rig.server.root_url().starts_with("https://localhost:"));
+    let certificate =
+        reqwest::Certificate::from_pem(&std::fs::read(fixture("cert.pem")).expect("a file")).expect("a certificate");
+    rig.http = reqwest::Client::builder().no_proxy().tls_certs_only([certificate]).build().expect("a client");
+    let (id, claim) = rig.running().await;
+    let path = format!("/task/{id}/runs/0/artifacts/a");
+    let body = json!({ "storageType": "s3", "contentType": "t", "expires": claim["task"]["expires"] });
+    let answer = rig.call_as(As::Task(&claim["credentials"]), Method::POST, &path, Some(&body)).await.ok();
+    assert!(answer["putUrl"].as_str().is_some_and(|url| url.starts_with(&rig.server.root_url())), "{answer}");
+}
+
+#[tokio::test]
+async fn certificates_that_cannot_be_used_are_named() {
+    for (cert, key, named) in
+        [("cert.pem", "cert.pem", "cert.pem"), ("missing.pem", "key.pem", "missing.pem"), ("key.pem", "key.pem", "key.pem")]
+    {
+        let store = tempfile::tempdir().expect("a directory");
+        let started = Server::start(Options {
+            listen: "127.0.0.1:0".parse().expect("an address"),
+            tls: Some(TlsFiles { cert: fixture(cert), key: fixture(key) }),
+            claim_timeout: Duration::from_secs(1),
+            store: store.path().to_owned(),
+            credentials: ("a".into(), "b".into()),
+            any_queue: false,
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom),
+        });
+        let error = started.await.err().expect("an error").to_string();
+        assert!(error.contains(named), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named() {
+    let rig = Rig::start().await;
+    let store = rig.store.path().join("other");
+    let started = Server::start(Options {
+        listen: rig.server.address(),
+        tls: None,
+        claim_timeout: Duration::from_secs(1),
+        store,
+        credentials: ("a".into(), "b".into()),
+        any_queue: false,
+        clock: Arc::new(SystemClock),
+        random: Arc::new(SystemRandom),
+    });
+    let error = started.await.err().expect("an error").to_string();
+    assert!(error.contains(&rig.server.address().to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn the_command_prints_what_clients_need_and_nothing_else() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let env_file = dir.path().join("env");
+    let mut out = Vec::new();
+    let command = QueueCommand { port: 0, tls: None, claim_timeout_secs: 5, env_file: Some(env_file.clone()) };
+    serve_foreground(command, &mut out, async {
+        let text = std::fs::read_to_string(&env_file).expect("a file");
+        let root =
+            text.lines().find_map(|line| line.strip_prefix("export TASKCLUSTER_ROOT_URL=")).expect("a root URL").to_owned();
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let answer = client.get(format!("{root}/api/queue/v1/ping")).send().await.expect("an answer");
+        assert!(answer.status().is_success());
+    })
+    .await
+    .expect("served");
+    let text = String::from_utf8(out).expect("text");
+    assert_eq!(text, std::fs::read_to_string(&env_file).expect("a file"));
+    let names: Vec<_> = text.lines().filter_map(|line| line.split('=').next()).collect();
+    assert_eq!(names, ["export TASKCLUSTER_ROOT_URL", "export TASKCLUSTER_CLIENT_ID", "export TASKCLUSTER_ACCESS_TOKEN"]);
+    assert_eq!(env_file.metadata().expect("stat").permissions().mode() & 0o777, 0o600);
+}
