@@ -26,10 +26,10 @@ impl Default for RetryPolicy {
 
 impl RetryPolicy {
     /// Calls `attempt` until it succeeds, fails for good, or time is up. Each attempt makes a request of its own.
-    pub async fn run<T>(
+    pub async fn run<T, F: Future<Output = Result<T, ApiError>>>(
         &self,
         random: &dyn Random,
-        mut attempt: impl AsyncFnMut() -> Result<T, ApiError>,
+        mut attempt: impl FnMut() -> F,
     ) -> Result<T, ApiError> {
         let began = Instant::now();
         let mut wait = self.first;

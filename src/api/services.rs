@@ -167,14 +167,14 @@ impl Services {
 
     /// Attempts until one succeeds or patience ends.
     pub async fn call(&self, call: &Call<'_>, credentials: &CredentialsCell) -> Result<Response, ApiError> {
-        self.0.retry.run(self.0.random.as_ref(), async || self.attempt(call, credentials).await).await
+        self.0.retry.run(self.0.random.as_ref(), || self.attempt(call, credentials)).await
     }
 
     /// As [`Services::call`], for an answer in JSON. One that is not what it should be is tried again, too.
     pub async fn call_json<T: DeserializeOwned>(&self, call: &Call<'_>, credentials: &CredentialsCell) -> Result<T, ApiError> {
         self.0
             .retry
-            .run(self.0.random.as_ref(), async || {
+            .run(self.0.random.as_ref(), move || async move {
                 let response = self.attempt(call, credentials).await?;
                 parse(call.name, &response)
             })

@@ -54,7 +54,7 @@ impl Part<RunContext> for ResourceMonitor {
             let mut pressure = Pressure::new(limits);
             loop {
                 tokio::time::sleep(memory::SAMPLE_EVERY).await;
-                let sample = memory::sample();
+                let Some(sample) = memory::sample() else { continue };
                 watch.add(&sample);
                 if !pressure.exceeded(&sample, tokio::time::Instant::now()) {
                     continue;

@@ -8,6 +8,8 @@ use std::{
 use sysinfo::{MemoryRefreshKind, System};
 use tokio::time::Instant;
 
+use crate::log::format::MemoryUse;
+
 /// Time between two samples.
 pub const SAMPLE_EVERY: Duration = Duration::from_millis(500);
 
@@ -22,24 +24,11 @@ pub struct Sample {
     pub available: u64,
 }
 
-/// Looks now. Reads one small file of the kernel.
-pub fn sample() -> Sample {
-    let mut system = System::new();
+/// Looks now; none where the machine does not tell. Reads one small file of the kernel.
+pub fn sample() -> Option<Sample> {
+    let mut system = System::new().ok()?;
     system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
-    Sample { total: system.total_memory(), used: system.used_memory(), available: system.available_memory() }
-}
-
-/// Memory over the time of one command, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MemoryUsage {
-    /// Mean of what was available.
-    pub average_available: u64,
-    /// Mean of what was used.
-    pub average_used: u64,
-    /// Most that was used.
-    pub peak_used: u64,
-    /// All there is.
-    pub total: u64,
+    Some(Sample { total: system.total_memory(), used: system.used_memory(), available: system.available_memory() })
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -72,10 +61,10 @@ impl MemoryWatch {
     }
 
     /// The summary; none without a sample.
-    pub fn usage(&self) -> Option<MemoryUsage> {
+    pub fn usage(&self) -> Option<MemoryUse> {
         let sums = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mean = |sum: u128| u64::try_from(sum.checked_div(u128::from(sums.samples))?).ok();
-        Some(MemoryUsage {
+        Some(MemoryUse {
             average_available: mean(sums.available)?,
             average_used: mean(sums.used)?,
             peak_used: sums.peak_used,
@@ -130,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_sample_of_this_machine_is_plausible() {
-        let sample = sample();
+        let sample = sample().expect("this machine tells");
         assert!(sample.total > 0 && sample.available <= sample.total && sample.used <= sample.total, "{sample:?}");
     }
 
@@ -142,7 +131,7 @@ mod tests {
         watch.add(&Sample { total: 100, used: 30, available: 60 });
         assert_eq!(
             watch.usage(),
-            Some(MemoryUsage { average_available: 70, average_used: 20, peak_used: 30, total: 100 })
+            Some(MemoryUse { average_available: 70, average_used: 20, peak_used: 30, total: 100 })
         );
         watch.reset();
         assert_eq!(watch.usage(), None);

@@ -15,7 +15,7 @@ use super::{
     outcome::{Blame, RunError},
 };
 use crate::{
-    api::{ApiError, CredentialsCell, Queue, Services, Task, Transport},
+    api::{CredentialsCell, Queue, Services, Task, Transport},
     config::Config,
     log::{LiveServer, TaskLog},
     observe::memory::MemoryWatch,
@@ -167,24 +167,23 @@ impl RunContext {
         self.reserved.get().map_or(&[], Vec::as_slice)
     }
 
-    /// What a refused artifact means: a conflict while the run is still ours is the payload's fault, otherwise the run is lost.
-    ///
-    /// Asks the queue once.
+    /// What a refused artifact of this run means.
     pub async fn explain_conflict(&self, artifact: &str) -> RunError {
-        match self.queue.status(&self.task_id).await {
-            Ok(status) => match keeper::verdict(&status, self.run_id) {
-                None => RunError::new(
-                    Blame::Payload,
-                    format!("artifact {artifact:?} exists already in this run with other properties"),
-                ),
-                Some(kill) => kill.into(),
-            },
-            Err(error) => self.service_error("ask for the status of the task", &error),
-        }
+        explain_conflict(&self.queue, &self.task_id, self.run_id, artifact).await
     }
+}
 
-    /// An error of a service as an error of the run.
-    pub fn service_error(&self, what: &str, error: &ApiError) -> RunError {
-        RunError::new(Blame::Service, format!("could not {what}: {error}"))
+/// What a refused artifact means: a conflict while the run is still ours is the payload's fault, otherwise the run is lost.
+/// Asks the queue once.
+pub async fn explain_conflict(queue: &Queue, task_id: &str, run_id: u32, artifact: &str) -> RunError {
+    match queue.status(task_id).await {
+        Ok(status) => match keeper::verdict(&status, run_id) {
+            None => RunError::new(
+                Blame::Payload,
+                format!("artifact {artifact:?} exists already in this run with other properties"),
+            ),
+            Some(kill) => kill.into(),
+        },
+        Err(error) => RunError::new(Blame::Service, format!("could not ask for the status of the task: {error}")),
     }
 }

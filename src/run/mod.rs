@@ -111,7 +111,7 @@ pub async fn execute(shop: Arc<Workshop>, claim: Claim, kill: KillSwitch, follow
 
 /// Everything between the header and the report. Returns what could not be removed.
 async fn through_the_phases(basics: &Basics, keeper: &Keeper, findings: &mut Findings) -> Option<String> {
-    let mut artifact = LogArtifact { name: tc_payload::native::DEFAULT_BACKING_LOG.to_owned(), publish: true };
+    let mut artifact = LogArtifact { name: tc_payload::native::Logs::default().backing, publish: true };
     let (remains, furnished) = match admit::admit(basics, findings) {
         None => (Remains::Gone(Gone::nothing_was_made()), None),
         Some(admitted) => {
@@ -138,7 +138,7 @@ async fn through_the_phases(basics: &Basics, keeper: &Keeper, findings: &mut Fin
     // The log and what points to it are published together: neither waits for the other.
     let uploads = async {
         let log = async {
-            match &sealed {
+            match sealed {
                 Some(sealed) => seal::publish(basics, sealed, &artifact).await,
                 None => Ok(()),
             }
@@ -168,23 +168,17 @@ async fn through_the_phases(basics: &Basics, keeper: &Keeper, findings: &mut Fin
 }
 
 fn open_log(shop: &Workshop, task_id: &str, run_id: u32) -> std::io::Result<Arc<TaskLog>> {
-    TaskLog::create(LogOptions {
-        dir: shop.spool_dir.clone(),
-        name: perform::run_name(task_id, run_id),
-        clock: Arc::clone(&shop.clock),
-        ..LogOptions::default()
-    })
+    let name = perform::run_name(task_id, run_id);
+    TaskLog::create(LogOptions::new(shop.spool_dir.clone(), name, Arc::clone(&shop.clock)))
 }
 
 fn header(basics: &Basics) {
     let config = &basics.shop.config;
-    let (provisioner, worker_type) = if basics.shop.header_from_task {
-        (basics.task.provisioner_id.as_str(), basics.task.worker_type.as_str())
-    } else {
-        (config.provisioner_id.as_str(), config.worker_type.as_str())
-    };
-    basics.log.info(&format::header(provisioner, worker_type, &config.worker_type_metadata, &basics.task_id));
-    basics.log.info("=== Task Starting ===");
+    let pool = format!("{}/{}", config.provisioner_id, config.worker_type);
+    let queue = if basics.shop.header_from_task { &basics.task.task_queue_id } else { &pool };
+    for message in format::header(queue, &config.worker_type_metadata, &basics.task_id) {
+        basics.log.info(&message);
+    }
 }
 
 /// Time from the claim to the task's deadline. The start of the run, as the queue dates it, stands for the moment of the

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tc_engine::{
-    CommandEnd, CommandSpec, Engine, Environment, Exit, Gone, Ground, Names, Quiet, RunHandle, Sandbox, SandboxPlan, Sink,
+    CommandEnd, CommandSpec, Engine, Environment, Exit, Gone, Ground, Names, Quiet, RunHandle, SandboxPlan, Sink,
     StopReason,
 };
 use tokio::time::{Instant, timeout};
@@ -126,8 +126,9 @@ async fn run_in(
             None
         }
     };
-    cx.log.info("=== Task Finished ===");
-    cx.log.info(&format!("Task Duration: {}", format::go_duration(began.elapsed())));
+    for line in format::finished(began.elapsed()) {
+        cx.log.info(&line);
+    }
     quiet
 }
 
@@ -179,7 +180,7 @@ enum Ended {
 
 async fn commands(handle: &mut dyn RunHandle, cx: &RunContext) -> Result<(), Ended> {
     for (index, argv) in cx.payload.command.iter().enumerate() {
-        cx.log.info(&format!("Executing command {index}: {}", format::shell_escape(argv)));
+        cx.log.info(&format::executing(index, argv));
         info!("Executing command {index} of task {}", cx.task_id);
         cx.memory.reset();
         let began = Instant::now();
@@ -199,8 +200,7 @@ async fn commands(handle: &mut dyn RunHandle, cx: &RunContext) -> Result<(), End
                 if timeout(STOP_BOUND, handle.stop(kill.reason, Duration::ZERO)).await.is_err() {
                     warn!("Command {index} of task {} did not die in time", cx.task_id);
                 }
-                let lines = format::aborted_block(began.elapsed(), cx.memory.usage().as_ref());
-                cx.log.info(&lines);
+                cx.log.info(&format::aborted(began.elapsed(), cx.memory.usage().as_ref()));
                 return Err(Ended::Killed(kill));
             }
         }
@@ -225,10 +225,34 @@ fn command_end(cx: &RunContext, end: &CommandEnd) -> Result<(), Ended> {
         }
         Exit::Code(code) => Err(Ended::Itself(RunError::new(Blame::Task, format!("exit status {code}")))),
         Exit::Signal(signal) => {
-            Err(Ended::Itself(RunError::new(Blame::Task, format!("signal: {}", format::signal_name(*signal)))))
+            Err(Ended::Itself(RunError::new(Blame::Task, format!("signal: {}", signal_name(*signal)))))
         }
         Exit::NotStarted(why) => Err(Ended::Itself(RunError::new(Blame::Task, why.clone()))),
     }
+}
+
+/// A signal as the end of a log names it; the words are those of the reference, which programs search for.
+fn signal_name(signal: i32) -> String {
+    use nix::sys::signal::Signal;
+    let name = match Signal::try_from(signal) {
+        Ok(Signal::SIGHUP) => "hangup",
+        Ok(Signal::SIGINT) => "interrupt",
+        Ok(Signal::SIGQUIT) => "quit",
+        Ok(Signal::SIGILL) => "illegal instruction",
+        Ok(Signal::SIGTRAP) => "trace/breakpoint trap",
+        Ok(Signal::SIGABRT) => "aborted",
+        Ok(Signal::SIGBUS) => "bus error",
+        Ok(Signal::SIGFPE) => "floating point exception",
+        Ok(Signal::SIGKILL) => "killed",
+        Ok(Signal::SIGUSR1) => "user defined signal 1",
+        Ok(Signal::SIGSEGV) => "segmentation fault",
+        Ok(Signal::SIGUSR2) => "user defined signal 2",
+        Ok(Signal::SIGPIPE) => "broken pipe",
+        Ok(Signal::SIGALRM) => "alarm clock",
+        Ok(Signal::SIGTERM) => "terminated",
+        _ => return format!("signal {signal}"),
+    };
+    name.to_owned()
 }
 
 /// Collects, returns, destroys.

@@ -1,14 +1,20 @@
 //! The log of a run is closed and published.
 
-use std::{fs::File, os::fd::AsRawFd as _, path::Path, sync::Arc};
+use std::path::Path;
 
 use tracing::warn;
 
 use super::{
-    context::Basics,
+    context::{self, Basics},
     outcome::{Blame, CORE, Findings, Phase, RunError},
 };
-use crate::{artifact, log::SealedLog};
+use crate::{
+    artifact::{self, Body, Target, UploadError},
+    log::SealedLog,
+};
+
+/// Media type of logs.
+const CONTENT_TYPE: &str = "text/plain; charset=utf-8";
 
 /// Name and expiry of the log artifact.
 pub struct LogArtifact {
@@ -19,7 +25,8 @@ pub struct LogArtifact {
 }
 
 /// Writes the last lines, closes the log, and publishes it.
-pub async fn seal(basics: &Basics, findings: &mut Findings) -> Option<Arc<SealedLog>> {
+pub async fn seal(basics: &Basics, findings: &mut Findings) -> Option<SealedLog> {
+    basics.log.tell_losses();
     for error in findings.others() {
         basics.log.error(&error.message);
     }
@@ -32,7 +39,7 @@ pub async fn seal(basics: &Basics, findings: &mut Findings) -> Option<Arc<Sealed
                 let message = format!("{} bytes of the task log could not be stored", sealed.lost_bytes);
                 findings.add(Phase::Seal, CORE, RunError::new(Blame::Service, message));
             }
-            Some(Arc::new(sealed))
+            Some(sealed)
         }
         Err(error) => {
             warn!("Could not close the log of task {}: {error}", basics.task_id);
@@ -43,25 +50,24 @@ pub async fn seal(basics: &Basics, findings: &mut Findings) -> Option<Arc<Sealed
 }
 
 /// Publishes the closed log.
-pub async fn publish(basics: &Basics, sealed: &SealedLog, artifact: &LogArtifact) -> Result<(), RunError> {
+pub async fn publish(basics: &Basics, sealed: SealedLog, artifact: &LogArtifact) -> Result<(), RunError> {
     if !artifact.publish {
         return Ok(());
     }
-    artifact::publish_log(basics, &artifact.name, sealed).await
+    let body = Body::gzipped(sealed.gzip, sealed.gzip_bytes, sealed.plain_bytes);
+    let target = Target { queue: basics.queue.clone(), task_id: basics.task_id.clone(), run_id: basics.run_id };
+    let name = &artifact.name;
+    match artifact::publish(&target, name, CONTENT_TYPE, basics.task.expires, &body).await {
+        Ok(_) => Ok(()),
+        Err(UploadError::Refused(error)) => Err(RunError::new(Blame::Payload, format!("publish the task log: {error}"))),
+        Err(UploadError::Conflict(_)) => Err(context::explain_conflict(&basics.queue, &basics.task_id, basics.run_id, name).await),
+        Err(error) => Err(RunError::new(Blame::Service, format!("publish the task log: {error}"))),
+    }
 }
 
-/// Links the log into the directory of a task that is kept, without following anything that the task may have put there.
+/// Gives the log a second name in the directory of a task that is kept.
 pub fn keep(basics: &Basics, task_dir: &Path) {
-    let directory = nix::fcntl::open(
-        &task_dir.join("generic-worker"),
-        nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_CLOEXEC,
-        nix::sys::stat::Mode::empty(),
-    );
-    let kept = directory.map_err(std::io::Error::from).and_then(|directory| {
-        let directory = File::from(directory);
-        basics.log.keep_as(&Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join("live_backing.log"))
-    });
-    if let Err(error) = kept {
+    if let Err(error) = basics.log.keep_as(&task_dir.join("generic-worker/live_backing.log")) {
         warn!("Could not keep the log of task {} beside its files: {error}", basics.task_id);
     }
 }

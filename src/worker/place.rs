@@ -91,7 +91,11 @@ async fn live_logs(parts: &Parts) -> Option<LiveLogs> {
         info!("Live logs are off");
         return None;
     }
-    let Some(host) = config.public_ip.or_else(|| reachable_host(&config.root_url)) else {
+    let host = match config.public_ip {
+        Some(host) => Some(host),
+        None => reachable_host(&config.root_url).await,
+    };
+    let Some(host) = host else {
         warn!("Live logs are off: this machine has no address at which others could reach it; set publicIP");
         return None;
     };
@@ -111,5 +115,5 @@ async fn live_logs(parts: &Parts) -> Option<LiveLogs> {
 
 /// When this machine was started, from the kernel.
 fn boot_time() -> Option<jiff::Timestamp> {
-    jiff::Timestamp::from_second(i64::try_from(sysinfo::System::boot_time()).ok()?).ok()
+    jiff::Timestamp::from_second(i64::try_from(sysinfo::System::boot_time().ok()?).ok()?).ok()
 }

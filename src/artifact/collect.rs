@@ -1,0 +1,208 @@
+//! All artifacts of a payload: found, and uploaded several at a time.
+
+use std::{path::PathBuf, sync::Arc};
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use jiff::Timestamp;
+use tc_engine::{Entry, EntryFault, Kind, OpenFile, Quiet};
+use tc_payload::native::{ArtifactSpec, Encoding, FileOrDirectory};
+use tokio::sync::Semaphore;
+
+use super::{
+    body::Body,
+    content::{content_encoding, content_type},
+    put::{Target, UploadError, publish},
+};
+use crate::api::NewArtifact;
+
+/// Uploads at a time. Each holds at most a few hundred kilobytes of its bytes in memory.
+const AT_A_TIME: usize = 16;
+
+/// What becomes of the artifacts of one payload.
+pub struct Collected {
+    /// One row for each artifact, in the order of the payload and of paths.
+    pub rows: Vec<Row>,
+}
+
+/// One artifact.
+pub struct Row {
+    /// Its name.
+    pub name: String,
+    /// The path it comes from, as people see it.
+    pub path: String,
+    /// Whether the task may complete without it.
+    pub optional: bool,
+    /// When it is forgotten.
+    pub expires: Timestamp,
+    /// What became of it.
+    pub ending: Ending,
+}
+
+/// What became of an artifact.
+pub enum Ending {
+    /// The store has it.
+    Uploaded {
+        /// Digest of its bytes before encoding.
+        sha256: [u8; 32],
+    },
+    /// There is nothing to upload; an error artifact says so, unless that could not be published either.
+    Missing {
+        /// A word of the queue's list.
+        reason: &'static str,
+        /// A sentence.
+        message: String,
+        /// Why the error artifact could not be published.
+        failure: Option<UploadError>,
+    },
+    /// It could not be uploaded.
+    Failed(UploadError),
+}
+
+/// What is the same for all artifacts of a run.
+pub struct Surroundings<'a> {
+    /// Where artifacts go.
+    pub target: &'a Target,
+    /// When an artifact is forgotten whose spec does not say it.
+    pub expires: Timestamp,
+    /// Where compressed files lie until they are uploaded.
+    pub spool_dir: PathBuf,
+    /// Whether somebody else publishes an artifact of this name; then it is left alone.
+    pub is_taken: &'a (dyn Fn(&str) -> bool + Sync),
+}
+
+/// Finds and uploads everything that `specs` name.
+pub async fn collect(quiet: &dyn Quiet, specs: &[ArtifactSpec], surroundings: &Surroundings<'_>) -> Collected {
+    let compressing = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)));
+    let mut uploads = FuturesUnordered::new();
+    let mut rows = Vec::new();
+    let mut seen: Vec<(usize, String, String)> = Vec::new();
+    for (position, spec) in specs.iter().enumerate() {
+        let kind = match spec.kind {
+            FileOrDirectory::File => Kind::File,
+            FileOrDirectory::Directory => Kind::Directory,
+        };
+        let mut entries = quiet.read(&spec.path, kind);
+        loop {
+            let entry = tokio::select! {
+                biased; // What is done makes room for what comes.
+                Some(done) = uploads.next(), if !uploads.is_empty() => { rows.push(done); continue; }
+                entry = entries.recv(), if uploads.len() < AT_A_TIME => entry,
+            };
+            let Some(entry) = entry else { break };
+            let name = name(spec, &entry);
+            if (surroundings.is_taken)(&name) {
+                continue;
+            }
+            // The same file named twice, alone and through its directory, is one artifact.
+            let twice = seen.iter().any(|(other, name_before, shown)| {
+                *name_before == name && *shown == entry.shown && same_properties(&specs[*other], spec)
+            });
+            if twice {
+                continue;
+            }
+            seen.push((position, name.clone(), entry.shown.clone()));
+            let order = (position, entry.relative.clone());
+            let upload = one(spec, entry, name, surroundings, Arc::clone(&compressing));
+            uploads.push(async move { (order, upload.await) });
+        }
+    }
+    while let Some(done) = uploads.next().await {
+        rows.push(done);
+    }
+    rows.sort_by(|a, b| a.0.cmp(&b.0));
+    Collected { rows: rows.into_iter().map(|(_, row)| row).collect() }
+}
+
+fn same_properties(a: &ArtifactSpec, b: &ArtifactSpec) -> bool {
+    (&a.expires, &a.content_type, &a.content_encoding, a.optional)
+        == (&b.expires, &b.content_type, &b.content_encoding, b.optional)
+}
+
+fn name(spec: &ArtifactSpec, entry: &Entry) -> String {
+    let name = spec.published_name();
+    if entry.relative.is_empty() { name.to_owned() } else { format!("{}/{}", name.trim_end_matches('/'), entry.relative) }
+}
+
+async fn one(
+    spec: &ArtifactSpec,
+    entry: Entry,
+    name: String,
+    surroundings: &Surroundings<'_>,
+    compressing: Arc<Semaphore>,
+) -> Row {
+    let expires = spec.expires.unwrap_or(surroundings.expires);
+    let Entry { relative, shown, content } = entry;
+    let ending = match content {
+        Ok(file) => match upload(spec, file, &shown, &name, expires, surroundings, &compressing).await {
+            Ok(sha256) => Ending::Uploaded { sha256 },
+            Err(error) => Ending::Failed(error),
+        },
+        Err(fault) => {
+            let wanted = if relative.is_empty() { spec.kind } else { FileOrDirectory::File };
+            let (reason, message) = explain(&fault, wanted, &shown);
+            let artifact = NewArtifact::Error { reason, message: message.clone(), expires };
+            let target = surroundings.target;
+            let created = target.queue.create_artifact(&target.task_id, target.run_id, &name, &artifact).await;
+            Ending::Missing { reason, message, failure: created.err().map(Into::into) }
+        }
+    };
+    Row { name, path: shown, optional: spec.optional, expires, ending }
+}
+
+async fn upload(
+    spec: &ArtifactSpec,
+    file: OpenFile,
+    shown: &str,
+    name: &str,
+    expires: Timestamp,
+    surroundings: &Surroundings<'_>,
+    compressing: &Arc<Semaphore>,
+) -> Result<[u8; 32], UploadError> {
+    let content_type = spec.content_type.clone().filter(|t| !t.is_empty()).unwrap_or_else(|| content_type(shown));
+    let OpenFile { file, bytes } = file;
+    let body = match spec.content_encoding.unwrap_or_else(|| content_encoding(shown)) {
+        Encoding::Identity => Body::identity(file, bytes),
+        Encoding::Gzip => {
+            // Nobody closes the semaphore.
+            let permit = Arc::clone(compressing).acquire_owned().await.ok();
+            let dir = surroundings.spool_dir.clone();
+            let compressed = tokio::task::spawn_blocking(move || {
+                let _permit = permit;
+                Body::compress(&file, bytes, &dir)
+            });
+            match compressed.await {
+                Ok(Ok(body)) => body,
+                Ok(Err(error)) if error.kind() == std::io::ErrorKind::StorageFull => {
+                    return Err(UploadError::Service(format!("compress: {error}")));
+                }
+                Ok(Err(error)) => return Err(UploadError::Changed(format!("compress: {error}"))),
+                Err(panic) => return Err(UploadError::Changed(format!("compress: {panic}"))),
+            }
+        }
+    };
+    publish(surroundings.target, name, &content_type, expires, &body).await
+}
+
+/// Reason and message of an error artifact; programs know them.
+fn explain(fault: &EntryFault, wanted: FileOrDirectory, shown: &str) -> (&'static str, String) {
+    let noun = match wanted {
+        FileOrDirectory::File => "file",
+        FileOrDirectory::Directory => "directory",
+    };
+    match fault {
+        EntryFault::Missing => ("file-missing-on-worker", format!("Could not read {noun} '{shown}'")),
+        EntryFault::IsDirectory => (
+            "invalid-resource-on-worker",
+            format!("File artifact '{shown}' exists as a directory, not a file, on the worker"),
+        ),
+        EntryFault::NotDirectory => (
+            "invalid-resource-on-worker",
+            format!("Directory artifact '{shown}' exists as a file, not a directory, on the worker"),
+        ),
+        EntryFault::Special(_) => ("invalid-resource-on-worker", format!("Could not read {noun} '{shown}': it {fault}")),
+        EntryFault::Outward => ("file-not-readable-on-worker", format!("Could not read {noun} '{shown}': it {fault}")),
+        EntryFault::Unreadable(error) => {
+            ("file-not-readable-on-worker", format!("Could not read {noun} '{shown}': {error}"))
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! One upload: an artifact is created, its bytes are sent, and sent again until the store has them.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http::{HeaderMap, HeaderValue, Method, header};
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::body::{Body, Progress};
+use crate::api::{self, ApiError, NewArtifact, Queue, Secret, TransportError};
+
+/// An attempt whose bytes stand still for this long is broken off.
+const STALL_BOUND: Duration = Duration::from_secs(120);
+/// One attempt may take this long, and longer by a second for each [`SLOWEST_BYTES_PER_SEC`].
+const ATTEMPT_BASE: Duration = Duration::from_secs(600);
+/// A network slower than this is not waited for.
+const SLOWEST_BYTES_PER_SEC: u64 = 10 << 10;
+/// No attempt begins once attempts have failed for this long, the time of transfers not counted.
+const FAILING_BOUND: Duration = Duration::from_secs(900);
+/// First wait after a failed attempt.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// Longest wait after a failed attempt.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// A URL older than this is replaced before it is used again; stores let them expire after 45 minutes.
+const URL_AGE: Duration = Duration::from_secs(1800);
+/// How often a store may refuse a URL that is fresh.
+const REFUSALS: u32 = 3;
+
+/// Where an artifact goes.
+#[derive(Clone)]
+pub struct Target {
+    /// The queue, with the run's newest credentials.
+    pub queue: Queue,
+    /// The task.
+    pub task_id: String,
+    /// Its run.
+    pub run_id: u32,
+}
+
+/// Why an artifact was not published.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// The queue refuses it because of what it knows: the run has ended, or the name is taken.
+    #[error("{0}")]
+    Conflict(ApiError),
+    /// The queue does not take a request like this.
+    #[error("{0}")]
+    Refused(ApiError),
+    /// The queue or the store failed, in spite of all attempts.
+    #[error("{0}")]
+    Service(String),
+    /// The bytes could not be read, or were others at a second reading.
+    #[error("{0}")]
+    Changed(String),
+}
+
+impl From<ApiError> for UploadError {
+    fn from(error: ApiError) -> Self {
+        match error.status() {
+            Some(409) => Self::Conflict(error),
+            Some(400) => Self::Refused(error),
+            _ => Self::Service(error.to_string()),
+        }
+    }
+}
+
+/// What a store said about one attempt.
+enum Answer {
+    Stored,
+    /// The URL is not good any more.
+    UrlRefused(String),
+    /// It may work next time.
+    Again(String),
+    Never(String),
+}
+
+/// Publishes bytes under a name. Returns the SHA-256 of the bytes before encoding.
+pub async fn publish(
+    target: &Target,
+    name: &str,
+    content_type: &str,
+    expires: Timestamp,
+    body: &Body,
+) -> Result<[u8; 32], UploadError> {
+    let artifact =
+        NewArtifact::S3 { content_type: content_type.to_owned(), content_length: body.plain_bytes(), expires };
+    let mut url = create(target, name, &artifact).await?;
+    let mut digest: Option<[u8; 32]> = None;
+    let (mut wait, mut failing, mut refusals) = (FIRST_WAIT, Duration::ZERO, 0);
+    loop {
+        let attempt = body.attempt();
+        let progress = Arc::clone(&attempt.progress);
+        let began = Instant::now();
+        let answer = put(target, &url, attempt.stream, body, &progress).await;
+        if let Some(broken) = progress.broken() {
+            return Err(UploadError::Changed(broken.to_owned()));
+        }
+        // An attempt that was cut short has no digest; those that were read to the end must agree.
+        if let Some(now) = progress.digest() {
+            if digest.is_some_and(|before| before != now) {
+                return Err(UploadError::Changed("its bytes changed between two attempts".to_owned()));
+            }
+            digest = Some(now);
+        }
+        let why = match (answer, digest) {
+            (Answer::Stored, Some(digest)) => return Ok(body.plain_digest(digest)),
+            // A store that is content before it has everything has something else.
+            (Answer::Stored, None) => "the store answered before it had all bytes".to_owned(),
+            (Answer::Never(why), _) => return Err(UploadError::Service(why)),
+            (Answer::UrlRefused(why), _) => {
+                refusals += 1;
+                if refusals >= REFUSALS {
+                    return Err(UploadError::Service(why));
+                }
+                url = create(target, name, &artifact).await?;
+                why
+            }
+            (Answer::Again(why), _) => why,
+        };
+        // Moving bytes is no failure; only the time in which none moved counts.
+        failing += if progress.sent.load(Ordering::Relaxed) > 0 { wait } else { began.elapsed() + wait };
+        if failing > FAILING_BOUND {
+            return Err(UploadError::Service(why));
+        }
+        tracing::info!("Upload of {name} did not succeed, will try again: {why}");
+        tokio::time::sleep(wait.mul_f64(0.5 + target.queue.services().random().fraction())).await;
+        wait = wait.mul_f64(1.5).min(LONGEST_WAIT);
+        if url.since.elapsed() > URL_AGE {
+            url = create(target, name, &artifact).await?;
+        }
+    }
+}
+
+/// A place to put bytes.
+struct PutUrl {
+    url: Secret,
+    content_type: String,
+    since: Instant,
+}
+
+async fn create(target: &Target, name: &str, artifact: &NewArtifact) -> Result<PutUrl, UploadError> {
+    let answer = target.queue.create_artifact(&target.task_id, target.run_id, name, artifact).await?;
+    let NewArtifact::S3 { content_type, .. } = artifact else {
+        return Err(UploadError::Service("only bytes have a place to be put".to_owned()));
+    };
+    let Some(url) = answer.put_url else {
+        return Err(UploadError::Service("the queue gave no URL to upload to".to_owned()));
+    };
+    let content_type = answer.content_type.unwrap_or_else(|| content_type.clone());
+    Ok(PutUrl { url, content_type, since: Instant::now() })
+}
+
+async fn put(
+    target: &Target,
+    to: &PutUrl,
+    mut stream: futures_util::stream::BoxStream<'static, std::io::Result<Bytes>>,
+    body: &Body,
+    progress: &Progress,
+) -> Answer {
+    let mut headers = HeaderMap::new();
+    let Ok(content_type) = HeaderValue::try_from(to.content_type.as_str()) else {
+        return Answer::Never(format!("content type {:?} cannot be sent", to.content_type));
+    };
+    headers.insert(header::CONTENT_TYPE, content_type);
+    // Stores sign the header, so it is sent also where it says nothing.
+    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(body.encoding()));
+    let payload = if body.is_small() {
+        match stream.next().await {
+            Some(Ok(bytes)) => api::Body::Bytes(bytes),
+            Some(Err(error)) => return Answer::Again(error.to_string()),
+            None => api::Body::Empty,
+        }
+    } else {
+        api::Body::Stream { stream, length: body.bytes() }
+    };
+    let timeout = ATTEMPT_BASE + Duration::from_secs(body.bytes() / SLOWEST_BYTES_PER_SEC);
+    let request =
+        api::Request { method: Method::PUT, url: to.url.expose().to_owned(), headers, body: payload, timeout };
+    let sent = tokio::select! {
+        biased; // An answer counts, however late.
+        sent = target.queue.services().transport().send(request) => sent,
+        () = stalled(progress) => return Answer::Again(format!("no byte moved for {} s", STALL_BOUND.as_secs())),
+    };
+    match sent {
+        Ok(response) => match response.status {
+            200..=299 => Answer::Stored,
+            status @ (401 | 403) => Answer::UrlRefused(format!("the store refused the upload: HTTP status {status}")),
+            // Stores answer 400 also when a connection stood idle for too long.
+            status @ (400 | 408 | 429 | 500..) => Answer::Again(format!("the store answered with HTTP status {status}")),
+            status => Answer::Never(format!("the store refused the upload: HTTP status {status}")),
+        },
+        Err(TransportError::Request(why)) => Answer::Never(format!("upload: {why}")),
+        Err(error) => Answer::Again(format!("upload: {error}")),
+    }
+}
+
+/// Waits until no byte has moved for too long.
+async fn stalled(progress: &Progress) {
+    let mut last = progress.sent.load(Ordering::Relaxed);
+    loop {
+        tokio::time::sleep(STALL_BOUND).await;
+        let now = progress.sent.load(Ordering::Relaxed);
+        if now == last {
+            return;
+        }
+        last = now;
+    }
+}
