@@ -165,21 +165,34 @@ pub(crate) async fn get(State(desk): State<Arc<Desk>>, uri: Uri, Path(path): Pat
     found.await.unwrap_or_else(StoreError::into_response)
 }
 
-async fn send(desk: &Desk, (task, run, name): &Object) -> Result<Response, StoreError> {
-    let artifact = desk.books(|state, now| state.artifact(now, *task, *run, name))?;
-    let Storage::S3 { stored: Some(stored), .. } = artifact.storage else {
-        return Err(StoreError::new(StatusCode::NOT_FOUND, "NoSuchKey", "nothing was uploaded yet"));
-    };
-    let file =
-        tokio::fs::File::open(&stored.path).await.map_err(|error| StoreError::internal("read the stored object", &error))?;
+async fn send(desk: &Desk, object: &Object) -> Result<Response, StoreError> {
+    let (content_type, stored, file) = open(desk, object).await?;
     let mut response = Response::new(Body::from_stream(ReaderStream::with_capacity(file, READ_BYTES)));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_LENGTH, stored.bytes.into());
     let mut set = |name, value: &str| HeaderValue::from_str(value).map(|value| headers.insert(name, value));
     // A content type that no header can hold was never signed into an upload that succeeded.
-    let _ = set(header::CONTENT_TYPE, &artifact.content_type);
+    let _ = set(header::CONTENT_TYPE, &content_type);
     if let Some(encoding) = &stored.content_encoding {
         let _ = set(header::CONTENT_ENCODING, encoding);
     }
     Ok(response)
+}
+
+/// The file that holds the object now. It may be replaced between looking it up and opening it, and then there is a newer one.
+async fn open(desk: &Desk, (task, run, name): &Object) -> Result<(String, Stored, tokio::fs::File), StoreError> {
+    let mut last = None;
+    loop {
+        let artifact = desk.books(|state, now| state.artifact(now, *task, *run, name))?;
+        let Storage::S3 { stored: Some(stored), .. } = artifact.storage else {
+            return Err(StoreError::new(StatusCode::NOT_FOUND, "NoSuchKey", "nothing was uploaded yet"));
+        };
+        match tokio::fs::File::open(&stored.path).await {
+            Ok(file) => return Ok((artifact.content_type, stored, file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && last.as_ref() != Some(&stored.path) => {
+                last = Some(stored.path);
+            }
+            Err(error) => return Err(StoreError::internal("read the stored object", &error)),
+        }
+    }
 }

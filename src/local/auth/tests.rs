@@ -143,3 +143,20 @@ fn garbage_is_refused_and_never_panics() {
     let both = Signed { method: "GET", resource: "/x?bewit=a", host: "h", port: 80, authorization: Some("Hawk ") };
     assert!(clients.authenticate(now(&golden), both).is_err());
 }
+
+#[test]
+fn nobody_hands_out_what_it_does_not_have() {
+    let golden = golden();
+    let refusal = |name: &str, issuer_has: &[&str]| {
+        let mut clients = clients(&golden);
+        let issuer = clients.by_id.get_mut("test/root").expect("the client");
+        issuer.scopes = issuer_has.iter().map(|&scope| scope.to_owned()).collect();
+        let case = golden["cases"].as_array().expect("cases").iter().find(|case| case["name"] == name).expect("a case");
+        Case::of(case).authenticate(&clients, now(&golden)).err()
+    };
+    assert_eq!(refusal("unnamed", &["queue:*"]), None);
+    assert!(refusal("unnamed", &["queue:cancel-task:*"]).is_some_and(|why| why.contains("its issuer does not have")));
+    assert_eq!(refusal("named", &["queue:*", "auth:create-client:test/*"]), None);
+    assert!(refusal("named", &["queue:*"]).is_some_and(|why| why.contains("may not create a client")));
+    assert!(refusal("restricted", &["a:c"]).is_some_and(|why| why.contains("authorizedScopes")));
+}
