@@ -1,1 +1,37 @@
-//! stub
+//! What a task may say, and how to tell its author what is wrong with it.
+//!
+//! This crate owns three things and does no input or output of its own:
+//!
+//! * [`Document`]: the text of one JSON or YAML file, its value, and the line and column of everything in it;
+//! * [`Problem`]: one thing that is wrong, with its field, its place and a sentence;
+//! * the payload schemas (`native.json`), the checker that holds a value against them, and the typed [`native::Payload`].
+//!
+//! ```text
+//! bytes ──Document::parse──▶ Value ──native::check──▶ Payload
+//!             │                          │
+//!             ▼                          ▼
+//!          Problem                  Vec<Problem> ──apply_places──▶ the same, with file, line and column
+//! ```
+//!
+//! The schema files are the only source of what is accepted: the checker reads them, the log of a malformed task prints them, and a
+//! test holds the checker against an independent implementation of JSON Schema.
+
+#![expect(clippy::result_large_err, reason = "a problem is the end of a document; its size costs nothing")]
+
+mod check;
+mod document;
+pub mod native;
+mod nearest;
+mod problem;
+
+pub use check::format::{date_time, is_uri};
+pub use document::{Document, MAX_DEPTH, MAX_DOCUMENT_BYTES, Repeats};
+pub use nearest::nearest;
+pub use problem::{Place, Problem, apply_places, escape_pointer_segment};
+
+use serde_json::Value;
+
+/// Whether a payload is meant for a container: the reference worker decides by the property `image`, and so do we.
+pub fn is_container_payload(payload: &Value) -> bool {
+    payload.get("image").is_some()
+}

@@ -1,0 +1,150 @@
+//! The text of one file and what it says.
+//!
+//! Owns: telling JSON from YAML, the bounds on size and depth, keys that stand twice, and positions. Positions are not kept: when a
+//! problem needs its place, the text is read once more, and only the wanted pointers are followed. Most documents never need one.
+
+mod json;
+mod lines;
+mod merging;
+mod wanted;
+mod yaml;
+
+use serde_json::Value;
+
+use crate::problem::pointer_segments;
+use crate::{Place, Problem};
+use wanted::Wanted;
+
+/// The longest document that is read, in bytes.
+pub const MAX_DOCUMENT_BYTES: usize = 10 << 20;
+
+/// The deepest nesting of lists and mappings that is read. Readers are recursive, so there has to be a bound.
+pub const MAX_DEPTH: usize = 100;
+
+/// What a key that stands twice in one object means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeats {
+    /// A mistake: in a task, one of the two values would be lost without a word.
+    Refuse,
+    /// The later value wins, objects are merged. This is how the reference worker reads its configuration.
+    Merge,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Syntax {
+    Json,
+    Yaml,
+}
+
+/// One parsed file.
+#[derive(Clone)]
+pub struct Document {
+    name: String,
+    text: String,
+    syntax: Syntax,
+    value: Value,
+}
+
+impl std::fmt::Debug for Document {
+    /// Shows no content: a configuration file holds secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Document")
+            .field("name", &self.name)
+            .field("syntax", &self.syntax)
+            .field("bytes", &self.text.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Document {
+    /// Parses a task file. A key that stands twice is a problem.
+    pub fn parse(name: &str, bytes: &[u8]) -> Result<Document, Problem> {
+        Document::parse_with(name, bytes, Repeats::Refuse)
+    }
+
+    /// Parses a file.
+    ///
+    /// The syntax is told by the first character, never by the file's name: what begins with `{` or `[` is JSON. (Runner
+    /// configurations are JSON in files called `.yaml`, and YAML readers stumble over JSON's surrogate pairs.)
+    pub fn parse_with(name: &str, bytes: &[u8], repeats: Repeats) -> Result<Document, Problem> {
+        if bytes.len() > MAX_DOCUMENT_BYTES {
+            let message = format!("has {} bytes; at most {MAX_DOCUMENT_BYTES} are read", bytes.len());
+            return Err(Problem::of_file(name, message));
+        }
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        let text = match std::str::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => {
+                let valid = std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default();
+                let byte = bytes.get(error.valid_up_to()).copied().unwrap_or_default();
+                let problem = Problem::of_file(name, format!("is not UTF-8: byte 0x{byte:02x} cannot stand here"));
+                return Err(problem.at(lines::place_of(valid, valid.len())));
+            }
+        };
+        let first = text.trim_start().as_bytes().first();
+        let syntax = match first {
+            None => return Err(Problem::of_file(name, "is empty")),
+            Some(b'{' | b'[') => Syntax::Json,
+            Some(_) => Syntax::Yaml,
+        };
+        let value = match syntax {
+            Syntax::Json => json::parse(text, repeats),
+            Syntax::Yaml => yaml::parse(text, repeats),
+        };
+        match value {
+            Ok(value) => Ok(Document { name: name.to_owned(), text: text.to_owned(), syntax, value }),
+            Err(mut problem) => {
+                problem.file = Some(name.to_owned());
+                Err(problem)
+            }
+        }
+    }
+
+    /// The name under which the user gave the file.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the file says.
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// Takes the value out.
+    pub fn into_value(self) -> Value {
+        self.value
+    }
+
+    /// The text, for showing a line of it.
+    pub fn source(&self) -> &str {
+        &self.text
+    }
+
+    /// One line of the text, counted from 1.
+    pub fn line(&self, number: u32) -> Option<&str> {
+        let index = usize::try_from(number).ok()?.checked_sub(1)?;
+        self.text.lines().nth(index)
+    }
+
+    /// Where the value at a JSON pointer begins. If there is no such value, the nearest one that contains its place.
+    pub fn place(&self, pointer: &str) -> Option<Place> {
+        self.places(&[pointer.to_owned()]).pop().and_then(|(value, key)| value.or(key))
+    }
+
+    /// For each pointer: where its value begins, and where its key does. One pass over the text.
+    pub(crate) fn places(&self, pointers: &[String]) -> Vec<(Option<Place>, Option<Place>)> {
+        let mut wanted = Wanted::default();
+        for pointer in pointers {
+            wanted.add(pointer_segments(pointer));
+        }
+        match self.syntax {
+            Syntax::Json => json::locate(&self.text, &mut wanted),
+            Syntax::Yaml => yaml::locate(&self.text, &mut wanted),
+        }
+        pointers.iter().map(|pointer| wanted.found(pointer_segments(pointer))).collect()
+    }
+}
+
+fn too_deep() -> Problem {
+    Problem::new("", format!("is nested deeper than {MAX_DEPTH} levels"))
+}

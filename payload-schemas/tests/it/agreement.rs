@@ -1,0 +1,315 @@
+//! The checker accepts exactly what an independent implementation of JSON Schema accepts by the same schema.
+
+use std::sync::LazyLock;
+
+use jsonschema::Validator;
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+use tc_payload::{Document, Problem, apply_places, date_time, is_uri, native};
+
+static VALIDATOR: LazyLock<Validator> = LazyLock::new(|| {
+    jsonschema::options()
+        .should_validate_formats(true)
+        .with_format("date-time", |text: &str| date_time(text).is_some())
+        .with_format("uri", is_uri)
+        .build(native::schema())
+        .unwrap()
+});
+
+fn agree(payload: &Value) -> Result<(), TestCaseError> {
+    let checked = native::check(payload);
+    prop_assert_eq!(checked.is_ok(), VALIDATOR.is_valid(payload), "{} gives {:?}", payload, checked);
+    if let Err(problems) = checked {
+        prop_assert!(!problems.is_empty());
+        for problem in &problems {
+            prop_assert!(payload.pointer(&problem.pointer).is_some(), "{:?} points nowhere", problem);
+            prop_assert!(!problem.message.is_empty());
+        }
+        places_hold(payload, problems)?;
+    }
+    Ok(())
+}
+
+/// Every problem of a payload that was read from a file has a place in it, and it is the right one.
+fn places_hold(payload: &Value, mut problems: Vec<Problem>) -> Result<(), TestCaseError> {
+    let text = format!("\n {}", serde_json::to_string_pretty(payload).unwrap());
+    let Ok(document) = Document::parse("p.json", text.as_bytes()) else { return Ok(()) };
+    apply_places(&mut problems, &document, "");
+    for problem in &problems {
+        let place = problem.place.unwrap();
+        let line = document.line(place.line).unwrap();
+        let rest: String = line.chars().skip(place.column as usize - 1).collect();
+        let expected = if problem.at_key {
+            let name = problem.pointer.rsplit('/').next().unwrap().replace("~1", "/").replace("~0", "~");
+            Value::from(name).to_string()
+        } else {
+            let value = payload.pointer(&problem.pointer).unwrap();
+            serde_json::to_string_pretty(value).unwrap().lines().next().unwrap().to_owned()
+        };
+        prop_assert!(rest.starts_with(&expected), "{:?} is at {:?}", problem, rest);
+    }
+    Ok(())
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        (-3.0..3.0_f64).prop_map(|number| Value::from(number.round())),
+        (-2..4_i64).prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+        prop::sample::select(STRINGS.to_vec()).prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 40, 5, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+            prop::collection::vec((name(), inner), 0..5).prop_map(|entries| Value::Object(entries.into_iter().collect())),
+        ]
+    })
+}
+
+const STRINGS: [&str; 24] = [
+    "",
+    "a",
+    "gzip",
+    "identity",
+    "file",
+    "directory",
+    "localhost",
+    "docker-bridge",
+    "tar.gz",
+    "zip",
+    "gz",
+    "2030-01-01T00:00:00Z",
+    "2030-01-01",
+    "https://example.com/x",
+    "mailto:x",
+    "no url",
+    "KPxbSgUBQ_yfZ9OH2tTQuA",
+    "KPxbSgUBQ_yfZ9OH2tTQuB",
+    "aGVsbG8=",
+    "a===",
+    "\n",
+    "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    "E3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n",
+];
+
+fn name() -> impl Strategy<Value = String> {
+    let known = [
+        "command",
+        "env",
+        "maxRunTime",
+        "artifacts",
+        "features",
+        "mounts",
+        "osGroups",
+        "onExitStatus",
+        "logs",
+        "retry",
+        "purgeCaches",
+        "live",
+        "backing",
+        "type",
+        "path",
+        "name",
+        "expires",
+        "contentEncoding",
+        "optional",
+        "cacheName",
+        "directory",
+        "file",
+        "content",
+        "format",
+        "taskId",
+        "artifact",
+        "namespace",
+        "url",
+        "raw",
+        "base64",
+        "sha256",
+        "liveLog",
+        "taskclusterProxyInterface",
+        "supersederUrl",
+        "image",
+        "a/b~c",
+    ];
+    prop_oneof![4 => prop::sample::select(known.to_vec()).prop_map(str::to_owned), 1 => any::<String>()]
+}
+
+/// A payload in which every property of the schema stands.
+fn full() -> Value {
+    let content = [
+        json!({"taskId": "KPxbSgUBQ_yfZ9OH2tTQuA", "artifact": "public/x", "sha256": STRINGS[21]}),
+        json!({"namespace": "a.b.c", "artifact": "public/x"}),
+        json!({"url": "https://example.com/x", "sha256": STRINGS[21]}),
+        json!({"raw": "text"}),
+        json!({"base64": "aGVsbG8="}),
+    ];
+    let mut mounts = vec![json!({"cacheName": "c", "directory": "d"})];
+    for content in content {
+        mounts.push(json!({"cacheName": "c", "directory": "d", "content": content, "format": "tar.zst"}));
+        mounts.push(json!({"directory": "d", "content": content, "format": "zip"}));
+        mounts.push(json!({"file": "f", "content": content}));
+        mounts.push(json!({"file": "f", "content": content, "format": "zst"}));
+    }
+    json!({
+        "command": [["a", "b"], ["c"]],
+        "env": {"A": "1", "B": ""},
+        "maxRunTime": 10,
+        "artifacts": [
+            {"type": "file", "path": "x", "name": "n", "expires": "2030-01-01T00:00:00Z", "contentType": "t", "contentEncoding": "gzip",
+             "optional": true},
+            {"type": "directory", "path": "x"},
+        ],
+        "features": {"backingLog": true, "liveLog": true, "resourceMonitor": true, "taskclusterProxy": true, "interactive": true,
+            "loopbackAudio": true, "loopbackVideo": true},
+        "mounts": mounts,
+        "osGroups": ["a", "b"],
+        "supersederUrl": "x",
+        "onExitStatus": {"retry": [1, 2], "purgeCaches": [0, 1]},
+        "logs": {"live": "a", "backing": "b"},
+        "taskclusterProxyInterface": "localhost",
+    })
+}
+
+/// All pointers into a value.
+fn pointers(value: &Value) -> Vec<String> {
+    let mut all = vec![String::new()];
+    let children: Vec<(String, &Value)> = match value {
+        Value::Array(items) => items.iter().enumerate().map(|(index, item)| (index.to_string(), item)).collect(),
+        Value::Object(object) => object.iter().map(|(name, value)| (tc_payload::escape_pointer_segment(name), value)).collect(),
+        _ => Vec::new(),
+    };
+    for (segment, child) in children {
+        all.extend(pointers(child).into_iter().map(|pointer| format!("/{segment}{pointer}")));
+    }
+    all
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Replace(Value),
+    Add(String, Value),
+    Remove(prop::sample::Index),
+    Repeat(prop::sample::Index),
+    Rename(prop::sample::Index, String),
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        any_json().prop_map(Change::Replace),
+        (name(), any_json()).prop_map(|(name, value)| Change::Add(name, value)),
+        any::<prop::sample::Index>().prop_map(Change::Remove),
+        any::<prop::sample::Index>().prop_map(Change::Repeat),
+        (any::<prop::sample::Index>(), name()).prop_map(|(index, name)| Change::Rename(index, name)),
+    ]
+}
+
+fn apply(at: &mut Value, change: Change) {
+    match (at, change) {
+        (at, Change::Replace(value)) => *at = value,
+        (Value::Object(object), Change::Add(name, value)) => {
+            object.insert(name, value);
+        }
+        (Value::Array(items), Change::Add(_, value)) => items.push(value),
+        (Value::Array(items), Change::Remove(index)) if !items.is_empty() => {
+            items.remove(index.index(items.len()));
+        }
+        (Value::Array(items), Change::Repeat(index)) if !items.is_empty() => {
+            items.push(items[index.index(items.len())].clone());
+        }
+        (Value::Object(object), Change::Remove(index)) if !object.is_empty() => {
+            let name = object.keys().nth(index.index(object.len())).unwrap().clone();
+            object.remove(&name);
+        }
+        (Value::Object(object), Change::Rename(index, name)) if !object.is_empty() => {
+            let old = object.keys().nth(index.index(object.len())).unwrap().clone();
+            let value = object.remove(&old).unwrap_or_default();
+            object.insert(name, value);
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn the_full_payload_is_accepted() {
+    assert_eq!(native::check(&full()).map(|_| ()), Ok(()));
+    assert!(VALIDATOR.is_valid(&full()));
+}
+
+#[test]
+fn each_property_of_the_full_payload_matters() {
+    // Every single removal and every single replacement, so that no rule of the schema escapes by luck.
+    for pointer in pointers(&full()) {
+        for value in [
+            json!(null),
+            json!(1),
+            json!(-1),
+            json!(0),
+            json!(1.5),
+            json!(2.0),
+            json!("x"),
+            json!(""),
+            json!([]),
+            json!({}),
+            json!(true),
+        ] {
+            let mut payload = full();
+            *payload.pointer_mut(&pointer).unwrap() = value;
+            agree(&payload).unwrap();
+        }
+        let Some((parent, name)) = pointer.rsplit_once('/') else { continue };
+        let mut payload = full();
+        match payload.pointer_mut(parent).unwrap() {
+            Value::Object(object) => drop(object.remove(name)),
+            Value::Array(items) => drop(items.remove(name.parse().unwrap())),
+            _ => unreachable!(),
+        }
+        agree(&payload).unwrap();
+    }
+    for pointer in pointers(&full()) {
+        let mut payload = full();
+        if let Value::Object(object) = payload.pointer_mut(&pointer).unwrap() {
+            object.insert("unheardOf".to_owned(), json!("x"));
+            agree(&payload).unwrap();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn on_any_json(payload in any_json()) {
+        agree(&payload)?;
+    }
+
+    #[test]
+    fn on_any_object(entries in prop::collection::vec((name(), any_json()), 0..4)) {
+        let mut payload: Map<String, Value> = entries.into_iter().collect();
+        payload.entry("command").or_insert(json!([["x"]]));
+        payload.entry("maxRunTime").or_insert(json!(1));
+        agree(&Value::Object(payload))?;
+    }
+
+    #[test]
+    fn on_changed_payloads(changes in prop::collection::vec((any::<prop::sample::Index>(), change()), 1..4)) {
+        let mut payload = full();
+        for (index, change) in changes {
+            let all = pointers(&payload);
+            let pointer = &all[index.index(all.len())];
+            apply(payload.pointer_mut(pointer).unwrap(), change);
+        }
+        agree(&payload)?;
+    }
+
+    #[test]
+    fn on_mounts(mount in prop::collection::vec((name(), any_json()), 0..5), contents in prop::collection::vec((name(), any_json()), 0..3)) {
+        let mut mount: Map<String, Value> = mount.into_iter().collect();
+        mount.insert("content".to_owned(), Value::Object(contents.into_iter().collect()));
+        agree(&json!({"command": [["x"]], "maxRunTime": 1, "mounts": [mount]}))?;
+    }
+}
