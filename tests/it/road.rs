@@ -25,7 +25,7 @@ async fn a_task_completes_with_its_log_and_its_artifacts() {
         &format!("] Task ID: {task}\n"),
         "] === Task Starting ===\n",
         "] Executing command 0: /bin/bash -c 'echo hello;",
-        "\nhello\n",
+        "\nhello",
         &format!("\n{task} 0\n"),
         "]                        Exit Code: 0\n",
         "]                           Result: SUCCEEDED\n",
