@@ -298,3 +298,89 @@ impl Out {
 fn memory() -> io::Result<File> {
     Ok(File::from(memfd_create(c"log.gz", MFdFlags::MFD_CLOEXEC)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Seek as _};
+
+    use flate2::read::GzDecoder;
+
+    use super::*;
+    use crate::seam::{Random as _, SeededRandom};
+
+    const BLOCK: usize = 1 << 20;
+
+    fn gzip(content: &[u8]) -> (tempfile::TempDir, Arc<Gzip>) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = tempfile::tempfile().expect("a file");
+        file.write_all_at(content, 0).expect("write");
+        let spool = Arc::new(Spool::new(file));
+        let gzip = Arc::new(Gzip::new(Arc::clone(&spool), dir.path().to_owned()));
+        spool.publish(content.len() as u64);
+        (dir, gzip)
+    }
+
+    fn plain(mut member: Member) -> Vec<u8> {
+        let mut plain = Vec::new();
+        assert_eq!(member.file.metadata().expect("stat").len(), member.bytes);
+        member.file.rewind().expect("rewind");
+        GzDecoder::new(&member.file).read_to_end(&mut plain).expect("gzip");
+        plain
+    }
+
+    fn noise(len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        SeededRandom::new(len as u64).fill(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn sizes_at_and_around_blocks_come_back() {
+        for len in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 5 * BLOCK + 17] {
+            let noise = noise(len);
+            let (_dir, gzip) = gzip(&noise);
+            assert!(plain(gzip.finish().expect("finish")) == noise, "{len} bytes of noise");
+        }
+        let zeros = vec![0; 3 * BLOCK];
+        let (_dir, gzip) = gzip(&zeros);
+        assert!(plain(gzip.finish().expect("finish")) == zeros);
+    }
+
+    #[test]
+    fn the_follower_and_the_seal_make_one_member() {
+        let content = noise(4 * BLOCK + 5);
+        let (_dir, gzip) = gzip(&content);
+        gzip.grown(content.len() as u64);
+        let mut out = gzip.lock();
+        // Only the follower moves it on.
+        while out.next < 3 {
+            out = gzip.turn.wait_timeout(out, std::time::Duration::from_millis(1)).expect("not poisoned").0;
+        }
+        drop(out);
+        assert!(plain(gzip.finish().expect("finish")) == content);
+    }
+
+    #[test]
+    fn a_full_disk_moves_the_result_to_memory() {
+        let content = noise(3 * BLOCK);
+        let (_dir, gzip) = gzip(&content);
+        let mut maker = BlockMaker::new();
+        maker.make(&gzip.spool, 0, BLOCK_BYTES, false).expect("a block");
+        let mut out = gzip.lock();
+        out.open(tempfile::tempfile).expect("opened");
+        out.append(&maker).expect("appended");
+        let other = io::ErrorKind::PermissionDenied;
+        assert_eq!(out.move_to_memory(other.into()).expect_err("no remedy").kind(), other);
+        out.move_to_memory(io::ErrorKind::StorageFull.into()).expect("moved");
+        drop(out);
+        assert!(plain(gzip.finish().expect("finish")) == content);
+    }
+
+    #[test]
+    fn a_spool_that_cannot_be_read_is_an_error_and_no_hang() {
+        let (_dir, gzip) = gzip(&noise(2 * BLOCK));
+        // More than there is.
+        gzip.spool.publish(8 * BLOCK_BYTES);
+        assert!(gzip.finish().is_err());
+    }
+}

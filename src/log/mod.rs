@@ -16,7 +16,9 @@
 mod block;
 pub mod format;
 mod gzip;
+mod live;
 mod loss;
+mod reach;
 mod reader;
 mod room;
 mod spool;
@@ -41,6 +43,8 @@ use nix::{
     unistd::{self, UnlinkatFlags},
 };
 
+pub use live::{LiveServer, Published};
+pub use reach::reachable_host;
 pub use reader::LogReader;
 
 use self::{

@@ -56,14 +56,17 @@ impl LogReader {
         loop {
             let rest = self.last_piece.map(|last| last + PACE).filter(|until| *until > Instant::now());
             let enough = if rest.is_some() { PIECE_BYTES as u64 } else { 1 };
-            if let Some(answer) = self.look(enough) {
-                return answer;
+            match self.look(enough) {
+                Sight::Nothing => {}
+                Sight::Bytes(available) => return Some(available),
+                Sight::End => return None,
             }
             let mut growth = pin!(self.spool.growth());
             growth.as_mut().enable();
             self.spool.wish(self.offset + enough);
-            if let Some(answer) = self.look(enough) {
-                return answer;
+            // It may have come between the look and the wish.
+            if !matches!(self.look(enough), Sight::Nothing) {
+                continue;
             }
             match rest {
                 // Whether it was the growth or the time, the next round looks.
@@ -74,13 +77,22 @@ impl LogReader {
         }
     }
 
-    /// `Some` if there is nothing to wait for.
-    fn look(&self, enough: u64) -> Option<Option<u64>> {
+    fn look(&self, enough: u64) -> Sight {
         // The order matters: a length that is read after the seal is final.
         let sealed = self.spool.is_sealed();
-        let available = self.spool.len() - self.offset;
-        if available >= enough || (sealed && available > 0) { Some(Some(available)) } else { sealed.then_some(None) }
+        match self.spool.len() - self.offset {
+            0 if sealed => Sight::End,
+            available if sealed || available >= enough => Sight::Bytes(available),
+            _ => Sight::Nothing,
+        }
     }
+}
+
+/// What a look at the spool shows.
+enum Sight {
+    Nothing,
+    Bytes(u64),
+    End,
 }
 
 fn read(spool: &Spool, offset: u64, len: usize) -> io::Result<Bytes> {
