@@ -5,6 +5,8 @@
 //! cargo bench --bench log -- FILE…         # logs of your own
 //! ```
 
+#![expect(clippy::cast_precision_loss, reason = "ratios and rates are printed with a few digits")]
+
 use std::{
     fs::{self, File},
     io::{self, Read as _, Write as _},
@@ -185,7 +187,7 @@ fn compression(runtime: &tokio::runtime::Runtime, dir: &Path, sample: &Path) -> 
 /// From the last line to the sealed log: right after a flood, after a log that the compressor could follow, and of a small log.
 fn seals(runtime: &tokio::runtime::Runtime, dir: &Path, sample: &Path, gzip_rate: f64) -> Result<()> {
     let text = fs::read(sample)?;
-    let mut row = |what: &str, rest: usize, took: Duration| {
+    let row = |what: &str, rest: usize, took: Duration| {
         let allowed = Duration::from_secs_f64(rest as f64 / gzip_rate) + Duration::from_millis(100);
         println!("| last line → sealed, {what} | ≤ {allowed:.1?} (bytes / `gzip -6` rate + 100 ms) | {took:.1?} |");
     };

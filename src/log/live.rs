@@ -59,6 +59,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Once the log is sealed, a client has to take a piece in this time.
 const PROGRESS_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Between two full pieces while the task runs. A reader that has to catch up is thus held to 64 MB/s, far more than anybody can
+/// read, and leaves the processors to the task.
+const CATCH_UP_PAUSE: Duration = Duration::from_millis(1);
+
 const SECRET_BYTES: usize = 32;
 
 type Answer = Response<Either<Full<Bytes>, LiveBody>>;
@@ -246,10 +250,12 @@ fn answer(request: &Request<Incoming>, shelf: &Shelf, seat: &Arc<Seat>) -> Answe
     }
     let spool = seat.spool.get_or_init(|| spool);
     let reader = LogReader::new(Arc::clone(spool));
-    let pieces = stream::unfold((reader, Arc::clone(seat)), |(mut reader, seat)| async {
-        seat.pieces.fetch_add(1, Ordering::Relaxed);
+    let pieces = stream::unfold((reader, Arc::clone(spool), Arc::clone(seat)), |(mut reader, spool, seat)| async {
+        if seat.pieces.fetch_add(1, Ordering::Relaxed) > 0 && reader.has_full_piece() && !spool.is_sealed() {
+            sleep(CATCH_UP_PAUSE).await;
+        }
         let piece = reader.next().await.transpose()?;
-        Some((piece.map(Frame::data), (reader, seat)))
+        Some((piece.map(Frame::data), (reader, spool, seat)))
     });
     let body: LiveBody = Box::pin(StreamBody::new(pieces));
     let mut answer = Response::new(Either::Right(body));

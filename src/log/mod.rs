@@ -20,7 +20,6 @@ mod live;
 mod loss;
 mod reach;
 mod reader;
-mod room;
 mod spool;
 mod tail;
 #[cfg(test)]

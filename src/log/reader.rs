@@ -34,6 +34,11 @@ impl LogReader {
         self.offset
     }
 
+    /// Whether the next piece is there and as large as it gets.
+    pub(super) fn has_full_piece(&self) -> bool {
+        self.spool.len() - self.offset >= PIECE_BYTES as u64
+    }
+
     /// The next piece, of at most 64 KiB; `None` after the last byte of a sealed log. Waits for as long as the task is silent.
     ///
     /// Cancel safe: a piece is either returned or read again by the next call.

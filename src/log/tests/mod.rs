@@ -214,7 +214,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => prop::collection::vec(prop::sample::select(b"ab\n\xff".to_vec()), 0..300).prop_map(Step::Write),
         // Across blocks and windows of the compressor.
-        1 => (0_usize..700_000, any::<u8>()).prop_map(|(len, seed)| {
+        1 => (0_usize..500_000, any::<u8>()).prop_map(|(len, seed)| {
             Step::Write((0..len).map(|n| (n / 7 * usize::from(seed)).to_le_bytes()[0]).collect())
         }),
         3 => "[a-z\n]{0,40}".prop_map(Step::Error),
@@ -223,7 +223,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
     fn every_reader_and_the_sealed_log_have_exactly_what_was_written(steps in prop::collection::vec(step(), 0..40)) {
