@@ -7,8 +7,8 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
-    io,
-    net::SocketAddr,
+    fmt, io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -114,6 +114,14 @@ impl LiveServer {
         Ok(Self { shelf, address, random, accepting, close: Some(close) })
     }
 
+    /// Listens on all addresses of this machine, IPv4 only where there is no IPv6.
+    pub async fn bind_all(port: u16, random: Arc<dyn Random>) -> io::Result<Self> {
+        match Self::bind((Ipv6Addr::UNSPECIFIED, port).into(), Arc::clone(&random)).await {
+            Ok(server) => Ok(server),
+            Err(_) => Self::bind((Ipv4Addr::UNSPECIFIED, port).into(), random).await,
+        }
+    }
+
     /// The port that it listens on.
     pub fn port(&self) -> u16 {
         self.address.port()
@@ -156,6 +164,18 @@ impl Published {
 impl Drop for Published {
     fn drop(&mut self) {
         self.shelf.lock().remove(&self.key);
+    }
+}
+
+impl fmt::Debug for Published {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Published(/log/..)")
+    }
+}
+
+impl fmt::Debug for LiveServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LiveServer").field("address", &self.address).finish_non_exhaustive()
     }
 }
 

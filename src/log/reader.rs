@@ -1,6 +1,6 @@
 //! One reader of a spool: its own position, from the first byte to the seal.
 
-use std::{io, pin::pin, sync::Arc, time::Duration};
+use std::{fmt, io, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
@@ -43,6 +43,8 @@ impl LogReader {
     ///
     /// Cancel safe: a piece is either returned or read again by the next call.
     pub async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        // A log that is all there gives no other reason to let other tasks run.
+        tokio::task::coop::consume_budget().await;
         let Some(available) = self.available().await else { return Ok(None) };
         let len = usize::try_from(available).unwrap_or(usize::MAX).min(PIECE_BYTES);
         let piece = if available <= SURELY_CACHED_BYTES {
@@ -90,6 +92,12 @@ impl LogReader {
             available if sealed || available >= enough => Sight::Bytes(available),
             _ => Sight::Nothing,
         }
+    }
+}
+
+impl fmt::Debug for LogReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogReader").field("offset", &self.offset).finish_non_exhaustive()
     }
 }
 

@@ -64,6 +64,11 @@ impl Tail {
         self.written
     }
 
+    /// How many of them are still there.
+    pub(super) fn kept_bytes(&self) -> u64 {
+        self.written.min(self.capacity)
+    }
+
     /// Reads what was written at `offset`, at most to the end of the ring; 0 only at the end.
     pub(super) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let at = offset % self.capacity;

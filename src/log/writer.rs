@@ -162,24 +162,27 @@ impl Writer {
     }
 
     /// Appends what the ring kept, and gives unused room back. May take as long as it takes to copy a file of that size.
-    pub(super) fn append_tail(&mut self, sealing: &Sealing) {
-        if let Some(tail) = &sealing.tail
-            && let Err(e) = self.copy_tail(tail)
-        {
+    ///
+    /// Returns how many bytes the limit dropped.
+    pub(super) fn append_tail(&mut self, sealing: &Sealing) -> u64 {
+        let dropped = sealing.tail.as_ref().map_or(Ok(0), |tail| self.copy_tail(tail)).unwrap_or_else(|e| {
             self.loss.add(0, || e.to_string());
-        }
+            0
+        });
         // Both are best effort: nobody here needs them.
         let _ = self.spool.store_appendix();
         if sealing.tail.is_some() {
             let _ = self.spool.file.set_len(self.len);
         }
         self.spool.seal();
+        dropped
     }
 
-    fn copy_tail(&mut self, tail: &Tail) -> io::Result<()> {
-        let mut offset = tail.start()?;
-        if offset > 0 {
-            let text = format!("{offset} bytes of the log were dropped here; what follows is its end.");
+    fn copy_tail(&mut self, tail: &Tail) -> io::Result<u64> {
+        let dropped = tail.start()?;
+        let mut offset = dropped;
+        if dropped > 0 {
+            let text = format!("{dropped} bytes of the log were dropped here; what follows is its end.");
             let text = format::lines(Level::Warn, self.clock.wall(), &text);
             self.store(text.as_bytes()).map_err(|(_, e)| e)?;
         }
@@ -187,10 +190,11 @@ impl Writer {
         loop {
             let filled = tail.read_at(offset, &mut buffer)?;
             if filled == 0 {
-                return Ok(());
+                return Ok(dropped);
             }
             if let Err((stored, e)) = self.store(&buffer[..filled]) {
-                return self.keep_end(tail, offset + stored as u64, &e);
+                self.keep_end(tail, offset + stored as u64, &e)?;
+                return Ok(dropped);
             }
             offset += filled as u64;
         }
@@ -293,7 +297,8 @@ pub(super) struct Sealing {
 }
 
 impl Sealing {
-    pub(super) fn has_tail(&self) -> bool {
-        self.tail.is_some()
+    /// The most that is still to be appended.
+    pub(super) fn tail_bytes(&self) -> u64 {
+        self.tail.as_ref().map_or(0, Tail::kept_bytes)
     }
 }

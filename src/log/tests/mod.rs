@@ -184,6 +184,7 @@ async fn a_log_over_its_limit_keeps_head_and_tail_and_counts_the_rest() {
         text[1000..].split_once(" bytes of the log were dropped here; what follows is its end.\n").expect("a note");
     assert!(note.contains("has reached its limit of 1000 bytes"), "{note}");
     let dropped: usize = note.rsplit(' ').next().expect("a number").parse().expect("a number");
+    assert_eq!(dropped as u64, sealed.dropped_bytes);
     assert_eq!(1000 + dropped + kept.len(), all.len());
     assert_eq!(kept, &all[1000 + dropped..]);
     assert!(kept.len() > 450 && kept.starts_with("line "), "{kept}");
