@@ -1,6 +1,6 @@
 //! One block of a spool, deflated by itself.
 
-use std::{io, os::unix::fs::FileExt as _};
+use std::io;
 
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 
@@ -50,7 +50,7 @@ impl BlockMaker {
         // Both are at most a block.
         let (window, len) = (usize::try_from(window).unwrap_or(0), usize::try_from(len).unwrap_or(0));
         self.plain.resize(window + len, 0);
-        spool.file.read_exact_at(&mut self.plain, begin - window as u64)?;
+        spool.read_exact_at(begin - window as u64, &mut self.plain)?;
         let (dictionary, block) = self.plain.split_at(window);
 
         self.crc.reset();

@@ -347,6 +347,14 @@ mod tests {
     }
 
     #[test]
+    fn a_small_log_needs_no_thread() {
+        let (_dir, gzip) = gzip(&noise(BLOCK - 1));
+        gzip.grown(BLOCK_BYTES - 1);
+        assert!(gzip.follower.lock().expect("not poisoned").is_none());
+        gzip.finish().expect("finish");
+    }
+
+    #[test]
     fn the_follower_and_the_seal_make_one_member() {
         let content = noise(4 * BLOCK + 5);
         let (_dir, gzip) = gzip(&content);

@@ -7,8 +7,8 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
-    io,
-    net::SocketAddr,
+    fmt, io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -58,6 +58,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Once the log is sealed, a client has to take a piece in this time.
 const PROGRESS_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Between two full pieces while the task runs. A reader that has to catch up is thus held to 64 MB/s, far more than anybody can
+/// read, and leaves the processors to the task.
+const CATCH_UP_PAUSE: Duration = Duration::from_millis(1);
 
 const SECRET_BYTES: usize = 32;
 
@@ -110,6 +114,14 @@ impl LiveServer {
         Ok(Self { shelf, address, random, accepting, close: Some(close) })
     }
 
+    /// Listens on all addresses of this machine, IPv4 only where there is no IPv6.
+    pub async fn bind_all(port: u16, random: Arc<dyn Random>) -> io::Result<Self> {
+        match Self::bind((Ipv6Addr::UNSPECIFIED, port).into(), Arc::clone(&random)).await {
+            Ok(server) => Ok(server),
+            Err(_) => Self::bind((Ipv4Addr::UNSPECIFIED, port).into(), random).await,
+        }
+    }
+
     /// The port that it listens on.
     pub fn port(&self) -> u16 {
         self.address.port()
@@ -152,6 +164,18 @@ impl Published {
 impl Drop for Published {
     fn drop(&mut self) {
         self.shelf.lock().remove(&self.key);
+    }
+}
+
+impl fmt::Debug for Published {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Published(/log/..)")
+    }
+}
+
+impl fmt::Debug for LiveServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LiveServer").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
@@ -246,10 +270,12 @@ fn answer(request: &Request<Incoming>, shelf: &Shelf, seat: &Arc<Seat>) -> Answe
     }
     let spool = seat.spool.get_or_init(|| spool);
     let reader = LogReader::new(Arc::clone(spool));
-    let pieces = stream::unfold((reader, Arc::clone(seat)), |(mut reader, seat)| async {
-        seat.pieces.fetch_add(1, Ordering::Relaxed);
+    let pieces = stream::unfold((reader, Arc::clone(spool), Arc::clone(seat)), |(mut reader, spool, seat)| async {
+        if seat.pieces.fetch_add(1, Ordering::Relaxed) > 0 && reader.has_full_piece() && !spool.is_sealed() {
+            sleep(CATCH_UP_PAUSE).await;
+        }
         let piece = reader.next().await.transpose()?;
-        Some((piece.map(Frame::data), (reader, seat)))
+        Some((piece.map(Frame::data), (reader, spool, seat)))
     });
     let body: LiveBody = Box::pin(StreamBody::new(pieces));
     let mut answer = Response::new(Either::Right(body));

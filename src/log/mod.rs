@@ -7,7 +7,7 @@
 //! ```
 //!
 //! This room owns the plain spool file, its order and its limits, the compressed form, and everybody who reads along. It does not
-//! own the wording of features (only the lines that programs read, in [`format`]), nor the upload.
+//! own the wording of features (only the lines that programs read, in [`mod@format`]), nor the upload.
 //!
 //! What holds here: every byte of the task is in the spool in the order in which it came, and never altered. The only bytes that
 //! the worker adds are its own lines and, if the task is in the middle of a line, one newline before them. What a size limit or a
@@ -20,7 +20,6 @@ mod live;
 mod loss;
 mod reach;
 mod reader;
-mod room;
 mod spool;
 mod tail;
 #[cfg(test)]
@@ -28,6 +27,7 @@ mod tests;
 mod writer;
 
 use std::{
+    fmt,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
@@ -113,7 +113,9 @@ pub struct SealedLog {
     pub gzip_sha256: [u8; 32],
     /// The size of the log before compression.
     pub plain_bytes: u64,
-    /// Bytes that could not be stored. What a size limit dropped is not in here.
+    /// Bytes between head and tail that the size limit dropped.
+    pub dropped_bytes: u64,
+    /// Bytes that could not be stored; none of those that the limit dropped.
     pub lost_bytes: u64,
 }
 
@@ -216,10 +218,10 @@ impl TaskLog {
         let sealing = self.writer().seal().ok_or(SealError::Repeated)?;
         let rest = self.gzip.rest_bytes();
         let (writer, spool, gzip) = (Arc::clone(&self.writer), Arc::clone(&self.spool), Arc::clone(&self.gzip));
-        let tail_bytes = if sealing.has_tail() { DEFAULT_TAIL_BYTES } else { 0 };
+        let tail_bytes = sealing.tail_bytes();
         let complete = move || {
-            writer.lock().unwrap_or_else(PoisonError::into_inner).append_tail(&sealing);
-            gzip.finish().map(|member| (member, spool.len()))
+            let dropped_bytes = writer.lock().unwrap_or_else(PoisonError::into_inner).append_tail(&sealing);
+            gzip.finish().map(|member| (member, spool.len(), dropped_bytes))
         };
         let done = if rest <= INLINE_BYTES && tail_bytes == 0 {
             complete()
@@ -231,12 +233,13 @@ impl TaskLog {
                 Err(_) => return Err(SealError::Stuck(bound)),
             }
         };
-        let (member, plain_bytes) = done.map_err(SealError::Compress)?;
+        let (member, plain_bytes, dropped_bytes) = done.map_err(SealError::Compress)?;
         Ok(SealedLog {
             gzip: member.file,
             gzip_bytes: member.bytes,
             gzip_sha256: member.sha256,
             plain_bytes,
+            dropped_bytes,
             lost_bytes: self.loss.bytes(),
         })
     }
@@ -276,6 +279,12 @@ impl tc_engine::Sink for TaskLog {
         let mut writer = self.writer();
         writer.write(bytes);
         self.gzip.grown(writer.len());
+    }
+}
+
+impl fmt::Debug for TaskLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskLog").field("path", &self.path).field("len", &self.len()).finish_non_exhaustive()
     }
 }
 

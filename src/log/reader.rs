@@ -1,6 +1,6 @@
 //! One reader of a spool: its own position, from the first byte to the seal.
 
-use std::{io, pin::pin, sync::Arc, time::Duration};
+use std::{fmt, io, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
@@ -34,10 +34,17 @@ impl LogReader {
         self.offset
     }
 
+    /// Whether the next piece is there and as large as it gets.
+    pub(super) fn has_full_piece(&self) -> bool {
+        self.spool.len() - self.offset >= PIECE_BYTES as u64
+    }
+
     /// The next piece, of at most 64 KiB; `None` after the last byte of a sealed log. Waits for as long as the task is silent.
     ///
     /// Cancel safe: a piece is either returned or read again by the next call.
     pub async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        // A log that is all there gives no other reason to let other tasks run.
+        tokio::task::coop::consume_budget().await;
         let Some(available) = self.available().await else { return Ok(None) };
         let len = usize::try_from(available).unwrap_or(usize::MAX).min(PIECE_BYTES);
         let piece = if available <= SURELY_CACHED_BYTES {
@@ -85,6 +92,12 @@ impl LogReader {
             available if sealed || available >= enough => Sight::Bytes(available),
             _ => Sight::Nothing,
         }
+    }
+}
+
+impl fmt::Debug for LogReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogReader").field("offset", &self.offset).finish_non_exhaustive()
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path};
 
-use super::room::Room;
+use nix::{
+    errno::Errno,
+    fcntl::{FallocateFlags, fallocate},
+};
 
 /// How far the first kept line may be from the first kept byte. Output without newlines is kept as it is.
 const LINE_SEARCH_BYTES: usize = 64 << 10;
@@ -11,14 +14,16 @@ pub(super) struct Tail {
     ring: File,
     capacity: u64,
     written: u64,
+    /// Bytes at the old end of the ring that a failed write may have spoiled.
+    spoiled: u64,
 }
 
 impl Tail {
     /// A ring without a name in `dir`. All its room is taken now, so that no later write can fail for want of it.
     pub(super) fn new(dir: &Path, capacity: u64) -> io::Result<Self> {
         let ring = tempfile::tempfile_in(dir)?;
-        Room::Until(0).extend(&ring, capacity)?;
-        Ok(Self { ring, capacity, written: 0 })
+        take_room(&ring, 0, capacity)?;
+        Ok(Self { ring, capacity, written: 0, spoiled: 0 })
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -30,7 +35,10 @@ impl Tail {
             let at = self.written % self.capacity;
             let until_wrap = usize::try_from(self.capacity - at).unwrap_or(usize::MAX);
             let (now, later) = rest.split_at(rest.len().min(until_wrap));
-            self.ring.write_all_at(now, at)?;
+            if let Err(e) = self.ring.write_all_at(now, at) {
+                self.spoiled = self.spoiled.max(now.len() as u64);
+                return Err(e);
+            }
             self.written += now.len() as u64;
             rest = later;
         }
@@ -39,7 +47,7 @@ impl Tail {
 
     /// Where the kept part begins, counted from the first byte that was written: 0, or the begin of a line if one is near.
     pub(super) fn start(&self) -> io::Result<u64> {
-        let start = self.written.saturating_sub(self.capacity);
+        let start = (self.written + self.spoiled).saturating_sub(self.capacity).min(self.written);
         if start == 0 {
             return Ok(0);
         }
@@ -51,6 +59,16 @@ impl Tail {
         Ok(line.filter(|line| *line < self.written).unwrap_or(start))
     }
 
+    /// How many bytes were written.
+    pub(super) fn end(&self) -> u64 {
+        self.written
+    }
+
+    /// How many of them are still there.
+    pub(super) fn kept_bytes(&self) -> u64 {
+        self.written.min(self.capacity)
+    }
+
     /// Reads what was written at `offset`, at most to the end of the ring; 0 only at the end.
     pub(super) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let at = offset % self.capacity;
@@ -58,6 +76,18 @@ impl Tail {
         let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
         self.ring.read_exact_at(&mut buffer[..wanted], at)?;
         Ok(wanted)
+    }
+}
+
+/// Takes room on the disk beyond the end of a file, all or nothing, where the file system can do that.
+pub(super) fn take_room(file: &File, from: u64, len: u64) -> io::Result<()> {
+    loop {
+        // File offsets are signed; no disk comes near.
+        return match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, from.cast_signed(), len.cast_signed()) {
+            Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(()),
+            Err(Errno::EINTR) => continue,
+            Err(e) => Err(e.into()),
+        };
     }
 }
 

@@ -8,5 +8,5 @@ use tokio::io::{Interest, unix::AsyncFd};
 pub fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` owns its descriptor: it stays the same and open until it is dropped, which happens after its
     // registration ends.
-    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }
+    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
 }

@@ -200,3 +200,15 @@ async fn closing_waits_for_readers_up_to_its_bound() {
     server.close(Duration::from_secs(60)).await;
     assert_eq!(body(&mut stream).await, b"all");
 }
+
+#[tokio::test]
+async fn all_addresses_include_ipv4_and_secrets_are_not_shown() {
+    let (_dir, log) = new_log();
+    let server = LiveServer::bind_all(0, Arc::new(SystemRandom)).await.expect("a port");
+    let published = server.publish(&log);
+    let secret = published.path().trim_start_matches("/log/");
+    assert!(!format!("{published:?}{server:?}").contains(secret));
+    log.write(b"x");
+    log.seal().await.expect("seal");
+    assert!(whole(reader(&server, &published).await).await.starts_with("http/1.1 200 "));
+}

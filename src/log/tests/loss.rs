@@ -111,3 +111,21 @@ async fn a_log_that_fills_the_disk_alone_tells_how_much_is_missing() {
     assert_eq!(z + sealed.lost_bytes, 1000 * (16 << 10));
     assert!(text.trim_end().lines().last().expect("a line").contains("are missing from this log"));
 }
+
+#[tokio::test]
+async fn lines_of_the_worker_alone_are_no_loss() {
+    let Some(disk) = SmallDisk::new("1m") else { return };
+    let log = disk.log();
+    log.write(b"all that the task wrote\n");
+    disk.fill();
+    for n in 0..1000 {
+        log.error(&format!("line {n}"));
+    }
+    let reader = log.reader();
+    let sealed = log.seal().await.expect("sealed");
+    assert_eq!(sealed.lost_bytes, 0);
+    let text = String::from_utf8(plain(&sealed)).expect("text");
+    assert_eq!(text.lines().count(), 1001);
+    assert!(text.ends_with("\n[taskcluster:error] line 999\n"));
+    assert_eq!(read_all(reader).await, text.as_bytes());
+}
