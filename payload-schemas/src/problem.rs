@@ -2,7 +2,10 @@
 
 use std::fmt;
 
+use serde_json::Value;
+
 use crate::Document;
+use crate::check::words::wrong_type;
 
 /// A position in a text, counted in characters from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,6 +45,11 @@ impl Problem {
         let pointer = pointer.into();
         let field = field_of(&pointer);
         Problem { file: None, place: None, pointer, field, value: None, message: message.into(), hint: None, at_key: false }
+    }
+
+    /// The value at `pointer` has another type than `wanted`: `string`, `integer`, `boolean`, `array` or `object`.
+    pub fn wrong_type(pointer: impl Into<String>, wanted: &str, value: &Value) -> Problem {
+        wrong_type(pointer.into(), wanted, value)
     }
 
     /// A problem with a file as a whole: it cannot be read, decoded or parsed.
@@ -88,7 +96,7 @@ impl fmt::Display for Problem {
             f.write_str(" ")?;
         }
         // A file that cannot be parsed has no fields yet, so `(root)` would only be noise in front of the message.
-        if !(self.file.is_some() && self.pointer.is_empty()) {
+        if self.file.is_none() || self.field != ROOT {
             write!(f, "{}: ", self.field)?;
         }
         f.write_str(&self.message)?;
@@ -123,9 +131,12 @@ pub(crate) fn pointer_segments(pointer: &str) -> impl Iterator<Item = String> + 
     pointer.split('/').skip(1).map(|segment| segment.replace("~1", "/").replace("~0", "~"))
 }
 
+/// How the whole document is called among fields.
+const ROOT: &str = "(root)";
+
 fn field_of(pointer: &str) -> String {
     if pointer.is_empty() {
-        return "(root)".to_owned();
+        return ROOT.to_owned();
     }
     pointer_segments(pointer).collect::<Vec<_>>().join(".")
 }

@@ -10,7 +10,7 @@
 
 pub mod format;
 mod same;
-mod words;
+pub(crate) mod words;
 
 use serde_json::{Map, Value};
 

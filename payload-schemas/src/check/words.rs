@@ -9,7 +9,7 @@ use crate::{Problem, nearest};
 /// How much of a value is shown.
 const SHOWN_CHARS: usize = 60;
 
-pub(super) fn wrong_type(pointer: String, wanted: &str, value: &Value) -> Problem {
+pub(crate) fn wrong_type(pointer: String, wanted: &str, value: &Value) -> Problem {
     let kind = match wanted {
         "array" => "a list",
         "object" => "an object",

@@ -279,6 +279,19 @@ fn each_property_of_the_full_payload_matters() {
     }
 }
 
+#[test]
+fn lengths_are_counted_in_characters() {
+    for pointer in pointers(&full()).iter().filter(|pointer| pointer.contains("/content/")) {
+        for length in [255, 256, 1024, 1025, 65_536, 65_537] {
+            for letter in ["A", "ä"] {
+                let mut payload = full();
+                *payload.pointer_mut(pointer).unwrap() = Value::from(letter.repeat(length));
+                agree(&payload).unwrap();
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
