@@ -141,7 +141,7 @@ impl Body {
             Source::Memory(bytes) => {
                 let mut digest = Context::new(&SHA256);
                 digest.update(bytes);
-                drop(progress.digest.set(sha256(digest)));
+                let _ = progress.digest.set(sha256(digest));
                 progress.sent.store(self.bytes, Ordering::Relaxed);
                 futures_util::stream::iter([Ok(bytes.clone())]).boxed()
             }
@@ -151,7 +151,8 @@ impl Body {
                 // It ends with the file, or when the receiver is dropped with the request. A panic in it closes the channel
                 // early, which breaks the request off.
                 tokio::task::spawn_blocking(move || read(&file, bytes, &sender, &progress));
-                futures_util::stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) }).boxed()
+                futures_util::stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) })
+                    .boxed()
             }
         };
         Attempt { stream, progress }
@@ -186,7 +187,7 @@ fn read(file: &File, bytes: u64, sender: &mpsc::Sender<io::Result<Bytes>>, progr
         let failed = result.is_err();
         if at == bytes {
             // Set before the last piece is taken, so that it is known when the answer comes.
-            drop(progress.digest.set(sha256(digest.clone())));
+            let _ = progress.digest.set(sha256(digest.clone()));
         }
         if sender.blocking_send(result).is_err() || failed {
             return;
@@ -194,7 +195,7 @@ fn read(file: &File, bytes: u64, sender: &mpsc::Sender<io::Result<Bytes>>, progr
         progress.sent.store(at, Ordering::Relaxed);
     }
     if bytes == 0 {
-        drop(progress.digest.set(sha256(digest)));
+        let _ = progress.digest.set(sha256(digest));
     }
 }
 

@@ -191,18 +191,15 @@ fn explain(fault: &EntryFault, wanted: FileOrDirectory, shown: &str) -> (&'stati
     };
     match fault {
         EntryFault::Missing => ("file-missing-on-worker", format!("Could not read {noun} '{shown}'")),
-        EntryFault::IsDirectory => (
-            "invalid-resource-on-worker",
-            format!("File artifact '{shown}' exists as a directory, not a file, on the worker"),
-        ),
+        EntryFault::IsDirectory => {
+            ("invalid-resource-on-worker", format!("File artifact '{shown}' exists as a directory, not a file, on the worker"))
+        }
         EntryFault::NotDirectory => (
             "invalid-resource-on-worker",
             format!("Directory artifact '{shown}' exists as a file, not a directory, on the worker"),
         ),
         EntryFault::Special(_) => ("invalid-resource-on-worker", format!("Could not read {noun} '{shown}': it {fault}")),
         EntryFault::Outward => ("file-not-readable-on-worker", format!("Could not read {noun} '{shown}': it {fault}")),
-        EntryFault::Unreadable(error) => {
-            ("file-not-readable-on-worker", format!("Could not read {noun} '{shown}': {error}"))
-        }
+        EntryFault::Unreadable(error) => ("file-not-readable-on-worker", format!("Could not read {noun} '{shown}': {error}")),
     }
 }

@@ -87,8 +87,7 @@ pub async fn publish(
     expires: Timestamp,
     body: &Body,
 ) -> Result<[u8; 32], UploadError> {
-    let artifact =
-        NewArtifact::S3 { content_type: content_type.to_owned(), content_length: body.plain_bytes(), expires };
+    let artifact = NewArtifact::S3 { content_type: content_type.to_owned(), content_length: body.plain_bytes(), expires };
     let mut url = create(target, name, &artifact).await?;
     let mut digest: Option<[u8; 32]> = None;
     let (mut wait, mut failing, mut refusals) = (FIRST_WAIT, Duration::ZERO, 0);
@@ -179,8 +178,7 @@ async fn put(
         api::Body::Stream { stream, length: body.bytes() }
     };
     let timeout = ATTEMPT_BASE + Duration::from_secs(body.bytes() / SLOWEST_BYTES_PER_SEC);
-    let request =
-        api::Request { method: Method::PUT, url: to.url.expose().to_owned(), headers, body: payload, timeout };
+    let request = api::Request { method: Method::PUT, url: to.url.expose().to_owned(), headers, body: payload, timeout };
     let sent = tokio::select! {
         biased; // An answer counts, however late.
         sent = target.queue.services().transport().send(request) => sent,

@@ -36,7 +36,8 @@ impl Part<RunContext> for Artifacts {
             let Some(expires) = spec.expires else { continue };
             let name = spec.published_name();
             if expires < cx.task.deadline - TOLERANCE {
-                problems.push(format!("artifact {name:?} expires before task deadline ({expires} is before {})", cx.task.deadline));
+                problems
+                    .push(format!("artifact {name:?} expires before task deadline ({expires} is before {})", cx.task.deadline));
             } else if expires > cx.task.expires + TOLERANCE {
                 problems.push(format!("artifact {name:?} expires after task expiry ({expires} is after {})", cx.task.expires));
             }

@@ -129,10 +129,7 @@ mod tests {
         assert_eq!(watch.usage(), None);
         watch.add(&Sample { total: 100, used: 10, available: 80 });
         watch.add(&Sample { total: 100, used: 30, available: 60 });
-        assert_eq!(
-            watch.usage(),
-            Some(MemoryUse { average_available: 70, average_used: 20, peak_used: 30, total: 100 })
-        );
+        assert_eq!(watch.usage(), Some(MemoryUse { average_available: 70, average_used: 20, peak_used: 30, total: 100 }));
         watch.reset();
         assert_eq!(watch.usage(), None);
     }

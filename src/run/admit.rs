@@ -50,8 +50,7 @@ pub fn admit(basics: &Basics, findings: &mut Findings) -> Option<Admitted> {
     };
     let limit = basics.shop.config.max_task_run_time;
     if payload.max_run_time_secs > u64::from(limit) {
-        let message =
-            format!("task's maxRunTime of {} exceeded allowed maximum of {limit}", payload.max_run_time_secs);
+        let message = format!("task's maxRunTime of {} exceeded allowed maximum of {limit}", payload.max_run_time_secs);
         findings.add(Phase::Admit, CORE, RunError::new(Blame::Payload, message));
     }
     let cx = RunContext::new(basics.clone(), payload);

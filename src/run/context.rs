@@ -10,8 +10,8 @@ use tc_engine::{Engine, Environment, Identity};
 use tc_payload::native::Payload;
 
 use super::{
-    kill::KillSwitch,
     keeper,
+    kill::KillSwitch,
     outcome::{Blame, RunError},
 };
 use crate::{
@@ -178,10 +178,9 @@ impl RunContext {
 pub async fn explain_conflict(queue: &Queue, task_id: &str, run_id: u32, artifact: &str) -> RunError {
     match queue.status(task_id).await {
         Ok(status) => match keeper::verdict(&status, run_id) {
-            None => RunError::new(
-                Blame::Payload,
-                format!("artifact {artifact:?} exists already in this run with other properties"),
-            ),
+            None => {
+                RunError::new(Blame::Payload, format!("artifact {artifact:?} exists already in this run with other properties"))
+            }
             Some(kill) => kill.into(),
         },
         Err(error) => RunError::new(Blame::Service, format!("could not ask for the status of the task: {error}")),

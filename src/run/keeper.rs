@@ -162,9 +162,7 @@ async fn explain(kept: &Kept, loss: Loss) -> Kill {
         return Kill::because(StopReason::LeaseLost, "task aborted - the claim ran out before it could be renewed");
     }
     match tokio::time::timeout(EXPLANATION_BOUND, kept.queue.status(&kept.task_id)).await {
-        Ok(Ok(status)) => {
-            verdict(&status, kept.run_id).unwrap_or_else(|| Kill::new(StopReason::LeaseLost))
-        }
+        Ok(Ok(status)) => verdict(&status, kept.run_id).unwrap_or_else(|| Kill::new(StopReason::LeaseLost)),
         _ => Kill::new(StopReason::LeaseLost),
     }
 }

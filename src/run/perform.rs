@@ -3,8 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tc_engine::{
-    CommandEnd, CommandSpec, Engine, Environment, Exit, Gone, Ground, Names, Quiet, RunHandle, SandboxPlan, Sink,
-    StopReason,
+    CommandEnd, CommandSpec, Engine, Environment, Exit, Gone, Ground, Names, Quiet, RunHandle, SandboxPlan, Sink, StopReason,
 };
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
@@ -35,7 +34,11 @@ pub enum Remains {
 }
 
 /// Performs an admitted run up to the point where only its log is left.
-pub async fn perform(admitted: Admitted, engine: &dyn Engine, findings: &mut Findings) -> (Remains, RunContext, Table<RunContext>) {
+pub async fn perform(
+    admitted: Admitted,
+    engine: &dyn Engine,
+    findings: &mut Findings,
+) -> (Remains, RunContext, Table<RunContext>) {
     let Admitted { cx, mut table } = admitted;
     let remains = match reserve(&cx, engine).await {
         Ok(ground) => {
@@ -133,10 +136,7 @@ async fn run_in(
 }
 
 /// Giving up before anything ran, under a bound.
-async fn quieted(
-    quiesce: impl Future<Output = Box<dyn Quiet>>,
-    findings: &mut Findings,
-) -> Option<Box<dyn Quiet>> {
+async fn quieted(quiesce: impl Future<Output = Box<dyn Quiet>>, findings: &mut Findings) -> Option<Box<dyn Quiet>> {
     let quiet = timeout(ENGINE_BOUND, quiesce).await.ok();
     if quiet.is_none() {
         findings.add(Phase::Quiet, CORE, RunError::new(Blame::Worker, "the engine did not give up the task's space in time"));
@@ -217,16 +217,12 @@ fn command_end(cx: &RunContext, end: &CommandEnd) -> Result<(), Ended> {
     cx.log.info(&format::result_block(end, cx.memory.usage().as_ref()));
     match &end.exit {
         Exit::Code(0) => Ok(()),
-        Exit::Code(code) if cx.payload.on_exit.retry.contains(&i64::from(*code)) => {
-            Err(Ended::Itself(RunError::new(
-                Blame::Intermittent,
-                format!("task appears to have failed intermittently - exit code {code} found in task payload.onExitStatus list"),
-            )))
-        }
+        Exit::Code(code) if cx.payload.on_exit.retry.contains(&i64::from(*code)) => Err(Ended::Itself(RunError::new(
+            Blame::Intermittent,
+            format!("task appears to have failed intermittently - exit code {code} found in task payload.onExitStatus list"),
+        ))),
         Exit::Code(code) => Err(Ended::Itself(RunError::new(Blame::Task, format!("exit status {code}")))),
-        Exit::Signal(signal) => {
-            Err(Ended::Itself(RunError::new(Blame::Task, format!("signal: {}", signal_name(*signal)))))
-        }
+        Exit::Signal(signal) => Err(Ended::Itself(RunError::new(Blame::Task, format!("signal: {}", signal_name(*signal))))),
         Exit::NotStarted(why) => Err(Ended::Itself(RunError::new(Blame::Task, why.clone()))),
     }
 }

@@ -27,7 +27,14 @@ pub enum Told {
 }
 
 /// Tells the queue, for as long as the lease lasts.
-pub async fn report(queue: &Queue, task_id: &str, run_id: u32, blame: Option<Blame>, keeper: &Keeper, random: &dyn Random) -> Told {
+pub async fn report(
+    queue: &Queue,
+    task_id: &str,
+    run_id: u32,
+    blame: Option<Blame>,
+    keeper: &Keeper,
+    random: &dyn Random,
+) -> Told {
     let resolution = match blame {
         None => Resolution::Completed,
         Some(blame) => match blame.resolution() {

@@ -60,7 +60,9 @@ pub async fn publish(basics: &Basics, sealed: SealedLog, artifact: &LogArtifact)
     match artifact::publish(&target, name, CONTENT_TYPE, basics.task.expires, &body).await {
         Ok(_) => Ok(()),
         Err(UploadError::Refused(error)) => Err(RunError::new(Blame::Payload, format!("publish the task log: {error}"))),
-        Err(UploadError::Conflict(_)) => Err(context::explain_conflict(&basics.queue, &basics.task_id, basics.run_id, name).await),
+        Err(UploadError::Conflict(_)) => {
+            Err(context::explain_conflict(&basics.queue, &basics.task_id, basics.run_id, name).await)
+        }
         Err(error) => Err(RunError::new(Blame::Service, format!("publish the task log: {error}"))),
     }
 }

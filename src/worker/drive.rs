@@ -251,7 +251,11 @@ impl Loop {
                 took: Duration::ZERO,
             }
         });
-        info!("Task {task_id} run {run_id}: {}{}", end.outcome(), end.why.as_ref().map_or(String::new(), |w| format!(" ({w})")));
+        info!(
+            "Task {task_id} run {run_id}: {}{}",
+            end.outcome(),
+            end.why.as_ref().map_or(String::new(), |w| format!(" ({w})"))
+        );
         let event = match (&end.left_behind, end.blame) {
             (Some(what), _) => {
                 error!("This machine takes no further tasks: {what}");

@@ -15,7 +15,6 @@ use crate::{
     log::{LiveServer, reachable_host},
     observe::metrics::{self, event},
     run::context::{LiveLogs, Workshop},
-    seam::HostActions,
 };
 
 /// A worker that may claim.
@@ -24,8 +23,6 @@ pub struct Ready {
     pub shop: Arc<Workshop>,
     /// The queue, with the worker's own credentials.
     pub queue: Queue,
-    /// What may be done to the machine.
-    pub host: Arc<dyn HostActions>,
     /// Where to tell about runs, if anybody listens.
     pub events: Option<mpsc::UnboundedSender<WorkerEvent>>,
 }
@@ -36,13 +33,8 @@ pub async fn prepare(parts: Parts) -> Result<Ready, String> {
     fs_err::create_dir_all(&config.tasks_dir).map_err(|e| format!("make the directory for tasks: {e}"))?;
     fs_err::create_dir_all(&config.own.state_dir).map_err(|e| format!("make the state directory: {e}"))?;
     let spool_dir = config.own.state_dir.join("spool");
-    info!(
-        "Tasks run in {}, logs and state are kept in {}",
-        config.tasks_dir.display(),
-        config.own.state_dir.display()
-    );
-    let owner =
-        Owner { worker: format!("{}/{}", config.worker_group, config.worker_id), tasks_dir: config.tasks_dir.clone() };
+    info!("Tasks run in {}, logs and state are kept in {}", config.tasks_dir.display(), config.own.state_dir.display());
+    let owner = Owner { worker: format!("{}/{}", config.worker_group, config.worker_id), tasks_dir: config.tasks_dir.clone() };
     if config.clean_up_task_dirs {
         let swept = parts.engine.sweep(&owner, &[]).await;
         for name in &swept.removed {
@@ -55,13 +47,9 @@ pub async fn prepare(parts: Parts) -> Result<Ready, String> {
     if let Some(boot) = boot_time() {
         metrics::emit(config, event::INSTANCE_BOOT, boot, None);
     }
-    let services = Services::new(
-        &config.root_url,
-        Arc::clone(&parts.transport),
-        Arc::clone(&parts.clock),
-        Arc::clone(&parts.random),
-    )
-    .map_err(|e| format!("use root URL {}: {e}", config.root_url))?;
+    let services =
+        Services::new(&config.root_url, Arc::clone(&parts.transport), Arc::clone(&parts.clock), Arc::clone(&parts.random))
+            .map_err(|e| format!("use root URL {}: {e}", config.root_url))?;
     let credentials = CredentialsCell::new(Credentials {
         client_id: config.client_id.clone(),
         access_token: config.access_token.clone(),
@@ -81,7 +69,7 @@ pub async fn prepare(parts: Parts) -> Result<Ready, String> {
         spool_dir,
         header_from_task: parts.log_header_from_task,
     };
-    Ok(Ready { shop: Arc::new(shop), queue, host: parts.host, events: parts.events })
+    Ok(Ready { shop: Arc::new(shop), queue, events: parts.events })
 }
 
 /// Starts the live log server. Without it tasks run all the same.

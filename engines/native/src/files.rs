@@ -92,7 +92,8 @@ impl Reading {
 
     /// Sends one entry. Returns whether anybody listens.
     fn send(&self, sender: &mpsc::Sender<Entry>, relative: &str, content: Result<OpenFile, EntryFault>) -> bool {
-        let shown = if relative.is_empty() { self.shown.clone() } else { format!("{}/{relative}", self.shown.trim_end_matches('/')) };
+        let shown =
+            if relative.is_empty() { self.shown.clone() } else { format!("{}/{relative}", self.shown.trim_end_matches('/')) };
         sender.blocking_send(Entry { relative: relative.to_owned(), shown, content }).is_ok()
     }
 
@@ -122,7 +123,8 @@ impl Reading {
             }
             Err(_) => return Err(EntryFault::Missing),
         };
-        let mut path = path.join(relative);
+        // Joining with nothing would add a slash, which only directories bear.
+        let mut path = if relative.is_empty() { path.clone() } else { path.join(relative) };
         if path.as_os_str().is_empty() {
             path.push(".");
         }

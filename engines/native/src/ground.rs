@@ -3,9 +3,7 @@
 use std::{fs, io, os::unix::fs::DirBuilderExt as _, path::Path, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
-use tc_engine::{
-    EngineError, Environment, Fault, Ground, Identity, Names, Quiet, RunHandle, Sandbox, SandboxPlan, Sink,
-};
+use tc_engine::{EngineError, Environment, Fault, Ground, Identity, Names, Quiet, RunHandle, Sandbox, SandboxPlan, Sink};
 
 use crate::{
     cage::Group,

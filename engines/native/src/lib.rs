@@ -110,9 +110,11 @@ impl Engine for NativeEngine {
 
     async fn reserve(&self, names: Names) -> Result<Box<dyn Ground>, EngineError> {
         let cage = match &self.hierarchy {
-            Some(hierarchy) => ground::Reserved::Group(hierarchy.make(&names.run).map_err(|e| {
-                EngineError::new(Fault::Worker, format!("make a control group for the task: {e}"))
-            })?),
+            Some(hierarchy) => ground::Reserved::Group(
+                hierarchy
+                    .make(&names.run)
+                    .map_err(|e| EngineError::new(Fault::Worker, format!("make a control group for the task: {e}")))?,
+            ),
             None => ground::Reserved::Reaper(self.reaper_program.clone()),
         };
         let ground = ground::NativeGround::make(names, cage, self.reset_oom_score)?;

@@ -86,7 +86,8 @@ impl Pump {
     /// Returns when everything that is in the pipe now has been given to the sink. What background processes add meanwhile
     /// is not waited for.
     pub async fn catch_up(&self) {
-        let done = self.taker.try_lock().is_ok_and(|taker| tc_sys::process::readable_bytes(taker.pipe.as_fd()).is_ok_and(|n| n == 0));
+        let done =
+            self.taker.try_lock().is_ok_and(|taker| tc_sys::process::readable_bytes(taker.pipe.as_fd()).is_ok_and(|n| n == 0));
         if done {
             return;
         }

@@ -172,9 +172,12 @@ impl RunHandle for Running {
             kernel: Duration::ZERO,
             wall: began.elapsed(),
         };
-        let command: CommandSpec = self.plan.commands.get(index).cloned().ok_or_else(|| {
-            EngineError::new(Fault::Worker, format!("there is no command {index}"))
-        })?;
+        let command: CommandSpec = self
+            .plan
+            .commands
+            .get(index)
+            .cloned()
+            .ok_or_else(|| EngineError::new(Fault::Worker, format!("there is no command {index}")))?;
         let prepared = match command::prepare(&command, &self.plan, &self.task_dir) {
             Ok(prepared) => prepared,
             Err(why) => return Ok(not_started(why)),
@@ -198,7 +201,9 @@ impl RunHandle for Running {
         let stopped = match &mut self.cage {
             None => return,
             Some(Cage::Group { group, current }) => match (group.kill(), current.take()) {
-                (Ok(()), Some(pidfd)) => timeout(DEATH_BOUND, wait(&pidfd)).await.map_err(io::Error::from).and_then(|r| r.map(drop)),
+                (Ok(()), Some(pidfd)) => {
+                    timeout(DEATH_BOUND, wait(&pidfd)).await.map_err(io::Error::from).and_then(|r| r.map(drop))
+                }
                 (killed, _) => killed,
             },
             Some(Cage::Reaper { reaper, in_command }) => {

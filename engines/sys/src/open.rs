@@ -56,8 +56,7 @@ fn openat2(root: BorrowedFd<'_>, path: &Path, flags: libc::c_int, resolve: u64) 
 /// # Errors
 /// When there is a NUL byte in it.
 pub fn c_string(text: &OsStr) -> io::Result<CString> {
-    CString::new(text.as_bytes())
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "it contains a NUL byte"))
+    CString::new(text.as_bytes()).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "it contains a NUL byte"))
 }
 
 #[cfg(test)]

@@ -183,10 +183,8 @@ fn child(prepared: &Prepared) -> ! {
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
         // First out of the way of 0, 1 and 2, so that none of the three overwrites a source of another.
-        let (stdin, output) = (
-            libc::fcntl(prepared.stdin, libc::F_DUPFD_CLOEXEC, 3),
-            libc::fcntl(prepared.output, libc::F_DUPFD_CLOEXEC, 3),
-        );
+        let (stdin, output) =
+            (libc::fcntl(prepared.stdin, libc::F_DUPFD_CLOEXEC, 3), libc::fcntl(prepared.output, libc::F_DUPFD_CLOEXEC, 3));
         if stdin < 0 || output < 0 || libc::dup2(stdin, 0) < 0 || libc::dup2(output, 1) < 0 || libc::dup2(output, 2) < 0 {
             fail(0);
         }

@@ -38,16 +38,8 @@ pub fn try_wait(child: Child<'_>) -> io::Result<Option<(i32, End)>> {
     // SAFETY: all zeroes is a valid value of these plain structures; the kernel fills them.
     let (mut info, mut usage): (libc::siginfo_t, libc::rusage) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
     // SAFETY: both pointers are to live structures of the right types. The fifth argument is the kernel's own extension.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_waitid,
-            kind,
-            id,
-            &raw mut info,
-            libc::WEXITED | libc::WNOHANG,
-            &raw mut usage,
-        )
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_waitid, kind, id, &raw mut info, libc::WEXITED | libc::WNOHANG, &raw mut usage) };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }

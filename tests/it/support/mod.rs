@@ -235,7 +235,13 @@ impl Worker {
 
     /// Sends a signal.
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal).expect("the worker is there");
+        // Until we wait for it, its process id stays its own.
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal);
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("our child").is_some()
     }
 
     /// Waits for its end.
@@ -273,7 +279,7 @@ impl Drop for Worker {
 }
 
 /// Between two looks at a condition.
-async fn pause() {
+pub async fn pause() {
     tokio::time::sleep(Duration::from_millis(10)).await;
 }
 

@@ -61,10 +61,8 @@ fn reap() -> io::Result<()> {
     let mut tree = Tree { socket, children, command: None };
     let mut heard = Vec::new();
     loop {
-        let mut waiting = [
-            PollFd::new(tree.socket.as_fd(), PollFlags::POLLIN),
-            PollFd::new(tree.children.as_fd(), PollFlags::POLLIN),
-        ];
+        let mut waiting =
+            [PollFd::new(tree.socket.as_fd(), PollFlags::POLLIN), PollFd::new(tree.children.as_fd(), PollFlags::POLLIN)];
         match poll(&mut waiting, PollTimeout::NONE) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
@@ -103,7 +101,8 @@ impl Tree {
     }
 
     fn start(&mut self, path: &[u8], argv: &[Vec<u8>], envp: &[Vec<u8>], cwd: &[u8]) -> io::Result<()> {
-        let list = |items: &[Vec<u8>]| items.iter().map(|i| c_string(OsStr::from_bytes(i))).collect::<io::Result<Vec<CString>>>();
+        let list =
+            |items: &[Vec<u8>]| items.iter().map(|i| c_string(OsStr::from_bytes(i))).collect::<io::Result<Vec<CString>>>();
         let nothing = nothing()?;
         let output = io::stdout().as_fd().try_clone_to_owned()?;
         let started = spawn(&Program {
