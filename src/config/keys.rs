@@ -161,6 +161,7 @@ const D2G_KEYS: &[Key] = &[
 const OWN_KEYS: &[Key] = &[
     key("caFile", Kind::Text),
     key("cancelPollSecs", Kind::Whole(U32)),
+    key("containment", Kind::Word(&["detect", "cgroup", "reaper"])),
     key("engine", Kind::Word(&["insecure", "multiuser"])),
     key("giveUpAfterSecs", Kind::Whole(U32)),
     key("liveLog", Kind::Word(&["on", "off-silently"])),

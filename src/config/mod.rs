@@ -26,6 +26,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use tc_engine_native::Containment;
 
 use crate::api::Secret;
 
@@ -133,6 +134,8 @@ pub struct OwnConfig {
     pub live_log: LiveLogMode,
     /// How tasks are isolated.
     pub engine: EngineChoice,
+    /// How the processes of a task are kept together.
+    pub containment: Containment,
 }
 
 /// Whether there are live logs.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
+use tc_engine_native::Containment;
 
 use super::{Config, EngineChoice, LiveLogMode, OwnConfig};
 use crate::api::Secret;
@@ -115,6 +116,11 @@ pub(super) fn config_of(values: &Map<String, Value>, cwd: &Path) -> Config {
             give_up_after_secs: own.get("giveUpAfterSecs").and_then(whole).unwrap_or(3600),
             live_log,
             engine: EngineChoice::Insecure,
+            containment: match from(&own, "containment").as_deref() {
+                Some("cgroup") => Containment::Cgroup,
+                Some("reaper") => Containment::Reaper,
+                _ => Containment::Detect,
+            },
         },
         caches_dir,
     }

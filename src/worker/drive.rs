@@ -33,8 +33,24 @@ use crate::{
 /// Longest wait at the end for tasks that are handed back: the usual length of a claim, after which the queue helps itself.
 const HAND_BACK_BOUND: Duration = Duration::from_secs(1200);
 
-/// What a call brought, or how long the service wants a pause.
-type Answer = Result<Vec<Claim>, Option<Duration>>;
+/// What a call brought.
+type Answer = Result<Vec<Claim>, NotAsked>;
+
+/// Why a call brought nothing.
+struct NotAsked {
+    /// A sentence for the log.
+    why: String,
+    /// The machine stands in the way, not the service.
+    machine: bool,
+    /// How long the service wants a pause.
+    pause: Option<Duration>,
+}
+
+impl NotAsked {
+    fn by_machine(why: String) -> Self {
+        Self { why: format!("Not claiming any task: {why}"), machine: true, pause: None }
+    }
+}
 
 /// A run as the loop knows it.
 struct Running {
@@ -181,7 +197,15 @@ impl Loop {
                 self.call_ids.remove(&id);
                 match answer {
                     Ok(claims) => (Event::Claimed { call, tasks: claims.len() }, claims),
-                    Err(pause) => (Event::NotClaimed { call, pause, jitter }, Vec::new()),
+                    Err(NotAsked { why, machine, pause }) => {
+                        // A worker that goes does not mind a queue that goes, too.
+                        if machine {
+                            error!("{why}");
+                        } else if !self.slots.is_leaving() {
+                            warn!("{why}");
+                        }
+                        (Event::NotClaimed { call, pause, jitter }, Vec::new())
+                    }
                 }
             }
             Err(panic) => {
@@ -256,24 +280,18 @@ impl Loop {
             end.outcome(),
             end.why.as_ref().map_or(String::new(), |w| format!(" ({w})"))
         );
-        let event = match (&end.left_behind, end.blame) {
-            (Some(what), _) => {
-                error!("This machine takes no further tasks: {what}");
-                self.after_run();
-                drop(self.slots.on(Event::Unfit, Instant::now()));
-                Event::RunEnded
-            }
-            (None, _) => {
-                self.after_run();
-                Event::RunEnded
-            }
-        };
+        self.after_run();
+        if let Some(what) = &end.left_behind {
+            error!("This machine takes no further tasks: {what}");
+            // The run still holds its slot, so nothing can follow from this but that no more is claimed.
+            drop(self.slots.on(Event::Unfit, Instant::now()));
+        }
         if let Some(events) = &self.events {
             let outcome = end.outcome().to_owned();
             // Nobody listens any more: then nobody misses it.
             drop(events.send(WorkerEvent::RunEnded { task_id, run_id, outcome, why: end.why, took: end.took }));
         }
-        event
+        Event::RunEnded
     }
 
     fn after_run(&self) {
@@ -296,29 +314,28 @@ impl Loop {
 async fn ask(shop: &Workshop, queue: &Queue, tasks: u8) -> Answer {
     let config = &shop.config;
     if let Err(why) = shop.engine.health().await {
-        warn!("Not claiming any task: {why}");
-        return Err(None);
+        return Err(NotAsked::by_machine(why));
     }
     let wanted = u64::from(config.required_disk_space_megabytes) << 20;
     match shop.disk.free_bytes(&config.tasks_dir) {
         Ok(free) if free >= wanted => {}
         Ok(free) => {
-            error!(
-                "Not claiming any task: {} has {} free, and requiredDiskSpaceMegabytes asks for {}",
+            return Err(NotAsked::by_machine(format!(
+                "{} has {} free, and requiredDiskSpaceMegabytes asks for {}",
                 config.tasks_dir.display(),
                 format::memory_size(free),
                 format::memory_size(wanted)
-            );
-            return Err(None);
+            )));
         }
         Err(error) => {
-            error!("Not claiming any task: look for free space in {}: {error}", config.tasks_dir.display());
-            return Err(None);
+            let why = format!("look for free space in {}: {error}", config.tasks_dir.display());
+            return Err(NotAsked::by_machine(why));
         }
     }
     let pool = format!("{}/{}", config.provisioner_id, config.worker_type);
-    queue.claim_work(&pool, &config.worker_group, &config.worker_id, tasks).await.map_err(|error| {
-        warn!("Could not claim work. {error}");
-        error.retry_after()
+    queue.claim_work(&pool, &config.worker_group, &config.worker_id, tasks).await.map_err(|error| NotAsked {
+        why: format!("Could not claim work. {error}"),
+        machine: false,
+        pause: error.retry_after(),
     })
 }

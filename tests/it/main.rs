@@ -12,3 +12,4 @@ mod log;
 mod road;
 mod signals;
 mod traces;
+mod uploads;

@@ -4,6 +4,9 @@ use serde_json::json;
 
 use crate::support::{Deployment, script, until};
 
+/// Both ways to keep a task's processes together; where no control group can be made, the first is the second.
+const CONTAINMENTS: [&str; 2] = ["detect", "reaper"];
+
 /// Whether a process is alive; a zombie that waits for its parent is not.
 fn alive(pid: &str) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
@@ -12,6 +15,12 @@ fn alive(pid: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn daemons_sessions_and_background_jobs_are_gone_before_artifacts_are_read() {
+    for containment in CONTAINMENTS {
+        daemons_are_gone(containment).await;
+    }
+}
+
+async fn daemons_are_gone(containment: &str) {
     let queue = Deployment::start().await;
     // Each of them would change the artifact after a while if it lived on.
     let text = "
@@ -24,7 +33,7 @@ async fn daemons_sessions_and_background_jobs_are_gone_before_artifacts_are_read
         { "type": "file", "path": "grows", "name": "public/grows" }, { "type": "file", "path": "pids", "name": "public/pids" }
     ]);
     let task = queue.create(payload).await;
-    let mut worker = queue.worker(json!({ "cleanUpTaskDirs": false }));
+    let mut worker = queue.worker(json!({ "cleanUpTaskDirs": false, "tcWorker": { "containment": containment } }));
     worker.wait().await;
     assert_eq!(queue.resolution(&task).await, "completed/completed", "{}", queue.log(&task));
     let pids = String::from_utf8(queue.artifact(&task, "public/pids").expect("published")).expect("digits");
@@ -108,6 +117,12 @@ async fn links_that_lead_out_and_things_that_are_no_files_neither_leak_nor_hang(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_processes_of_a_killed_task_are_gone() {
+    for containment in CONTAINMENTS {
+        killed_processes_are_gone(containment).await;
+    }
+}
+
+async fn killed_processes_are_gone(containment: &str) {
     let queue = Deployment::start().await;
     let pids = queue.dir.path().join("pids");
     let text =
@@ -115,9 +130,45 @@ async fn the_processes_of_a_killed_task_are_gone() {
     let mut payload = script(&text);
     payload["maxRunTime"] = json!(2);
     let task = queue.create(payload).await;
-    queue.worker(json!({})).wait().await;
+    queue.worker(json!({ "tcWorker": { "containment": containment } })).wait().await;
     assert_eq!(queue.resolution(&task).await, "failed/failed");
     let pids = std::fs::read_to_string(pids).expect("written");
     assert_eq!(pids.lines().count(), 3);
+    until("all are gone", async || !pids.lines().any(alive)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reaper_exists_only_where_it_is_needed_and_dies_with_its_worker() {
+    let queue = Deployment::with_claim_timeout(std::time::Duration::from_secs(60)).await;
+    let pids = queue.dir.path().join("pids");
+    queue.create(script(&format!("(setsid sleep 300 & echo $! >> {0}); echo $$ >> {0}; sleep 300", pids.display()))).await;
+    let mut worker = queue.worker(json!({ "tcWorker": { "containment": "reaper" } }));
+    until("the task runs", async || std::fs::read_to_string(&pids).is_ok_and(|text| text.lines().count() == 2)).await;
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", worker.pid())).unwrap_or_default();
+    let names: Vec<String> = std::fs::read_dir(format!("/proc/{}/task", worker.pid()))
+        .expect("threads")
+        .flatten()
+        .filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok())
+        .flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        .filter_map(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok())
+        .collect();
+    assert_eq!(names, ["tc-reaper\n"], "{children}");
+    // What must not be left when the worker is killed without warning.
+    worker.signal(nix::sys::signal::Signal::SIGKILL);
+    worker.wait().await;
+    let pids = std::fs::read_to_string(pids).expect("written");
+    until("all are gone", async || !pids.lines().any(alive)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_kills_its_reaper_is_an_internal_error_and_nothing_of_it_is_left() {
+    let queue = Deployment::start().await;
+    let pids = queue.dir.path().join("pids");
+    let text = format!("(setsid sleep 300 & echo $! >> {0}); echo $$ >> {0}; kill -9 $PPID; sleep 300", pids.display());
+    let task = queue.create_with(script(&text), json!({ "retries": 0 })).await;
+    let mut worker = queue.worker(json!({ "tcWorker": { "containment": "reaper" } }));
+    assert_eq!(worker.code().await, Some(0));
+    assert_eq!(queue.resolution(&task).await, "exception/internal-error");
+    let pids = std::fs::read_to_string(pids).expect("written");
     until("all are gone", async || !pids.lines().any(alive)).await;
 }
