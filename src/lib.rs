@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod artifact;
+pub mod cli;
 pub mod config;
 pub mod feature;
 pub mod local;

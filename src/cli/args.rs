@@ -1,0 +1,209 @@
+//! What can be said on the command line, and the help for it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+
+/// A worker agent for Taskcluster.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tc-worker",
+    disable_version_flag = true,
+    arg_required_else_help = true,
+    subcommand_negates_reqs = true,
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
+  tc-worker exec examples/hello.yml      run a task here, without a deployment
+  tc-worker run --config worker.yml      work on the tasks of a deployment
+  tc-worker queue --port 8080            serve a queue for clients on this machine
+
+Each command has --help, with its exit codes. The environment variable TC_WORKER_LOG filters the worker's log,
+for instance TC_WORKER_LOG=debug or TC_WORKER_LOG=tc_worker::api=trace,warn."
+)]
+pub struct Arguments {
+    /// Print what this is
+    #[arg(long, short = 'V')]
+    pub version: bool,
+    /// Print the version's number only
+    #[arg(long)]
+    pub short_version: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// One command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Work on the tasks of a deployment, until told to go
+    Run(RunArgs),
+    /// Run task files here, without a deployment
+    Exec(ExecArgs),
+    /// Serve a queue for clients and workers on this machine
+    Queue(QueueArgs),
+    /// Print which tasks run now
+    #[command(
+        after_help = "The answer is JSON: {\"currentTaskIds\": [...]}. It comes from worker-status.json in the temporary directory
+(TMPDIR, else /tmp), which a worker keeps up to date.
+
+Exit Codes:
+  0   printed
+  69  the file is there and cannot be read"
+    )]
+    Status,
+    /// Make a signing key; the public key goes to standard output
+    NewEd25519Keypair(KeypairArgs),
+    /// Print the JSON schema of payloads
+    #[command(after_help = "Example:
+  tc-worker show-payload-schema > payload.json")]
+    ShowPayloadSchema,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tc-worker run --config worker.yml
+  tc-worker run --config /etc/generic-worker.config
+
+Signals:
+  SIGINT   takes no more tasks, lets the running ones finish
+  SIGTERM  ends the running tasks as worker-shutdown, which a queue retries
+  A second signal of either kind ends the running tasks, a third ends the process at once.
+
+Exit Codes:
+  0   numberOfTasksToRun tasks were run
+  2   the command line is wrong
+  64  the configuration file is missing, unreadable, or not understood
+  68  idle for longer than idleTimeoutSecs
+  69  this machine cannot work
+  71  SIGINT
+  72  SIGTERM, or a second signal
+  73  the configuration is invalid")]
+pub struct RunArgs {
+    /// The configuration, JSON or YAML
+    #[arg(long, value_name = "FILE", default_value = "generic-worker.config")]
+    pub config: PathBuf,
+}
+
+/// Arguments of `exec`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A file is a task definition if it has the key `payload`, else a bare payload; dates, ids, scopes and metadata that it
+lacks are filled in. The task's log goes to standard output, everything else to standard error. Artifacts are written
+to DIR/<label>/<name of the artifact>, with the id of the task for the label if the task has none (`tags.label`).
+
+Examples:
+  tc-worker exec examples/hello.yml
+  tc-worker exec --artifacts out task.json > task.log
+  tc-worker exec --jobs 4 tests/*.yml
+  generate-task | tc-worker exec -
+
+Signals:
+  The first Ctrl-C ends the tasks and cleans up, a second ends the process at once.
+
+Exit Codes:
+  0    every task completed
+  1    a task failed
+  2    usage: a file that cannot be read or parsed, an option that does not exist
+  3    a task ended as an exception, or its payload is invalid; with several files, 3 goes before 1
+  130  Ctrl-C"
+)]
+pub struct ExecArgs {
+    /// Task definitions or bare payloads, YAML or JSON; `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Where to write artifacts
+    #[arg(long, value_name = "DIR", default_value = "./artifacts")]
+    pub artifacts: PathBuf,
+    /// How many tasks run at a time
+    #[arg(long, short, value_name = "N", default_value_t = 1, value_parser = value_parser!(u8).range(1..))]
+    pub jobs: u8,
+    /// How tasks are isolated
+    #[arg(long, value_name = "ENGINE", default_value = "insecure")]
+    pub engine: EngineName,
+    /// Show the worker's own log, too
+    #[arg(long, short)]
+    pub verbose: bool,
+}
+
+/// How tasks are isolated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EngineName {
+    /// Tasks run as the user that the worker runs as
+    Insecure,
+    /// Each task runs as a user of its own (not there yet)
+    Multiuser,
+}
+
+/// Arguments of `queue`.
+#[derive(Debug, Args)]
+#[command(after_help = "Prints `export TASKCLUSTER_…=…` lines and serves on the loopback address until SIGINT or SIGTERM.
+
+Examples:
+  tc-worker queue --port 8080 --env-file queue.env &
+  tc-worker queue --tls-cert cert.pem --tls-key key.pem
+
+Exit Codes:
+  0   told to go
+  2   the command line is wrong
+  69  it cannot serve: the port is taken, a file cannot be read")]
+pub struct QueueArgs {
+    /// Port on the loopback address; 0 takes any
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub port: u16,
+    /// Serve https with this certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// How long a claim holds
+    #[arg(long, value_name = "SECS", default_value_t = 1200, value_parser = value_parser!(u64).range(1..))]
+    pub claim_timeout: u64,
+    /// Write the variables to this file, too, readable for its owner only
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Option<PathBuf>,
+}
+
+/// Arguments of `new-ed25519-keypair`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  tc-worker new-ed25519-keypair --file /etc/tc-worker/key > key.pub
+
+Exit Codes:
+  0   made
+  75  the key could not be written")]
+pub struct KeypairArgs {
+    /// Where to write the private key, readable for its owner only
+    #[arg(long, value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
+
+    use super::Arguments;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn half_a_command_line_is_usage() {
+        let cases: [(&[&str], ErrorKind); 6] = [
+            (&["exec"], ErrorKind::MissingRequiredArgument),
+            (&["exec", "--jobs", "0", "x"], ErrorKind::ValueValidation),
+            (&["exec", "--engine", "x", "x"], ErrorKind::InvalidValue),
+            (&["queue", "--tls-cert", "x"], ErrorKind::MissingRequiredArgument),
+            (&["queue", "--claim-timeout", "0"], ErrorKind::ValueValidation),
+            (&["rum"], ErrorKind::InvalidSubcommand),
+        ];
+        for (arguments, expected) in cases {
+            let error = Arguments::try_parse_from(["tc-worker"].iter().chain(arguments)).expect_err("refused");
+            assert_eq!(error.kind(), expected, "{arguments:?}");
+            assert_eq!(error.exit_code(), 2, "{arguments:?}");
+        }
+    }
+}

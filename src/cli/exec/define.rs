@@ -1,0 +1,207 @@
+//! From a file to a task definition that the embedded queue takes: what the file lacks is filled in, and what only makes sense
+//! at a deployment is adapted, with a note.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Map, Value, json};
+
+use super::settings::{PROVISIONER_ID, WORKER_TYPE};
+use crate::log::format::date;
+
+/// How far `created` may be from now; the queue has this rule.
+const DRIFT: SignedDuration = SignedDuration::from_mins(15);
+/// How far away a deadline may be; the queue has this rule, too.
+const LONGEST: SignedDuration = SignedDuration::from_hours(5 * 24);
+/// The deadline, unless the task may run for longer.
+const USUAL: SignedDuration = SignedDuration::from_hours(24);
+/// How long a task and its artifacts are said to exist. Nothing of it is left after `exec`, but payloads can name dates.
+const KEPT: SignedDuration = SignedDuration::from_hours(365 * 24);
+
+/// A definition, and what its author should know about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Defined {
+    /// For the queue.
+    pub definition: Value,
+    /// `tags.label`, if it can name a directory.
+    pub label: Option<String>,
+    /// The name for people.
+    pub name: String,
+    /// One line each.
+    pub notes: Vec<String>,
+}
+
+/// Makes a definition from the value of a file whose payload is valid.
+pub fn define(value: &Value, stem: &str, now: Timestamp) -> Defined {
+    let mut notes = Vec::new();
+    let mut task = match value.as_object() {
+        Some(task) if task.contains_key("payload") => task.clone(),
+        _ => Map::from_iter([("payload".to_owned(), value.clone())]),
+    };
+    fill_pool(&mut task);
+    fill_dates(&mut task, now, &mut notes);
+    fill_scopes(&mut task);
+    let own_name = task.get("metadata").and_then(|metadata| metadata.get("name")).and_then(Value::as_str).map(str::to_owned);
+    fill_metadata(&mut task, stem);
+    if task.get("dependencies").and_then(Value::as_array).is_some_and(|dependencies| !dependencies.is_empty()) {
+        notes.push("its dependencies are not waited for: they are not here".to_owned());
+        task.remove("dependencies");
+    }
+    let label = task.get("tags").and_then(|tags| tags.get("label")).and_then(Value::as_str).map(str::to_owned);
+    let usable = label.clone().filter(|label| is_directory_name(label));
+    if label.is_some() && usable.is_none() {
+        notes.push("tags.label cannot name a directory; the id of the task does".to_owned());
+    }
+    let name = label.or(own_name).filter(|name| !name.is_empty()).unwrap_or_else(|| stem.to_owned());
+    let name = name.chars().map(|c| if c.is_control() { ' ' } else { c }).take(80).collect();
+    Defined { definition: Value::Object(task), label: usable, name, notes }
+}
+
+fn set_default(task: &mut Map<String, Value>, key: &str, value: impl FnOnce() -> Value) {
+    if !task.contains_key(key) {
+        task.insert(key.to_owned(), value());
+    }
+}
+
+fn fill_pool(task: &mut Map<String, Value>) {
+    if !task.contains_key("taskQueueId") {
+        set_default(task, "provisionerId", || json!(PROVISIONER_ID));
+        set_default(task, "workerType", || json!(WORKER_TYPE));
+    }
+}
+
+fn fill_dates(task: &mut Map<String, Value>, now: Timestamp, notes: &mut Vec<String>) {
+    // A date that is no date stays, and the queue says so.
+    let read = |task: &Map<String, Value>, key: &str| match task.get(key) {
+        None => Ok(None),
+        Some(value) => value.as_str().and_then(|text| text.parse::<Timestamp>().ok()).map(Some).ok_or(()),
+    };
+    let after = |from: Timestamp, by| from.saturating_add(by).unwrap_or(Timestamp::MAX);
+    let mut adapt = |task: &mut Map<String, Value>, key: &str, to: Timestamp, why: Option<&str>| {
+        if let Some(why) = why {
+            notes.push(format!("{key} {why}; {} counts", date(to)));
+        }
+        task.insert(key.to_owned(), json!(date(to)));
+    };
+    match read(task, "created") {
+        Ok(Some(created)) if created.duration_since(now).abs() <= DRIFT => {}
+        // A definition that was made for another time is what people have; when it was made matters to nobody here.
+        Ok(_) => adapt(task, "created", now, None),
+        Err(()) => {}
+    }
+    let longest_run = task.get("payload").and_then(|payload| payload.get("maxRunTime")).and_then(Value::as_u64).unwrap_or(0);
+    let longest_run = SignedDuration::from_secs(i64::try_from(longest_run).unwrap_or(i64::MAX));
+    let room = longest_run.saturating_add(SignedDuration::from_hours(1)).clamp(USUAL, LONGEST);
+    match read(task, "deadline") {
+        Ok(None) => adapt(task, "deadline", after(now, room), None),
+        Ok(Some(deadline)) if deadline <= now => adapt(task, "deadline", after(now, room), Some("has passed")),
+        Ok(Some(deadline)) if deadline.duration_since(now) > LONGEST => {
+            adapt(task, "deadline", after(now, LONGEST), Some("is more than 5 days away"));
+        }
+        _ => {}
+    }
+    let Ok(Some(deadline)) = read(task, "deadline") else { return };
+    let last = after(deadline, KEPT).max(last_artifact_expiry(task).unwrap_or(Timestamp::MIN));
+    match read(task, "expires") {
+        Ok(None) => adapt(task, "expires", last, None),
+        Ok(Some(expires)) if expires < deadline => adapt(task, "expires", last, Some("is before the deadline")),
+        _ => {}
+    }
+}
+
+/// The last date that an artifact names: artifacts must not outlive their task.
+fn last_artifact_expiry(task: &Map<String, Value>) -> Option<Timestamp> {
+    let artifacts = task.get("payload")?.get("artifacts")?.as_array()?;
+    artifacts.iter().filter_map(|artifact| artifact.get("expires")?.as_str()?.parse().ok()).max()
+}
+
+/// The scopes that the payload asks for.
+fn fill_scopes(task: &mut Map<String, Value>) {
+    let groups = task.get("payload").and_then(|payload| payload.get("osGroups")).and_then(Value::as_array);
+    let groups = groups.into_iter().flatten().filter_map(Value::as_str);
+    let scopes: Vec<String> =
+        groups.map(|group| format!("generic-worker:os-group:{PROVISIONER_ID}/{WORKER_TYPE}/{group}")).collect();
+    set_default(task, "scopes", || json!(scopes));
+}
+
+fn fill_metadata(task: &mut Map<String, Value>, stem: &str) {
+    set_default(task, "metadata", || json!({}));
+    // What is no object stays, and the queue says so.
+    if let Some(metadata) = task.get_mut("metadata").and_then(Value::as_object_mut) {
+        let name: String = stem.chars().take(255).collect();
+        set_default(metadata, "name", || json!(name));
+        set_default(metadata, "description", || json!("run with tc-worker exec"));
+        set_default(metadata, "owner", || json!("nobody@localhost"));
+        set_default(metadata, "source", || json!("https://localhost/"));
+    }
+}
+
+/// Whether a label is one plain component of a path.
+fn is_directory_name(label: &str) -> bool {
+    !label.is_empty() && label.len() <= 200 && !label.starts_with('.') && !label.chars().any(|c| c == '/' || c.is_control())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-01-01T00:00:00Z".parse().expect("a date")
+    }
+
+    #[test]
+    fn a_bare_payload_becomes_a_whole_task() {
+        let payload = json!({ "command": [["a"]], "maxRunTime": 60, "osGroups": ["video"] });
+        let defined = define(&payload, "hello", now());
+        assert_eq!(defined.definition["payload"], payload);
+        assert_eq!(defined.definition["created"], "2026-01-01T00:00:00.000Z");
+        assert_eq!(defined.definition["deadline"], "2026-01-02T00:00:00.000Z");
+        assert_eq!(defined.definition["expires"], "2027-01-02T00:00:00.000Z");
+        assert_eq!(defined.definition["scopes"], json!(["generic-worker:os-group:local/exec/video"]));
+        assert_eq!(defined.definition["provisionerId"], "local");
+        assert_eq!(defined.definition["metadata"]["name"], "hello");
+        assert_eq!((defined.label, defined.name, defined.notes), (None, "hello".to_owned(), vec![]));
+    }
+
+    #[test]
+    fn what_a_definition_says_stays() {
+        let task = json!({
+            "taskQueueId": "a/b", "created": "2026-01-01T00:05:00Z", "deadline": "2026-01-03T00:00:00Z",
+            "expires": "2026-01-04T00:00:00Z", "scopes": ["x"], "tags": { "label": "build/x" },
+            "metadata": { "name": "n", "description": "d", "owner": "o", "source": "https://s/" }, "payload": { "maxRunTime": 1 },
+        });
+        let defined = define(&task, "file", now());
+        assert_eq!(defined.definition, task);
+        assert_eq!(defined.name, "build/x");
+        assert_eq!((defined.label, defined.notes.len()), (None, 1), "a label that is a path names no directory");
+    }
+
+    #[test]
+    fn a_definition_from_another_time_is_run_now() {
+        let task = json!({
+            "created": "2020-01-01T00:00:00Z", "deadline": "2020-01-02T00:00:00Z", "expires": "2020-01-03T00:00:00Z",
+            "dependencies": ["fN1SbArXTPSVFNUvaOlinQ"], "tags": { "label": "l" }, "payload": { "maxRunTime": 200_000 },
+        });
+        let defined = define(&task, "file", now());
+        assert_eq!(defined.definition["created"], "2026-01-01T00:00:00.000Z");
+        assert_eq!(defined.definition["deadline"], "2026-01-03T08:33:20.000Z", "maxRunTime and an hour");
+        assert_eq!(defined.definition["expires"], "2027-01-03T08:33:20.000Z");
+        assert_eq!(defined.definition.get("dependencies"), None);
+        assert_eq!((defined.label.as_deref(), defined.notes.len()), (Some("l"), 3), "{:?}", defined.notes);
+    }
+
+    #[test]
+    fn artifacts_do_not_outlive_a_task_whose_dates_are_filled_in() {
+        let payload = json!({ "maxRunTime": 1, "artifacts": [{ "expires": "2099-01-01T00:00:00.000Z" }, {}] });
+        assert_eq!(define(&payload, "file", now()).definition["expires"], "2099-01-01T00:00:00.000Z");
+        let far = define(&json!({ "maxRunTime": u64::MAX }), "file", now());
+        assert_eq!(far.definition["deadline"], "2026-01-06T00:00:00.000Z");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_left_to_the_queue() {
+        let task = json!({ "created": 5, "deadline": "soon", "metadata": [], "payload": {} });
+        let defined = define(&task, "file", now());
+        assert_eq!(defined.definition["created"], 5);
+        assert_eq!(defined.definition["deadline"], "soon");
+        assert_eq!(defined.definition["metadata"], json!([]));
+    }
+}

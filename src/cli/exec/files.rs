@@ -1,0 +1,94 @@
+//! Task files: read, parsed, and their payloads checked, before anything runs.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+};
+
+use serde_json::Value;
+use tc_payload::{Document, MAX_DOCUMENT_BYTES, Problem, apply_places, is_container_payload, native};
+
+/// A file that was read.
+pub struct TaskFile {
+    /// Its text and value.
+    pub document: Document,
+    /// Its name without folders and extension, for people.
+    pub stem: String,
+}
+
+/// Reads a file; `-` is standard input.
+pub fn read(path: &Path) -> Result<TaskFile, Problem> {
+    let stdin = path == Path::new("-");
+    let name = if stdin { "<stdin>".to_owned() } else { path.display().to_string() };
+    let bytes = if stdin { take(io::stdin().lock()) } else { File::open(path).and_then(take) };
+    let bytes = bytes.map_err(|error| Problem::of_file(&name, format!("cannot be read: {error}")))?;
+    let document = Document::parse(&name, &bytes)?;
+    let stem = if stdin { None } else { path.file_stem() };
+    let stem = stem.map_or_else(|| "stdin".to_owned(), |stem| stem.to_string_lossy().into_owned());
+    Ok(TaskFile { document, stem })
+}
+
+/// One byte more than is allowed is enough to know that it is too much.
+fn take(from: impl io::Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(MAX_DOCUMENT_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Whether the value is a task definition, and not a bare payload.
+pub fn is_definition(value: &Value) -> bool {
+    value.get("payload").is_some()
+}
+
+/// Everything that is wrong with the payload of a file, with places.
+pub fn problems(document: &Document) -> Vec<Problem> {
+    let value = document.value();
+    let (payload, prefix) = match value.get("payload") {
+        Some(payload) => (payload, "/payload"),
+        None => (value, ""),
+    };
+    let mut problems = if is_container_payload(payload) {
+        let message = "payloads for containers are not run yet; they come with a later version";
+        vec![Problem::new("/image", message).about_key()]
+    } else {
+        native::check(payload).err().unwrap_or_default()
+    };
+    apply_places(&mut problems, document, prefix);
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(text: &str) -> Vec<String> {
+        let document = Document::parse("t.yml", text.as_bytes()).expect("parsed");
+        problems(&document).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_payload_key_makes_it_a_task() {
+        assert_eq!(said("command: [[a]]\nmaxRunTime: 1\n"), Vec::<String>::new());
+        assert_eq!(said("payload:\n  command: [[a]]\n  maxRunTime: 1\n"), Vec::<String>::new());
+        assert!(said("payload:\n  command: [[a]]\n  maxRunTime: x\n")[0].starts_with("t.yml:3:15: maxRunTime: "));
+        assert!(said("command: [[a]]\nmaxRunTime: x\n")[0].starts_with("t.yml:2:13: maxRunTime: "));
+        assert!(said("- a\n")[0].starts_with("t.yml:1:1: "), "{:?}", said("- a\n"));
+        assert!(said("payload: 1\n")[0].starts_with("t.yml:1:10: "));
+    }
+
+    #[test]
+    fn a_container_is_one_problem() {
+        let said = said("image: busybox\nmaxRunTime: x\n");
+        assert_eq!(said.len(), 1);
+        assert!(said[0].starts_with("t.yml:1:1: image: "), "{said:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let problem = read(Path::new("/nonexistent/t.yml")).err().expect("no such file");
+        assert!(problem.to_string().starts_with("/nonexistent/t.yml: cannot be read: "), "{problem}");
+        let problem = read(Path::new("/")).err().expect("a directory");
+        assert!(problem.to_string().starts_with("/: cannot be read: "), "{problem}");
+    }
+}

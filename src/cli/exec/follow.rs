@@ -1,0 +1,224 @@
+//! Task logs on standard output as they come, plain or with prefixes and colours.
+//!
+//! ```text
+//! LogReader (one per run) ─Painter─▶ channel (bounded) ─▶ one thread ─▶ standard output
+//! ```
+//!
+//! Whoever reads slowly holds up the readers, which hold up nobody: a log is a file.
+
+use std::{
+    io::{self, Write as _},
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::colour::{DIM, RED, RESET, YELLOW};
+use crate::log::LogReader;
+
+/// Longest line that waits for its end before it gets its prefix.
+const LONGEST_LINE: usize = 64 << 10;
+/// What begins the lines of the worker in a task's log.
+const OURS: &[u8] = b"[taskcluster";
+/// Pieces on their way to standard output.
+const PIECES: usize = 16;
+
+/// Standard output, written by a thread of its own so that a stalled terminal stalls nothing else.
+pub struct Output {
+    pieces: mpsc::Sender<Vec<u8>>,
+    done: oneshot::Receiver<io::Result<()>>,
+}
+
+impl Output {
+    /// Starts the thread.
+    pub fn start() -> io::Result<Self> {
+        let (pieces, mut queue) = mpsc::channel::<Vec<u8>>(PIECES);
+        let (tell, done) = oneshot::channel();
+        std::thread::Builder::new().name("standard output".to_owned()).spawn(move || {
+            let mut written = Ok(());
+            while let Some(piece) = queue.blocking_recv() {
+                if written.is_ok() {
+                    let mut out = io::stdout().lock();
+                    written = out.write_all(&piece).and_then(|()| out.flush());
+                }
+            }
+            // A reader that has gone away (`| head`) has seen what it wanted.
+            let told = written.or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) });
+            // Nobody waits any more when the time for it is over.
+            drop(tell.send(told));
+        })?;
+        Ok(Self { pieces, done })
+    }
+
+    /// For one follower.
+    pub fn writer(&self) -> mpsc::Sender<Vec<u8>> {
+        self.pieces.clone()
+    }
+
+    /// Waits until everything is written, for `within` at most if a time is given.
+    pub async fn close(self, within: Option<Duration>) -> io::Result<()> {
+        drop(self.pieces);
+        let done = async { self.done.await.unwrap_or_else(|_| Err(io::Error::other("its thread has failed"))) };
+        match within {
+            None => done.await,
+            Some(within) => tokio::time::timeout(within, done).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+        }
+    }
+}
+
+/// Copies a log until it ends.
+pub async fn follow(mut log: LogReader, mut painter: Painter, to: mpsc::Sender<Vec<u8>>) -> io::Result<()> {
+    loop {
+        let piece = log.next().await?;
+        let mut out = Vec::new();
+        match &piece {
+            Some(bytes) => painter.feed(bytes, &mut out),
+            None => painter.end(&mut out),
+        }
+        // The thread only ends when this sender is gone, so this cannot fail.
+        if !out.is_empty() && to.send(out).await.is_err() {
+            return Ok(());
+        }
+        if piece.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Adds prefixes and colours to a stream of bytes.
+#[derive(Debug, Default)]
+pub struct Painter {
+    prefix: String,
+    colours: bool,
+    held: Vec<u8>,
+    mid_line: bool,
+}
+
+impl Painter {
+    /// Every line gets `prefix`, which may be empty; with `colours`, lines of the worker stand out.
+    pub fn new(prefix: String, colours: bool) -> Self {
+        Self { prefix, colours, ..Self::default() }
+    }
+
+    /// The next bytes.
+    pub fn feed(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        if self.prefix.is_empty() && !self.colours {
+            out.extend_from_slice(bytes);
+            return;
+        }
+        let mut rest = bytes;
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            self.held.extend_from_slice(&rest[..end]);
+            self.line(out);
+            out.push(b'\n');
+            rest = &rest[end + 1..];
+        }
+        self.held.extend_from_slice(rest);
+        if self.prefix.is_empty() {
+            // A prompt or a progress bar is to be seen at once, if it cannot become a line of the worker.
+            let begin = &self.held[..self.held.len().min(OURS.len())];
+            if self.mid_line || !OURS.starts_with(begin) {
+                self.mid_line |= !self.held.is_empty();
+                out.append(&mut self.held);
+            }
+        } else if self.held.len() >= LONGEST_LINE {
+            self.line(out);
+            out.push(b'\n');
+        }
+    }
+
+    /// The end of the stream.
+    pub fn end(&mut self, out: &mut Vec<u8>) {
+        if !self.held.is_empty() {
+            self.line(out);
+            // Without it, the next line of another task would follow on the same line.
+            if !self.prefix.is_empty() {
+                out.push(b'\n');
+            }
+        }
+    }
+
+    /// What is held, as one line without its end.
+    fn line(&mut self, out: &mut Vec<u8>) {
+        if !std::mem::take(&mut self.mid_line) {
+            out.extend_from_slice(self.prefix.as_bytes());
+            let colour = self.colours.then(|| colour(&self.held)).flatten();
+            if let Some(colour) = colour {
+                out.extend_from_slice(colour.as_bytes());
+                out.append(&mut self.held);
+                out.extend_from_slice(RESET.as_bytes());
+            }
+        }
+        out.append(&mut self.held);
+    }
+}
+
+fn colour(line: &[u8]) -> Option<&'static str> {
+    match line.strip_prefix(OURS)? {
+        [b' ', ..] => Some(DIM),
+        rest if rest.starts_with(b":error]") => Some(RED),
+        rest if rest.starts_with(b":warn ") => Some(YELLOW),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds the text in pieces of one size; the result must not depend on it, except for lines that are too long.
+    fn painted(prefix: &str, colours: bool, text: &[u8]) -> String {
+        let mut results: Vec<String> = [1, 3, text.len().max(1)]
+            .into_iter()
+            .map(|size| {
+                let (mut painter, mut out) = (Painter::new(prefix.to_owned(), colours), Vec::new());
+                text.chunks(size).for_each(|piece| painter.feed(piece, &mut out));
+                painter.end(&mut out);
+                String::from_utf8_lossy(&out).into_owned()
+            })
+            .collect();
+        assert!(results.iter().all(|result| *result == results[0]), "{results:?}");
+        results.swap_remove(0)
+    }
+
+    #[test]
+    fn plain_is_byte_for_byte() {
+        let mut out = Vec::new();
+        Painter::new(String::new(), false).feed(b"\xff\0a\r", &mut out);
+        assert_eq!(out, b"\xff\0a\r");
+    }
+
+    #[test]
+    fn every_line_gets_its_prefix() {
+        assert_eq!(painted("a | ", false, b"x\n\ny"), "a | x\na | \na | y\n");
+        assert_eq!(painted("a | ", false, b"x\n"), "a | x\n");
+        assert_eq!(painted("a | ", false, b""), "");
+    }
+
+    #[test]
+    fn lines_of_the_worker_stand_out() {
+        let text = b"[taskcluster 2026] a\n[taskcluster:error] b\nc\n[taskcluster:warn 2] d\n[task] e\n[taskcl";
+        let expected = "\x1b[2m[taskcluster 2026] a\x1b[0m\n\x1b[31m[taskcluster:error] b\x1b[0m\nc\n\
+                        \x1b[33m[taskcluster:warn 2] d\x1b[0m\n[task] e\n[taskcl";
+        assert_eq!(painted("", true, text), expected);
+    }
+
+    #[test]
+    fn half_a_line_is_seen_at_once_unless_it_may_be_the_workers() {
+        let (mut painter, mut out) = (Painter::new(String::new(), true), Vec::new());
+        painter.feed(b"50 %", &mut out);
+        assert_eq!(out, b"50 %");
+        painter.feed(b" 51 %\n[task", &mut out);
+        assert_eq!(out, b"50 % 51 %\n");
+        painter.feed(b"x", &mut out);
+        assert_eq!(out, b"50 % 51 %\n[taskx");
+    }
+
+    #[test]
+    fn a_line_without_end_is_cut() {
+        let (mut painter, mut out) = (Painter::new("a | ".to_owned(), false), Vec::new());
+        painter.feed(&vec![b'x'; LONGEST_LINE], &mut out);
+        assert!(out.starts_with(b"a | xxx") && out.ends_with(b"x\n"));
+        assert!(painter.held.is_empty());
+    }
+}

@@ -1,0 +1,154 @@
+//! The end of `exec`: one line per task, and the exit code.
+
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+
+use super::colour::{GREEN, RED, YELLOW, paint};
+
+/// Every task completed.
+pub const COMPLETED: u8 = 0;
+/// A task failed.
+pub const FAILED: u8 = 1;
+/// The command line or a file is wrong.
+pub const USAGE: u8 = 2;
+/// A task ended as an exception.
+pub const EXCEPTION: u8 = 3;
+
+/// Longest part of a reason that is shown, in characters.
+const SHOWN: usize = 160;
+
+/// How a task ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It completed.
+    Completed,
+    /// It failed.
+    Failed,
+    /// It ended as an exception, with this reason.
+    Exception(String),
+    /// Its payload is invalid, so it was not run.
+    Invalid,
+    /// It was ended, or never begun, because somebody wanted to stop.
+    Stopped,
+}
+
+/// One line of the summary.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// The task's name.
+    pub name: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why, unless it completed.
+    pub why: Option<String>,
+    /// How long its last run took, if there was one.
+    pub took: Option<Duration>,
+    /// Where its artifacts are, if there are any.
+    pub artifacts: Option<String>,
+}
+
+impl Outcome {
+    fn word(&self) -> &str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Exception(reason) => reason,
+            Self::Invalid => "invalid",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    fn colour(&self) -> &'static str {
+        match self {
+            Self::Completed => GREEN,
+            Self::Failed | Self::Exception(_) | Self::Invalid => RED,
+            Self::Stopped => YELLOW,
+        }
+    }
+}
+
+/// The exit code for these outcomes: an exception goes before a failure.
+pub fn exit_code<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> u8 {
+    let code = |outcome: &Outcome| match outcome {
+        Outcome::Completed => COMPLETED,
+        Outcome::Failed => FAILED,
+        Outcome::Exception(_) | Outcome::Invalid | Outcome::Stopped => EXCEPTION,
+    };
+    outcomes.into_iter().map(code).max().unwrap_or(COMPLETED)
+}
+
+/// The summary.
+pub fn text(rows: &[Row], colours: bool) -> String {
+    let width = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or(0);
+    let words = width(&mut rows.iter().map(|row| row.outcome.word().chars().count()));
+    let names = width(&mut rows.iter().map(|row| row.name.chars().count()));
+    let times: Vec<String> = rows.iter().map(|row| row.took.map_or(String::new(), seconds)).collect();
+    let time_width = width(&mut times.iter().map(String::len));
+    let mut text = String::new();
+    for (row, time) in rows.iter().zip(&times) {
+        let word = paint(colours, row.outcome.colour(), &format!("{:words$}", row.outcome.word()));
+        let mut line = format!("{word}  {:names$}  {time:>time_width$}", row.name);
+        if let Some(artifacts) = &row.artifacts {
+            let _ = write!(line, "  {artifacts}");
+        }
+        if let Some(why) = row.why.as_deref().and_then(|why| why.lines().find(|line| !line.trim().is_empty())) {
+            let cut = if why.chars().count() > SHOWN { "…" } else { "" };
+            let _ = write!(line, "  ({}{cut})", why.trim().chars().take(SHOWN).collect::<String>());
+        }
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    if rows.len() > 1 {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for row in rows {
+            *counts.entry(row.outcome.word()).or_default() += 1;
+        }
+        let counts: Vec<String> = counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
+        let _ = writeln!(text, "{} tasks: {}", rows.len(), counts.join(", "));
+    }
+    text
+}
+
+/// `0.1 s`, `12.3 s`, `4 min 5 s`.
+fn seconds(time: Duration) -> String {
+    match time.as_secs() {
+        0..60 => format!("{:.1} s", time.as_secs_f64()),
+        secs => format!("{} min {} s", secs / 60, secs % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, outcome: Outcome, why: Option<&str>) -> Row {
+        let took = (outcome != Outcome::Invalid).then(|| Duration::from_millis(1234));
+        Row { name: name.to_owned(), outcome, why: why.map(str::to_owned), took, artifacts: None }
+    }
+
+    #[test]
+    fn an_exception_goes_before_a_failure() {
+        use Outcome::{Completed, Failed, Invalid};
+        assert_eq!(exit_code(&[]), 0);
+        assert_eq!(exit_code(&[Completed]), 0);
+        assert_eq!(exit_code(&[Failed, Completed]), 1);
+        assert_eq!(exit_code(&[Invalid, Failed]), 3);
+        assert_eq!(exit_code(&[Outcome::Exception("internal-error".to_owned()), Failed]), 3);
+    }
+
+    #[test]
+    fn one_line_per_task() {
+        let mut hello = row("hello", Outcome::Completed, None);
+        assert_eq!(text(&[hello.clone()], false), "completed  hello  1.2 s\n");
+        hello.artifacts = Some("./artifacts/x".to_owned());
+        let rows = [hello, row("b", Outcome::Failed, Some("\nexit status 3\nmore")), row("wrong.yml", Outcome::Invalid, None)];
+        assert_eq!(
+            text(&rows, false),
+            "completed  hello      1.2 s  ./artifacts/x\n\
+             failed     b          1.2 s  (exit status 3)\n\
+             invalid    wrong.yml\n\
+             3 tasks: 1 completed, 1 failed, 1 invalid\n"
+        );
+        assert!(text(&rows, true).starts_with("\x1b[32mcompleted\x1b[0m  hello"));
+        assert_eq!(seconds(Duration::from_secs(245)), "4 min 5 s");
+    }
+}

@@ -1,0 +1,57 @@
+//! `run`: the worker as a service.
+
+use std::{path::Path, sync::Arc};
+
+use super::{
+    INTERNAL_ERROR,
+    args::RunArgs,
+    engine,
+    log::{self, Amount},
+    problems::Failure,
+    signals::{self, Signals},
+};
+use crate::{
+    api::HttpTransport,
+    config::Config,
+    seam::{SystemClock, SystemDisk, SystemHost, SystemRandom},
+    worker::{self, Control, Parts},
+};
+
+/// The exit code when the configuration cannot be loaded.
+const CANNOT_LOAD: u8 = 64;
+/// The exit code when the configuration is invalid.
+const INVALID_CONFIG: u8 = 73;
+
+/// Works until told to go.
+pub async fn run(arguments: RunArgs) -> Result<u8, Failure> {
+    log::start(Amount::Everything);
+    // First of all, so that no signal ends a worker that has claimed something.
+    let signals = Signals::listen().map_err(|error| Failure::new(INTERNAL_ERROR, "listen to signals").because(&error))?;
+    let config = load(&arguments.config)?;
+    let transport = HttpTransport::new(config.own.ca_file.as_deref(), false)
+        .map_err(|error| Failure::new(INVALID_CONFIG, "set up the connection to the root URL").because_of(error))?;
+    let (control, input) = Control::new();
+    let parts = Parts {
+        config: Arc::new(config),
+        clock: Arc::new(SystemClock),
+        random: Arc::new(SystemRandom),
+        disk: Arc::new(SystemDisk),
+        host: Arc::new(SystemHost),
+        transport: Arc::new(transport),
+        engine: engine::engine()?,
+        events: None,
+        log_header_from_task: false,
+    };
+    let ended = tokio::select! {
+        biased;
+        ended = worker::run(parts, input) => ended,
+        () = signals::steer(signals, control) => return Ok(INTERNAL_ERROR),
+    };
+    Ok(ended.code)
+}
+
+/// Reads the configuration and says in the log what its owner should know about it.
+fn load(path: &Path) -> Result<Config, Failure> {
+    Config::load(path)
+        .map_err(|error| Failure::new(CANNOT_LOAD, format!("load the configuration \"{}\"", path.display())).because_of(error))
+}
