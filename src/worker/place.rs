@@ -1,9 +1,8 @@
 //! Getting the place ready before the first claim: directories, remains of earlier runs, the live log server.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
-};
+use std::{fs::File, net::SocketAddr, path::Path, sync::Arc};
+
+use nix::fcntl::{Flock, FlockArg};
 
 use tc_engine::Owner;
 use tokio::sync::mpsc;
@@ -25,6 +24,8 @@ pub struct Ready {
     pub queue: Queue,
     /// Where to tell about runs, if anybody listens.
     pub events: Option<mpsc::UnboundedSender<WorkerEvent>>,
+    /// Held until the worker ends.
+    pub _lock: Flock<File>,
 }
 
 /// Gets ready, or says what stands in the way.
@@ -32,7 +33,9 @@ pub async fn prepare(parts: Parts) -> Result<Ready, String> {
     let config = &parts.config;
     fs_err::create_dir_all(&config.tasks_dir).map_err(|e| format!("make the directory for tasks: {e}"))?;
     fs_err::create_dir_all(&config.own.state_dir).map_err(|e| format!("make the state directory: {e}"))?;
+    let lock = lock(&config.own.state_dir)?;
     let spool_dir = config.own.state_dir.join("spool");
+    clear(&spool_dir);
     info!("Tasks run in {}, logs and state are kept in {}", config.tasks_dir.display(), config.own.state_dir.display());
     let owner = Owner { worker: format!("{}/{}", config.worker_group, config.worker_id), tasks_dir: config.tasks_dir.clone() };
     if config.clean_up_task_dirs {
@@ -69,7 +72,7 @@ pub async fn prepare(parts: Parts) -> Result<Ready, String> {
         spool_dir,
         header_from_task: parts.log_header_from_task,
     };
-    Ok(Ready { shop: Arc::new(shop), queue, events: parts.events })
+    Ok(Ready { shop: Arc::new(shop), queue, events: parts.events, _lock: lock })
 }
 
 /// Starts the live log server. Without it tasks run all the same.
@@ -87,9 +90,14 @@ async fn live_logs(parts: &Parts) -> Option<LiveLogs> {
         warn!("Live logs are off: this machine has no address at which others could reach it; set publicIP");
         return None;
     };
+    let (port, random) = (config.livelog_expose_port, Arc::clone(&parts.random));
     // A host that only this machine reaches is served only there.
-    let listen = if host.is_loopback() { host } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
-    match LiveServer::bind(SocketAddr::new(listen, config.livelog_expose_port), Arc::clone(&parts.random)).await {
+    let server = if host.is_loopback() {
+        LiveServer::bind(SocketAddr::new(host, port), random).await
+    } else {
+        LiveServer::bind_all(port, random).await
+    };
+    match server {
         Ok(server) => {
             let base_url = format!("http://{}", SocketAddr::new(host, server.port()));
             Some(LiveLogs { server, base_url })
@@ -97,6 +105,29 @@ async fn live_logs(parts: &Parts) -> Option<LiveLogs> {
         Err(error) => {
             warn!("Live logs are off: could not listen on port {}: {error}", config.livelog_expose_port);
             None
+        }
+    }
+}
+
+/// Makes sure that no other worker uses this state directory: each would sweep the other's tasks away.
+fn lock(state_dir: &Path) -> Result<Flock<File>, String> {
+    let path = state_dir.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|e| format!("open {}: {e}", path.display()))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
+        format!(
+            "use the state directory {}: another worker uses it ({error}); give each worker a tcWorker.stateDir of its own",
+            state_dir.display()
+        )
+    })
+}
+
+/// Removes logs of runs that a worker did not live to publish.
+fn clear(spool_dir: &Path) {
+    let Ok(entries) = std::fs::read_dir(spool_dir) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file())) {
+        if let Err(error) = std::fs::remove_file(entry.path()) {
+            warn!("Could not remove {}: {error}", entry.path().display());
         }
     }
 }

@@ -172,3 +172,36 @@ async fn a_task_that_kills_its_reaper_is_an_internal_error_and_nothing_of_it_is_
     let pids = std::fs::read_to_string(pids).expect("written");
     until("all are gone", async || !pids.lines().any(alive)).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_worker_left_is_gone_before_the_next_one_claims() {
+    for containment in CONTAINMENTS {
+        let queue = Deployment::with_claim_timeout(std::time::Duration::from_secs(60)).await;
+        let pids = queue.dir.path().join("pids");
+        let text = format!("(setsid sleep 300 & echo $! >> {0}); echo $$ >> {0}; touch left; sleep 300", pids.display());
+        queue.create_with(script(&text), json!({ "retries": 0 })).await;
+        let mut worker = queue.worker(json!({ "tcWorker": { "containment": containment } }));
+        until("the task runs", async || std::fs::read_to_string(&pids).is_ok_and(|text| text.lines().count() == 2)).await;
+        worker.signal(nix::sys::signal::Signal::SIGKILL);
+        worker.wait().await;
+        let next = queue.create(script("ls ..")).await;
+        assert_eq!(worker.again().code().await, Some(0));
+        let log = queue.log(&next);
+        assert_eq!(log.lines().filter(|line| line.starts_with("task_")).count(), 1, "{containment}: {log}");
+        let pids = std::fs::read_to_string(&pids).expect("written");
+        until("all are gone", async || !pids.lines().any(alive)).await;
+        assert_eq!(std::fs::read_dir(worker.home().join("state/spool")).map_or(0, Iterator::count), 0, "{containment}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_workers_do_not_share_a_state_directory() {
+    let queue = Deployment::start().await;
+    queue.create(script("sleep 300")).await;
+    let worker = queue.worker(json!({ "numberOfTasksToRun": 0 }));
+    worker.says("Executing command 0").await;
+    // The second one writes to the same files for its output; what counts is its code, and that the first goes on.
+    assert_eq!(worker.again().code().await, Some(69));
+    let children = std::fs::read_dir(worker.home().join("tasks")).expect("listed").count();
+    assert_eq!(children, 1, "the second worker swept the first one's task away");
+}

@@ -4,7 +4,8 @@
 //! <mount>/<the worker's own group>/tc-worker-<pid>-<start time>/<run>
 //! ```
 //!
-//! The middle directory names the worker that made it, so that remains of dead workers are told from living ones'.
+//! The middle directory names the worker that made it, and is locked for as long as that worker lives. So remains of dead
+//! workers are told from those of living ones, also of workers that are not visible from here, in other containers.
 
 use std::{
     fs, io,
@@ -14,6 +15,7 @@ use std::{
 };
 
 use nix::{
+    fcntl::{Flock, FlockArg},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -29,6 +31,8 @@ const DEATH_BOUND: Duration = Duration::from_secs(30);
 pub struct Hierarchy {
     own_group: PathBuf,
     base: PathBuf,
+    /// Held until the process ends.
+    _lock: Option<Flock<fs::File>>,
 }
 
 impl Hierarchy {
@@ -44,7 +48,8 @@ impl Hierarchy {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
             _ => {}
         }
-        let hierarchy = Self { own_group, base };
+        let lock = Flock::lock(fs::File::open(&base)?, FlockArg::LockExclusiveNonblock).ok();
+        let hierarchy = Self { own_group, base, _lock: lock };
         // Making a group is not enough: processes have to be let in, and the kernel has to kill them in one step.
         let probe = hierarchy.make("probe")?;
         if !probe.path.join("cgroup.kill").exists() {
@@ -187,6 +192,11 @@ fn start_time(pid: u32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
+/// Whether a living worker, here or in another container, holds this directory.
+fn is_locked(path: &Path) -> bool {
+    fs::File::open(path).is_ok_and(|directory| Flock::lock(directory, FlockArg::LockExclusiveNonblock).is_err())
+}
+
 /// Ends and removes the groups of workers that are dead.
 pub fn sweep(own_group: &Path) -> Swept {
     let mut swept = Swept::default();
@@ -195,10 +205,10 @@ pub fn sweep(own_group: &Path) -> Swept {
         let name = entry.file_name().to_string_lossy().into_owned();
         let Some((pid, started)) = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-')) else { continue };
         let (Ok(pid), Ok(started)) = (pid.parse::<u32>(), started.parse::<u64>()) else { continue };
-        if start_time(pid) == Some(started) {
+        let path = entry.path();
+        if start_time(pid) == Some(started) || is_locked(&path) {
             continue;
         }
-        let path = entry.path();
         let removed = fs::write(path.join("cgroup.kill"), "1").and_then(|()| {
             let deadline = std::time::Instant::now() + DEATH_BOUND;
             while populated(&path)? && std::time::Instant::now() < deadline {

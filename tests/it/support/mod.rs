@@ -198,12 +198,23 @@ pub fn resolution(status: &TaskStatus) -> String {
 /// A worker process; it is killed when the test drops it.
 pub struct Worker {
     child: Child,
-    home: TempDir,
+    home: Arc<TempDir>,
+    arguments: Vec<String>,
 }
 
 impl Worker {
     /// Starts the binary in a directory of its own.
     pub fn start(home: TempDir, arguments: &[&str], env: &[(&str, &str)]) -> Self {
+        Self::start_in(Arc::new(home), arguments, env)
+    }
+
+    /// Starts it again, in the same directory and with the same arguments.
+    pub fn again(&self) -> Self {
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        Self::start_in(Arc::clone(&self.home), &arguments, &[])
+    }
+
+    fn start_in(home: Arc<TempDir>, arguments: &[&str], env: &[(&str, &str)]) -> Self {
         let output = |name: &str| Stdio::from(std::fs::File::create(home.path().join(name)).expect("an output file"));
         let child = Command::new(BINARY)
             .args(arguments)
@@ -215,7 +226,7 @@ impl Worker {
             .stderr(output("stderr"))
             .spawn()
             .expect("the worker starts");
-        Self { child, home }
+        Self { child, home, arguments: arguments.iter().map(|&a| a.to_owned()).collect() }
     }
 
     /// Its directory.
