@@ -20,8 +20,11 @@ use tc_worker::{
 };
 
 const BINARY: &str = env!("CARGO_BIN_EXE_tc-worker");
-const LATENCY_TASKS: usize = 60;
-const NOOP_TASKS: usize = 1000;
+/// Tasks a row: enough for a 99th percentile, or with `--smoke` just enough to see that it works.
+struct Sizes {
+    latency: usize,
+    noop: usize,
+}
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -32,13 +35,15 @@ fn main() {
         std::fs::write(path, now_ns().to_string()).expect("the stamp is written");
         return;
     }
+    let smoke = arguments.iter().any(|argument| argument == "--smoke");
+    let sizes = if smoke { Sizes { latency: 5, noop: 50 } } else { Sizes { latency: 100, noop: 2000 } };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async {
         println!("| row | measured | floor in the same run | ratio or difference |");
         println!("|---|---|---|---|");
-        first_instruction(Duration::ZERO).await;
-        first_instruction(Duration::from_millis(20)).await;
-        noop_rate().await;
+        first_instruction(Duration::ZERO, sizes.latency).await;
+        first_instruction(Duration::from_millis(20), sizes.latency).await;
+        noop_rate(sizes.noop).await;
         idle_memory();
     });
 }
@@ -72,7 +77,8 @@ impl Bench {
         .await
         .expect("the queue starts");
         let transport = Arc::new(HttpTransport::new(None, true).expect("a transport"));
-        let services = Services::new(&server.root_url(), transport, Arc::new(SystemClock), Arc::new(SystemRandom)).expect("a root URL");
+        let services =
+            Services::new(&server.root_url(), transport, Arc::new(SystemClock), Arc::new(SystemRandom)).expect("a root URL");
         let credentials =
             Credentials { client_id: "bench".to_owned(), access_token: Secret::new(token.clone()), certificate: None };
         let queue = services.queue(CredentialsCell::new(credentials));
@@ -92,8 +98,8 @@ impl Bench {
         task_id
     }
 
-    fn worker(&self, root_url: &str, overrides: Value) -> Child {
-        start_worker(self.dir.path(), root_url, &self.token, &overrides)
+    fn worker(&self, root_url: &str, overrides: &Value) -> Child {
+        start_worker(self.dir.path(), root_url, &self.token, overrides)
     }
 }
 
@@ -197,22 +203,22 @@ fn millis(ns: i128) -> f64 {
     ns as f64 / 1e6
 }
 
-async fn first_instruction(latency: Duration) {
+async fn first_instruction(latency: Duration, tasks: usize) {
     let bench = Bench::start().await;
     let me = std::env::current_exe().expect("this program has a path");
     let relay = Relay::start(bench.server.root_url().trim_start_matches("http://").trim_end_matches('/').to_owned(), latency);
     let stamp = |i: usize| bench.dir.path().join(format!("stamp-{i}"));
     // The floor: the same program, started by this one.
     let mut floor = Vec::new();
-    for _ in 0..LATENCY_TASKS {
+    for _ in 0..tasks {
         let path = stamp(0);
         let began = now_ns();
         Command::new(&me).arg("--stamp").arg(&path).status().expect("started");
         floor.push(millis(read_stamp(&path) - i128::try_from(began).expect("small")));
     }
-    let mut worker = bench.worker(&format!("http://{}", relay.address), json!({ "numberOfTasksToRun": LATENCY_TASKS }));
+    let mut worker = bench.worker(&format!("http://{}", relay.address), &json!({ "numberOfTasksToRun": tasks }));
     let mut measured = Vec::new();
-    for i in 0..LATENCY_TASKS {
+    for i in 0..tasks {
         // One at a time, so that each claim answer belongs to one task.
         let payload = json!({ "command": [[me, "--stamp", stamp(i)]], "maxRunTime": 60 });
         let task = bench.create(payload).await;
@@ -249,7 +255,7 @@ fn read_stamp(path: &Path) -> i128 {
     }
 }
 
-async fn noop_rate() {
+async fn noop_rate(tasks: usize) {
     let bench = Bench::start().await;
     let spawns = 500;
     let began = Instant::now();
@@ -258,16 +264,15 @@ async fn noop_rate() {
     }
     let floor = f64::from(spawns) / began.elapsed().as_secs_f64();
     let payload = json!({ "command": [["/bin/true"]], "maxRunTime": 60 });
-    for _ in 0..NOOP_TASKS {
+    for _ in 0..tasks {
         bench.create(payload.clone()).await;
     }
     let began = Instant::now();
-    let mut worker =
-        bench.worker(&bench.server.root_url(), json!({ "numberOfTasksToRun": NOOP_TASKS, "capacity": 8 }));
+    let mut worker = bench.worker(&bench.server.root_url(), &json!({ "numberOfTasksToRun": tasks, "capacity": 8 }));
     let status = tokio::task::spawn_blocking(move || worker.wait()).await.expect("joined").expect("the worker ends");
     assert!(status.success(), "{status}");
     #[expect(clippy::cast_precision_loss, reason = "a small number")]
-    let rate = NOOP_TASKS as f64 / began.elapsed().as_secs_f64();
+    let rate = tasks as f64 / began.elapsed().as_secs_f64();
     println!(
         "| no-op native tasks, capacity 8, queue in the same machine | {rate:.0} tasks/s | {floor:.0} spawns/s | {:.2} × |",
         rate / floor
@@ -311,16 +316,18 @@ fn idle_memory() {
         line.trim_matches(['\'', '"']).to_owned()
     };
     let root_url = value("TASKCLUSTER_ROOT_URL");
-    let overrides = json!({ "clientId": value("TASKCLUSTER_CLIENT_ID"), "tcWorker": { "caFile": cert }, "numberOfTasksToRun": 0 });
+    let overrides =
+        json!({ "clientId": value("TASKCLUSTER_CLIENT_ID"), "tcWorker": { "caFile": cert }, "numberOfTasksToRun": 0 });
     let mut worker = start_worker(dir.path(), &root_url, &value("TASKCLUSTER_ACCESS_TOKEN"), &overrides);
     let log: PathBuf = dir.path().join("worker/log");
     wait_for(|| std::fs::read_to_string(&log).ok().filter(|text| text.contains("workerReady")));
     // The call is open when its connection is; then nothing more happens until a task comes.
     let pid = worker.id();
     let memory = wait_for(|| {
-        let connected = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten().any(|fd| {
-            std::fs::read_link(fd.path()).is_ok_and(|link| link.to_string_lossy().starts_with("socket:"))
-        });
+        let connected = std::fs::read_dir(format!("/proc/{pid}/fd"))
+            .ok()?
+            .flatten()
+            .any(|fd| std::fs::read_link(fd.path()).is_ok_and(|link| link.to_string_lossy().starts_with("socket:")));
         if !connected {
             return None;
         }

@@ -106,12 +106,12 @@ impl Body {
             return Err(io::Error::other("it grew while it was read"));
         }
         let spill = encoder.finish()?;
-        let encoded = spill.bytes;
+        let size = spill.bytes;
         let source = match spill.file {
             Some(file) => Source::File(Arc::new(file)),
             None => Source::Memory(spill.memory.into()),
         };
-        Ok(Self { source, bytes: encoded, encoding: "gzip", plain_bytes: bytes, plain_sha256: Some(sha256(digest)) })
+        Ok(Self { source, bytes: size, encoding: "gzip", plain_bytes: bytes, plain_sha256: Some(sha256(digest)) })
     }
 
     /// Bytes that are sent.

@@ -101,13 +101,13 @@ async fn keep(kept: Kept, lost: watch::Sender<bool>) {
 async fn keep_deadline(kept: &Kept) {
     tokio::time::sleep_until(kept.deadline).await;
     kept.kill.kill(Kill::new(StopReason::Deadline));
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn keep_log(kept: &Kept) {
     let why = kept.log.lost().await;
     kept.kill.kill(Kill::because(StopReason::LogLost, format!("task aborted - its log could not be stored: {why}")));
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Drives the lease's state machine. Never returns: a lost lease stays lost until the keeper is dropped.
@@ -130,10 +130,10 @@ async fn keep_lease(kept: &Kept, lost: &watch::Sender<bool>) {
         match lease.on(event, Instant::now()) {
             None => {}
             Some(Effect::Renew) => renewal = Some(Box::pin(renew(kept))),
-            Some(Effect::Lost(loss)) => {
+            Some(Effect::Lost(how)) => {
                 renewal = None;
                 lost.send_replace(true);
-                let kill = explain(kept, loss).await;
+                let kill = explain(kept, how).await;
                 info!("Task {} run {} is not ours any more: {}", kept.task_id, kept.run_id, kill.message);
                 kept.kill.kill(kill);
             }

@@ -111,7 +111,7 @@ impl Lease {
             return None;
         }
         match event {
-            Event::Tick if now >= self.ends => self.lose(Loss::RanOut),
+            Event::Tick if now >= self.ends => Some(self.lose(Loss::RanOut)),
             Event::Tick => {
                 let due = match self.stage {
                     Stage::Holding => now >= self.renew_at,
@@ -133,15 +133,15 @@ impl Lease {
                 let wait = wait.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0).max(pause.unwrap_or_default());
                 self.refusals += 1;
                 self.stage = Stage::Waiting { until: now + wait };
-                if now >= self.ends { self.lose(Loss::RanOut) } else { None }
+                (now >= self.ends).then(|| self.lose(Loss::RanOut))
             }
-            Event::Conflict => self.lose(Loss::TakenAway),
+            Event::Conflict => Some(self.lose(Loss::TakenAway)),
         }
     }
 
-    fn lose(&mut self, loss: Loss) -> Option<Effect> {
+    fn lose(&mut self, loss: Loss) -> Effect {
         self.stage = Stage::Lost;
-        Some(Effect::Lost(loss))
+        Effect::Lost(loss)
     }
 }
 

@@ -47,7 +47,7 @@ struct NotAsked {
 }
 
 impl NotAsked {
-    fn by_machine(why: String) -> Self {
+    fn by_machine(why: &str) -> Self {
         Self { why: format!("Not claiming any task: {why}"), machine: true, pause: None }
     }
 }
@@ -314,13 +314,13 @@ impl Loop {
 async fn ask(shop: &Workshop, queue: &Queue, tasks: u8) -> Answer {
     let config = &shop.config;
     if let Err(why) = shop.engine.health().await {
-        return Err(NotAsked::by_machine(why));
+        return Err(NotAsked::by_machine(&why));
     }
     let wanted = u64::from(config.required_disk_space_megabytes) << 20;
     match shop.disk.free_bytes(&config.tasks_dir) {
         Ok(free) if free >= wanted => {}
         Ok(free) => {
-            return Err(NotAsked::by_machine(format!(
+            return Err(NotAsked::by_machine(&format!(
                 "{} has {} free, and requiredDiskSpaceMegabytes asks for {}",
                 config.tasks_dir.display(),
                 format::memory_size(free),
@@ -329,7 +329,7 @@ async fn ask(shop: &Workshop, queue: &Queue, tasks: u8) -> Answer {
         }
         Err(error) => {
             let why = format!("look for free space in {}: {error}", config.tasks_dir.display());
-            return Err(NotAsked::by_machine(why));
+            return Err(NotAsked::by_machine(&why));
         }
     }
     let pool = format!("{}/{}", config.provisioner_id, config.worker_type);

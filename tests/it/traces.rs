@@ -71,7 +71,7 @@ async fn a_task_does_not_see_the_workers_credentials() {
     let queue = Deployment::start().await;
     let task = queue.create(script("env; cat /proc/$PPID/environ /proc/$PPID/maps | head -c 100; true")).await;
     let home = tempfile::tempdir_in(queue.dir.path()).expect("a directory");
-    let config = queue.config(home.path(), &queue.server.root_url(), json!({}));
+    let config = queue.config(home.path(), &queue.server.root_url(), &json!({}));
     let path = home.path().join("worker.json");
     std::fs::write(&path, config.to_string()).expect("the configuration");
     let secrets = [

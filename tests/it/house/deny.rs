@@ -20,7 +20,7 @@ impl Rules {
         while let Some((number, line)) = lines.next() {
             let line = without_comment(line);
             if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-                section = name.to_owned();
+                name.clone_into(&mut section);
             } else if let Some((key, value)) = line.split_once('=') {
                 let mut value = value.trim().to_owned();
                 while value.starts_with('[') && !value.ends_with(']') {

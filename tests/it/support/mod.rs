@@ -108,15 +108,16 @@ impl Deployment {
     }
 
     /// As [`Deployment::worker`], with another root URL.
+    #[expect(clippy::needless_pass_by_value, reason = "a literal at each of the many places of use")]
     pub fn worker_at(&self, root_url: &str, overrides: Overrides) -> Worker {
         let home = tempfile::Builder::new().prefix("worker-").tempdir_in(self.dir.path()).expect("a directory");
         let path = home.path().join("worker.json");
-        std::fs::write(&path, self.config(home.path(), root_url, overrides).to_string()).expect("the configuration");
+        std::fs::write(&path, self.config(home.path(), root_url, &overrides).to_string()).expect("the configuration");
         Worker::start(home, &["run", "--config", path.to_str().expect("UTF-8")], &[])
     }
 
     /// The usual configuration.
-    pub fn config(&self, home: &Path, root_url: &str, overrides: Overrides) -> Value {
+    pub fn config(&self, home: &Path, root_url: &str, overrides: &Overrides) -> Value {
         let mut config = json!({
             "rootURL": root_url,
             "clientId": "tester",

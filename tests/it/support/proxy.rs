@@ -128,9 +128,7 @@ async fn serve(mut client: TcpStream, upstream: &str, rule: &Mutex<Rule>, seen: 
 /// The head, changed so that the connection ends with the answer.
 fn one_request(head: &str) -> String {
     let lines = head.trim_end().lines().filter(|line| !line.to_ascii_lowercase().starts_with("connection:"));
-    let mut head: String = lines.map(|line| format!("{line}\r\n")).collect();
-    head.push_str("connection: close\r\n\r\n");
-    head
+    lines.chain(["connection: close", "", ""]).collect::<Vec<_>>().join("\r\n")
 }
 
 async fn answer(mut client: TcpStream, status: u16, length: usize, body: &str) -> std::io::Result<()> {
