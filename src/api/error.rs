@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::transport::{Response, TransportError};
+use super::transport::{Response, TransportError, http_date};
 
 /// Longest part of a service's own message that is kept, in characters.
 const MESSAGE_BOUND: usize = 2000;
@@ -54,18 +54,15 @@ impl ApiError {
     pub fn refused(call: &'static str, response: &Response) -> Self {
         let body: serde_json::Value = serde_json::from_slice(&response.body).unwrap_or_default();
         let text = |key: &str| body.get(key).and_then(serde_json::Value::as_str).unwrap_or_default();
-        let message = text("message").lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
-        let retry_after = response
-            .headers
-            .get(http::header::RETRY_AFTER)
-            .and_then(|value| value.to_str().ok()?.trim().parse().ok())
-            .map(|secs| Duration::from_secs(secs).min(PAUSE_BOUND));
+        // What follows the dashes only repeats the request.
+        let lines = text("message").lines().map(str::trim).take_while(|line| *line != "---");
+        let message = lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
         let kind = ErrorKind::Status {
             status: response.status,
             code: text("code").chars().take(64).collect(),
             message: message.chars().take(MESSAGE_BOUND).collect(),
         };
-        Self { call, kind, retry_after }
+        Self { call, kind, retry_after: pause(response).map(|pause| pause.min(PAUSE_BOUND)) }
     }
 
     /// The HTTP status, if the service answered.
@@ -84,7 +81,7 @@ impl ApiError {
     /// Whether the same call may succeed later: no answer, half an answer, a failing service, or too many calls.
     pub fn is_temporary(&self) -> bool {
         match &self.kind {
-            ErrorKind::Transport(TransportError::Request(_)) | ErrorKind::Request(_) => false,
+            ErrorKind::Transport(TransportError::Request(_) | TransportError::TooLarge) | ErrorKind::Request(_) => false,
             ErrorKind::Transport(_) | ErrorKind::Garbage(_) => true,
             ErrorKind::Status { status, .. } => *status >= 500 || *status == 429,
         }
@@ -94,4 +91,14 @@ impl ApiError {
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
+}
+
+/// `Retry-After`: seconds, or a date that counts from the answer's own.
+fn pause(response: &Response) -> Option<Duration> {
+    let text = response.headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(secs) = text.parse() {
+        return Some(Duration::from_secs(secs));
+    }
+    let until = http_date(text)?;
+    Duration::try_from(until.duration_since(response.date()?)).ok()
 }

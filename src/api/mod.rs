@@ -7,16 +7,22 @@
 //! Every attempt is signed anew, so that a clock that moved or credentials that were renewed in the meantime count. Every
 //! attempt has a deadline, every sequence of attempts a total bound. It does not know tasks' payloads or what runs them.
 
+mod claim;
 mod credentials;
 mod error;
 pub mod hawk;
 mod queue;
 mod retry;
+pub mod scripted;
 mod secret;
 mod services;
 mod transport;
 mod types;
 
+#[cfg(test)]
+mod tests;
+
+pub use claim::{Claim, DEFAULT_LEASE, Reclaimed};
 pub use credentials::{Credentials, CredentialsCell};
 pub use error::{ApiError, ErrorKind};
 pub use queue::Queue;
@@ -24,4 +30,4 @@ pub use retry::RetryPolicy;
 pub use secret::Secret;
 pub use services::{Services, segment};
 pub use transport::{Body, HttpTransport, Request, Response, Transport, TransportError};
-pub use types::{ArtifactAnswer, Claim, DEFAULT_LEASE, NewArtifact, Reason, Reclaimed, Resolution, Run, Task, TaskStatus};
+pub use types::{ArtifactAnswer, ArtifactInfo, NewArtifact, Reason, Resolution, Run, Task, TaskStatus};

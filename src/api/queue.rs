@@ -3,16 +3,15 @@
 use std::time::Duration;
 
 use http::Method;
-use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    ApiError, Claim, CredentialsCell, Secret, Services,
+    ApiError, CredentialsCell, Secret, Services,
+    claim::{Claim, ClaimAnswer, Reclaimed},
     error::ErrorKind,
     services::{Call, parse, segment},
-    transport::Response,
-    types::{ArtifactAnswer, ClaimAnswer, NewArtifact, RawClaim, Reclaimed, Resolution, Task, TaskStatus, lease},
+    types::{ArtifactAnswer, ArtifactInfo, NewArtifact, Resolution, Task, TaskStatus},
 };
 
 /// The server lets a claim wait for up to 20 s; the rest is for the network.
@@ -45,7 +44,8 @@ impl Queue {
 
     /// `claimWork`: asks once for up to `tasks` tasks, and waits for up to 20 s at the server if there are none.
     ///
-    /// A task in the answer that cannot be understood is left out with an error in the log; its claim runs out.
+    /// A task in the answer of which not even id, run and credentials can be read is left out with an error in the log; its
+    /// claim runs out.
     pub async fn claim_work(&self, pool: &str, worker_group: &str, worker_id: &str, tasks: u8) -> Result<Vec<Claim>, ApiError> {
         const NAME: &str = "queue.claimWork";
         let body = json!({ "workerGroup": worker_group, "workerId": worker_id, "tasks": tasks });
@@ -53,10 +53,9 @@ impl Queue {
         call.timeout = CLAIM_BOUND;
         let response = self.services.attempt(&call, &self.credentials).await?;
         let answer: ClaimAnswer = parse(NAME, &response)?;
-        let date = server_date(&response);
         let mut claims = Vec::with_capacity(answer.tasks.len());
         for raw in answer.tasks {
-            match claim(raw, date) {
+            match Claim::read(raw, response.date()) {
                 Ok(claim) => claims.push(claim),
                 Err(error) => tracing::error!("{NAME}: a claimed task is not understood and will expire: {error}"),
             }
@@ -70,13 +69,8 @@ impl Queue {
         let mut call = Self::call(NAME, Method::POST, &format!("{}/reclaim", run_path(task_id, run_id)), None);
         call.timeout = RECLAIM_BOUND;
         let response = self.services.attempt(&call, &self.credentials).await?;
-        let raw: RawClaim = parse(NAME, &response)?;
-        let date = server_date(&response);
-        Ok(Reclaimed {
-            taken_until: raw.taken_until,
-            lease: date.map(|date| lease(raw.taken_until, Some(date))),
-            credentials: raw.credentials.into(),
-        })
+        Reclaimed::read(&parse(NAME, &response)?, response.date())
+            .map_err(|e| ApiError::new(NAME, ErrorKind::Garbage(e.to_string())))
     }
 
     /// `reportCompleted`, `reportFailed` or `reportException`.
@@ -149,10 +143,43 @@ impl Queue {
 
     /// `task`: the definition.
     pub async fn task(&self, task_id: &str) -> Result<Task, ApiError> {
-        const NAME: &str = "queue.task";
-        let call = Self::call(NAME, Method::GET, &format!("/task/{}", segment(task_id)), None);
+        let call = Self::call("queue.task", Method::GET, &format!("/task/{}", segment(task_id)), None);
         let raw = self.services.call_json(&call, &self.credentials).await?;
-        Task::from_json(raw).map_err(|e| ApiError::new(NAME, ErrorKind::Garbage(e.to_string())))
+        Ok(Task::read(raw, &Value::Null, self.services.clock().wall()))
+    }
+
+    /// `listArtifacts`: all artifacts of a run.
+    pub async fn list_artifacts(&self, task_id: &str, run_id: u32) -> Result<Vec<ArtifactInfo>, ApiError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Page {
+            artifacts: Vec<ArtifactInfo>,
+            continuation_token: Option<String>,
+        }
+        let mut artifacts = Vec::new();
+        let mut query = String::new();
+        loop {
+            let path = format!("{}/artifacts{query}", run_path(task_id, run_id));
+            let call = Self::call("queue.listArtifacts", Method::GET, &path, None);
+            let page: Page = self.services.call_json(&call, &self.credentials).await?;
+            // A page without anything new would be followed by itself for ever.
+            let last = page.artifacts.is_empty();
+            artifacts.extend(page.artifacts);
+            match page.continuation_token {
+                Some(token) if !last => query = format!("?continuationToken={}", segment(&token)),
+                _ => return Ok(artifacts),
+            }
+        }
+    }
+
+    /// A URL that gives the content of an artifact to whoever has it, for as long as `valid`.
+    ///
+    /// # Errors
+    /// When the name cannot stand in a URL, or the certificate is no JSON.
+    pub fn artifact_url(&self, task_id: &str, run_id: u32, name: &str, valid: Duration) -> Result<Secret, ApiError> {
+        let path = format!("{}/artifact-content/{}", run_path(task_id, run_id), segment(name));
+        let call = Self::call("queue.artifact", Method::GET, &path, None);
+        self.services.signed_url(&call, &self.credentials, valid)
     }
 
     /// `cancelTask`.
@@ -165,31 +192,4 @@ impl Queue {
 
 fn run_path(task_id: &str, run_id: u32) -> String {
     format!("/task/{}/runs/{run_id}", segment(task_id))
-}
-
-/// The server's own time, to a second.
-fn server_date(response: &Response) -> Option<Timestamp> {
-    let text = response.headers.get(http::header::DATE)?.to_str().ok()?;
-    jiff::fmt::rfc2822::parse(text).ok().map(|zoned| zoned.timestamp())
-}
-
-fn claim(raw: Value, date: Option<Timestamp>) -> Result<Claim, String> {
-    let raw: RawClaim = serde_json::from_value(raw).map_err(|e| e.to_string())?;
-    // The id becomes part of file names.
-    if !raw.status.task_id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        || raw.status.task_id.len() != 22
-    {
-        return Err("its taskId is no slugid".to_owned());
-    }
-    let task = Task::from_json(raw.task).map_err(|e| e.to_string())?;
-    let started = raw.status.runs.iter().find(|run| run.run_id == raw.run_id).and_then(|run| run.started);
-    Ok(Claim {
-        task_id: raw.status.task_id.clone(),
-        run_id: raw.run_id,
-        taken_until: raw.taken_until.unwrap_or(Timestamp::UNIX_EPOCH),
-        lease: lease(raw.taken_until, started.or(date)),
-        task,
-        status: raw.status,
-        credentials: raw.credentials.into(),
-    })
 }

@@ -7,7 +7,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 
 use super::{
-    ApiError, CredentialsCell, Queue, RetryPolicy,
+    ApiError, CredentialsCell, Queue, RetryPolicy, Secret,
     error::ErrorKind,
     hawk,
     transport::{Body, Request, Response, Transport},
@@ -29,6 +29,8 @@ pub struct Services(Arc<Inner>);
 struct Inner {
     /// Without a slash at the end.
     root_url: String,
+    /// The path in it; signed with every call. Mostly empty.
+    path: String,
     host: String,
     port: u16,
     transport: Arc<dyn Transport>,
@@ -69,9 +71,13 @@ impl Services {
         let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
             return Err("it has no host".to_owned());
         };
+        if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+            return Err("it has more than scheme, host, port and path".to_owned());
+        }
         Ok(Self(Arc::new(Inner {
             host: host.to_ascii_lowercase(),
             port,
+            path: url.path().trim_end_matches('/').to_owned(),
             root_url: root_url.trim_end_matches('/').to_owned(),
             transport,
             clock,
@@ -86,6 +92,7 @@ impl Services {
         let inner = &self.0;
         Self(Arc::new(Inner {
             root_url: inner.root_url.clone(),
+            path: inner.path.clone(),
             host: inner.host.clone(),
             port: inner.port,
             transport: Arc::clone(&inner.transport),
@@ -128,24 +135,19 @@ impl Services {
     /// One attempt, with a signature of its own. Redirects count as success and are not followed.
     pub async fn attempt(&self, call: &Call<'_>, credentials: &CredentialsCell) -> Result<Response, ApiError> {
         let inner = &*self.0;
+        let (url, resource) = self.address(call)?;
         let mut headers = HeaderMap::new();
         if let Some(credentials) = credentials.get() {
-            let value = hawk::ext(&credentials, None).map_err(|e| e.to_string()).and_then(|ext| {
-                let target = hawk::Target {
-                    method: call.method.as_str(),
-                    resource: &call.resource,
-                    host: &inner.host,
-                    port: inner.port,
-                };
+            let sign = || -> Result<HeaderValue, String> {
+                let ext = hawk::ext(&credentials, None).map_err(|e| e.to_string())?;
                 let (now, nonce) = (inner.clock.wall().as_second(), slugid(inner.random.as_ref()));
+                let target = self.target(&call.method, &resource);
                 let mut value = HeaderValue::try_from(hawk::header(target, &credentials, now, &nonce, &ext))
                     .map_err(|_| "the client id cannot stand in a header".to_owned())?;
                 value.set_sensitive(true);
                 Ok(value)
-            });
-            let value =
-                value.map_err(|why| ApiError::new(call.name, ErrorKind::Request(format!("sign the request: {why}"))))?;
-            headers.insert(header::AUTHORIZATION, value);
+            };
+            headers.insert(header::AUTHORIZATION, sign().map_err(|why| unsigned(call, &why))?);
         }
         let body = match call.body {
             None => Body::Empty,
@@ -154,15 +156,35 @@ impl Services {
                 Body::Bytes(json.to_string().into())
             }
         };
-        let request = Request {
-            method: call.method.clone(),
-            url: format!("{}{}", inner.root_url, call.resource),
-            headers,
-            body,
-            timeout: call.timeout,
-        };
+        let request = Request { method: call.method.clone(), url, headers, body, timeout: call.timeout };
         let response = inner.transport.send(request).await.map_err(|e| ApiError::new(call.name, ErrorKind::Transport(e)))?;
         if (200..400).contains(&response.status) { Ok(response) } else { Err(ApiError::refused(call.name, &response)) }
+    }
+
+    /// URL of a call, and its path and query as they are signed.
+    fn address(&self, call: &Call<'_>) -> Result<(String, String), ApiError> {
+        let url = format!("{}{}", self.0.root_url, call.resource);
+        let resource = format!("{}{}", self.0.path, call.resource);
+        if arrives_as(&url, &resource) {
+            Ok((url, resource))
+        } else {
+            Err(ApiError::new(call.name, ErrorKind::Request(format!("{resource:?} cannot stand in a URL"))))
+        }
+    }
+
+    fn target<'a>(&'a self, method: &'a Method, resource: &'a str) -> hawk::Target<'a> {
+        hawk::Target { method: method.as_str(), resource, host: &self.0.host, port: self.0.port }
+    }
+
+    /// The URL of a `GET` call with its signature in it, good for as long as `valid`. Without credentials it is the bare URL.
+    pub fn signed_url(&self, call: &Call<'_>, credentials: &CredentialsCell, valid: Duration) -> Result<Secret, ApiError> {
+        let (url, resource) = self.address(call)?;
+        let Some(credentials) = credentials.get() else { return Ok(Secret::new(url)) };
+        let ext = hawk::ext(&credentials, None).map_err(|e| unsigned(call, &e.to_string()))?;
+        let expires = self.0.clock.wall().as_second().saturating_add_unsigned(valid.as_secs());
+        let bewit = hawk::bewit(self.target(&Method::GET, &resource), &credentials, expires, &ext);
+        let separator = if url.contains('?') { '&' } else { '?' };
+        Ok(Secret::new(format!("{url}{separator}bewit={bewit}")))
     }
 
     /// Attempts until one succeeds or patience ends.
@@ -180,6 +202,19 @@ impl Services {
             })
             .await
     }
+}
+
+fn unsigned(call: &Call<'_>, why: &str) -> ApiError {
+    ApiError::new(call.name, ErrorKind::Request(format!("sign the request: {why}")))
+}
+
+/// Whether a URL reaches the server with this path and query. It does not if it holds a segment `.` or `..`, which no
+/// encoding protects, and then the call would be another one.
+fn arrives_as(url: &str, resource: &str) -> bool {
+    reqwest::Url::parse(url).is_ok_and(|url| match url.query() {
+        None => url.path() == resource,
+        Some(query) => resource.strip_prefix(url.path()).and_then(|rest| rest.strip_prefix('?')) == Some(query),
+    })
 }
 
 /// Reads an answer in JSON.

@@ -6,13 +6,18 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use http::{HeaderMap, Method};
+use jiff::Timestamp;
 
 /// Largest body of an answer that is taken in, in bytes. Task definitions are at most a few megabytes.
 const ANSWER_BOUND: usize = 32 << 20;
+/// As much as is read of the body of an answer that refuses; the rest is left unread.
+const REFUSAL_BOUND: usize = 64 << 10;
 /// Longest time until a connection stands.
 const CONNECT_BOUND: Duration = Duration::from_secs(30);
 /// How long an unused connection is kept. Servers of deployments keep theirs for a minute and more.
 const IDLE_CONNECTION: Duration = Duration::from_secs(30);
+/// Unused connections that are kept for each server; as many as uploads run at a time.
+const IDLE_CONNECTIONS: usize = 16;
 
 /// What is sent.
 pub struct Request {
@@ -54,6 +59,18 @@ pub struct Response {
     pub body: Bytes,
 }
 
+impl Response {
+    /// The server's own time, to a second.
+    pub fn date(&self) -> Option<Timestamp> {
+        http_date(self.headers.get(http::header::DATE)?.to_str().ok()?)
+    }
+}
+
+/// A date as headers carry it.
+pub(super) fn http_date(text: &str) -> Option<Timestamp> {
+    jiff::fmt::rfc2822::parse(text.trim()).ok().map(|zoned| zoned.timestamp())
+}
+
 /// Why nothing came back.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TransportError {
@@ -88,25 +105,41 @@ impl HttpTransport {
     /// # Errors
     /// When the file cannot be read or holds no certificate.
     pub fn new(ca_file: Option<&Path>, direct: bool) -> Result<Self, String> {
-        let mut builder = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_BOUND)
-            .pool_idle_timeout(IDLE_CONNECTION)
-            .tcp_nodelay(true)
-            .user_agent(concat!("tc-worker/", env!("CARGO_PKG_VERSION")));
-        if direct {
-            builder = builder.no_proxy();
-        }
-        if let Some(path) = ca_file {
-            let pem = fs_err::read(path).map_err(|e| e.to_string())?;
-            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-                .map_err(|e| format!("read certificates from {}: {e}", path.display()))?;
-            if certificates.is_empty() {
-                return Err(format!("{} holds no certificate in PEM form", path.display()));
+        let own = match ca_file {
+            None => Vec::new(),
+            Some(path) => {
+                let pem = fs_err::read(path).map_err(|e| e.to_string())?;
+                let own = reqwest::Certificate::from_pem_bundle(&pem)
+                    .map_err(|e| format!("read certificates from {}: {e}", path.display()))?;
+                if own.is_empty() {
+                    return Err(format!("{} holds no certificate in PEM form", path.display()));
+                }
+                own
             }
-            builder = builder.tls_certs_merge(certificates);
-        }
-        builder.build().map(Self).map_err(|e| format!("set up https: {}", chain(&e)))
+        };
+        let builder = || {
+            let builder = reqwest::Client::builder()
+                .redirect(reqwest::redirect::Policy::none())
+                // HTTP/1 counts the bytes of a body itself and breaks off one that is too short, and a claim that waits
+                // does not share its connection with an upload.
+                .http1_only()
+                .connect_timeout(CONNECT_BOUND)
+                .pool_idle_timeout(IDLE_CONNECTION)
+                .pool_max_idle_per_host(IDLE_CONNECTIONS)
+                .tcp_nodelay(true)
+                .user_agent(concat!("tc-worker/", env!("CARGO_PKG_VERSION")));
+            if direct { builder.no_proxy() } else { builder }
+        };
+        let with_system = if own.is_empty() { builder() } else { builder().tls_certs_merge(own.clone()) };
+        let client = match with_system.build() {
+            Ok(client) => client,
+            // A machine without any certificates of its own still reaches queues over http, its own embedded one above all.
+            Err(error) => {
+                tracing::warn!("Could not load the system's certificates, none of them is trusted: {}", chain(&error));
+                builder().tls_certs_only(own).build().map_err(|e| format!("set up https: {}", chain(&e)))?
+            }
+        };
+        Ok(Self(client))
     }
 }
 
@@ -151,9 +184,19 @@ impl Transport for HttpTransport {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let mut whole = BytesMut::new();
         let mut stream = response.bytes_stream();
+        let refused = status >= 400;
         // The request's own timeout covers the body too.
         while let Some(chunk) = stream.next().await {
-            let chunk = chunk.map_err(|e| failure(e, timeout))?;
+            let chunk = match chunk {
+                Ok(chunk) => chunk,
+                // The status says what has to be known.
+                Err(_) if refused => break,
+                Err(error) => return Err(failure(error, timeout)),
+            };
+            if refused && whole.len() + chunk.len() > REFUSAL_BOUND {
+                whole.extend_from_slice(&chunk[..REFUSAL_BOUND - whole.len()]);
+                break;
+            }
             if whole.len() + chunk.len() > ANSWER_BOUND {
                 return Err(TransportError::TooLarge);
             }

@@ -1,15 +1,13 @@
 //! Requests and answers of the queue, as far as a worker uses them. Facts: the queue's API reference, version 1.
 
-use std::time::Duration;
-
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Credentials, Secret};
+use super::Secret;
 
-/// Length of a lease whose dates make no sense: the usual claim timeout of deployments.
-pub const DEFAULT_LEASE: Duration = Duration::from_secs(1200);
+/// When a task has to be resolved whose definition does not say it.
+const UNKNOWN_DEADLINE: SignedDuration = SignedDuration::from_hours(24);
 
 /// How a run is resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -77,52 +75,46 @@ pub struct Task {
     pub task_group_id: String,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawTask {
-    payload: Value,
-    #[serde(default)]
-    scopes: Vec<String>,
-    #[serde(default)]
-    dependencies: Vec<String>,
-    created: Timestamp,
-    deadline: Timestamp,
-    expires: Option<Timestamp>,
-    #[serde(default)]
-    task_queue_id: String,
-    #[serde(default)]
-    provisioner_id: String,
-    #[serde(default)]
-    worker_type: String,
-    #[serde(default)]
-    task_group_id: String,
+impl Task {
+    /// Reads a definition as the queue gives it. Whatever is missing or no definition has is taken from `status`, which
+    /// repeats some of it, or is empty: a claimed task has to be resolved, however odd it is. Dates that are nowhere
+    /// count from `now`.
+    pub fn read(raw: Value, status: &Value, now: Timestamp) -> Self {
+        let text = |key: &str| [&raw, status].into_iter().find_map(|v| v.get(key)?.as_str()).unwrap_or_default().to_owned();
+        let date = |key: &str| [&raw, status].into_iter().find_map(|v| read_date(v, key));
+        let texts = |key: &str| {
+            let list = raw.get(key).and_then(Value::as_array).into_iter().flatten();
+            list.filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let (mut task_queue_id, mut provisioner_id, mut worker_type) =
+            (text("taskQueueId"), text("provisionerId"), text("workerType"));
+        if task_queue_id.is_empty() {
+            task_queue_id = format!("{provisioner_id}/{worker_type}");
+        } else if provisioner_id.is_empty()
+            && let Some((provisioner, kind)) = task_queue_id.split_once('/')
+        {
+            (provisioner_id, worker_type) = (provisioner.to_owned(), kind.to_owned());
+        }
+        let deadline = date("deadline").unwrap_or_else(|| now.saturating_add(UNKNOWN_DEADLINE).unwrap_or(now));
+        Self {
+            payload: raw.get("payload").cloned().unwrap_or_default(),
+            scopes: texts("scopes"),
+            dependencies: texts("dependencies"),
+            created: date("created").unwrap_or(now),
+            deadline,
+            expires: date("expires").unwrap_or(deadline),
+            task_queue_id,
+            provisioner_id,
+            worker_type,
+            task_group_id: text("taskGroupId"),
+            raw,
+        }
+    }
 }
 
-impl Task {
-    /// Reads a definition as the queue gives it.
-    pub fn from_json(raw: Value) -> Result<Self, serde_json::Error> {
-        let mut task = RawTask::deserialize(&raw)?;
-        if task.task_queue_id.is_empty() {
-            task.task_queue_id = format!("{}/{}", task.provisioner_id, task.worker_type);
-        } else if task.provisioner_id.is_empty()
-            && let Some((provisioner, worker_type)) = task.task_queue_id.split_once('/')
-        {
-            (task.provisioner_id, task.worker_type) = (provisioner.to_owned(), worker_type.to_owned());
-        }
-        Ok(Self {
-            payload: task.payload,
-            scopes: task.scopes,
-            dependencies: task.dependencies,
-            created: task.created,
-            deadline: task.deadline,
-            expires: task.expires.unwrap_or(task.deadline),
-            task_queue_id: task.task_queue_id,
-            provisioner_id: task.provisioner_id,
-            worker_type: task.worker_type,
-            task_group_id: task.task_group_id,
-            raw,
-        })
-    }
+/// A date in an answer; nothing if it is none.
+pub(super) fn read_date(object: &Value, key: &str) -> Option<Timestamp> {
+    object.get(key)?.as_str()?.parse().ok()
 }
 
 /// Where a task stands.
@@ -152,83 +144,6 @@ pub struct Run {
     pub started: Option<Timestamp>,
     /// When its claim ends.
     pub taken_until: Option<Timestamp>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct RawCredentials {
-    client_id: String,
-    access_token: String,
-    certificate: Option<Value>,
-}
-
-impl From<RawCredentials> for Credentials {
-    fn from(raw: RawCredentials) -> Self {
-        let certificate = match raw.certificate {
-            None | Some(Value::Null) => None,
-            Some(Value::String(text)) => Some(text).filter(|text| !text.is_empty()),
-            Some(object) => Some(object.to_string()),
-        };
-        Self {
-            client_id: raw.client_id,
-            access_token: Secret::new(raw.access_token),
-            certificate: certificate.map(Secret::new),
-        }
-    }
-}
-
-/// A task that was claimed.
-#[derive(Debug, Clone)]
-pub struct Claim {
-    /// The task.
-    pub task_id: String,
-    /// Its run.
-    pub run_id: u32,
-    /// When the claim ends, by the queue's clock.
-    pub taken_until: Timestamp,
-    /// How long it lasts, by the dates of the answer.
-    pub lease: Duration,
-    /// The definition.
-    pub task: Task,
-    /// Where it stands.
-    pub status: TaskStatus,
-    /// The run's credentials; they end with the claim.
-    pub credentials: Credentials,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct RawClaim {
-    pub(super) status: TaskStatus,
-    pub(super) run_id: u32,
-    #[serde(default)]
-    pub(super) taken_until: Option<Timestamp>,
-    #[serde(default)]
-    pub(super) task: Value,
-    pub(super) credentials: RawCredentials,
-}
-
-#[derive(Deserialize)]
-pub(super) struct ClaimAnswer {
-    pub(super) tasks: Vec<Value>,
-}
-
-/// How long a lease lasts, from the dates of the answer that grants it: from `since` until `taken_until`. Dates that make no
-/// sense (missing, in the past, in year 1) stand for the usual length.
-pub fn lease(taken_until: Option<Timestamp>, since: Option<Timestamp>) -> Duration {
-    let length = taken_until.zip(since).and_then(|(until, since)| Duration::try_from(until.duration_since(since)).ok());
-    length.filter(|length| *length >= Duration::from_secs(1)).unwrap_or(DEFAULT_LEASE)
-}
-
-/// A claim that was renewed.
-#[derive(Debug, Clone)]
-pub struct Reclaimed {
-    /// When it ends now, by the queue's clock.
-    pub taken_until: Option<Timestamp>,
-    /// How long it lasts from now, if the answer carries a date to compare with.
-    pub lease: Option<Duration>,
-    /// The run's new credentials.
-    pub credentials: Credentials,
 }
 
 /// An artifact to be created.
@@ -305,4 +220,18 @@ pub struct ArtifactAnswer {
     pub put_url: Option<Secret>,
     /// The media type to send with them.
     pub content_type: Option<String>,
+}
+
+/// An artifact, as the queue lists it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ArtifactInfo {
+    /// Its name.
+    pub name: String,
+    /// `s3`, `object`, `reference`, `link` or `error`.
+    pub storage_type: String,
+    /// Media type.
+    pub content_type: String,
+    /// When it is forgotten.
+    pub expires: Timestamp,
 }
