@@ -7,20 +7,15 @@ use super::{
     args::RunArgs,
     engine,
     log::{self, Amount},
-    problems::Failure,
+    problems::{self, Failure},
     signals::{self, Signals},
 };
 use crate::{
     api::HttpTransport,
-    config::Config,
+    config::{self, Config},
     seam::{SystemClock, SystemDisk, SystemHost, SystemRandom},
     worker::{self, Control, Parts},
 };
-
-/// The exit code when the configuration cannot be loaded.
-const CANNOT_LOAD: u8 = 64;
-/// The exit code when the configuration is invalid.
-const INVALID_CONFIG: u8 = 73;
 
 /// Works until told to go.
 pub async fn run(arguments: RunArgs) -> Result<u8, Failure> {
@@ -29,7 +24,7 @@ pub async fn run(arguments: RunArgs) -> Result<u8, Failure> {
     let signals = Signals::listen().map_err(|error| Failure::new(INTERNAL_ERROR, "listen to signals").because(&error))?;
     let config = load(&arguments.config)?;
     let transport = HttpTransport::new(config.own.ca_file.as_deref(), false)
-        .map_err(|error| Failure::new(INVALID_CONFIG, "set up the connection to the root URL").because_of(error))?;
+        .map_err(|error| Failure::new(config::INVALID, "set up the connection to the root URL").because_of(error))?;
     let (control, input) = Control::new();
     let parts = Parts {
         config: Arc::new(config),
@@ -50,8 +45,18 @@ pub async fn run(arguments: RunArgs) -> Result<u8, Failure> {
     Ok(ended.code)
 }
 
-/// Reads the configuration and says in the log what its owner should know about it.
+/// Reads the configuration, shows everything that is wrong with it, and says in the log what its owner should know about it.
 fn load(path: &Path) -> Result<Config, Failure> {
-    Config::load(path)
-        .map_err(|error| Failure::new(CANNOT_LOAD, format!("load the configuration \"{}\"", path.display())).because_of(error))
+    let loaded = config::load(path).map_err(|error| {
+        for problem in &error.problems {
+            // Without the line itself: it may hold a secret.
+            problems::say(&problems::problem(problem, None));
+        }
+        let what = if error.exit_code == config::INVALID { "is invalid" } else { "cannot be loaded" };
+        Failure::new(error.exit_code, format!("the configuration \"{}\" {what}", path.display()))
+    })?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(loaded.config)
 }
