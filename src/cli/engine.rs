@@ -3,33 +3,35 @@
 use std::{process::ExitCode, sync::Arc};
 
 use tc_engine::Engine;
-use tc_engine_native::{Containment, NativeEngine, NativeOptions, REAPER_COMMAND};
+use tc_engine_native::{Containment, NativeEngine, NativeOptions};
 
 use super::problems::Failure;
 
 /// The engine's name, as `--engine` and the reference worker call it.
 pub const NAME: &str = "insecure";
 
-/// This program, even after its file was replaced by a newer one.
-const THIS_PROGRAM: &str = "/proc/self/exe";
+/// This program, whatever file has its path by now.
+const OURSELVES: &str = "/proc/self/exe";
 
-/// The engine for native tasks.
-pub fn engine() -> Result<Arc<dyn Engine>, Failure> {
-    let options = NativeOptions { reaper_program: THIS_PROGRAM.into(), containment: Containment::Detect };
-    let engine = NativeEngine::new(options)
-        .map_err(|error| Failure::new(super::INTERNAL_ERROR, "prepare this machine for running tasks").because(&error))?;
-    tracing::info!("Tasks run as the current user; their processes are ended with {}", engine.containment());
+/// The engine for native tasks. Says in the log what it promises and what it does not.
+pub fn engine(containment: Containment) -> Result<Arc<dyn Engine>, Failure> {
+    let engine = NativeEngine::new(NativeOptions { reaper_program: OURSELVES.into(), containment })
+        .map_err(|error| Failure::new(super::INTERNAL_ERROR, "make control groups for tasks").because(&error))?;
+    tracing::info!(
+        "Tasks run as the current user, with {}: they can read what this user can, and are not isolated from one another",
+        engine.containment()
+    );
     Ok(Arc::new(engine))
 }
 
 /// If the engine has started this program inside of a run, does what it is there for.
 pub fn entered_inside_a_run() -> Option<ExitCode> {
-    std::env::args_os().nth(1).is_some_and(|argument| argument == REAPER_COMMAND).then(tc_engine_native::reaper_main)
+    let entered = std::env::args_os().nth(1).is_some_and(|argument| argument == tc_engine_native::REAPER_COMMAND);
+    entered.then(tc_engine_native::reaper_main)
 }
 
 /// Keeps other processes of the same user, such as tasks, from reading the memory of this one, which holds credentials.
 pub fn close_memory_to_others() {
-    if let Err(error) = tc_sys::process::make_undumpable() {
-        super::problems::say(&format!("warning: other processes of this user can read the memory of this one: {error}"));
-    }
+    // The kernel refuses this to nobody; without it the worker is only as closed as other programs are.
+    drop(tc_sys::process::make_undumpable());
 }

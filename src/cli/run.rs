@@ -7,7 +7,7 @@ use super::{
     args::RunArgs,
     engine,
     log::{self, Amount},
-    problems::{self, Failure},
+    problems::Failure,
     signals::{self, Signals},
 };
 use crate::{
@@ -23,6 +23,7 @@ pub async fn run(arguments: RunArgs) -> Result<u8, Failure> {
     // First of all, so that no signal ends a worker that has claimed something.
     let signals = Signals::listen().map_err(|error| Failure::new(INTERNAL_ERROR, "listen to signals").because(&error))?;
     let config = load(&arguments.config)?;
+    let engine = engine::engine(config.own.containment)?;
     let transport = HttpTransport::new(config.own.ca_file.as_deref(), false)
         .map_err(|error| Failure::new(config::INVALID, "set up the connection to the root URL").because_of(error))?;
     let (control, input) = Control::new();
@@ -33,7 +34,7 @@ pub async fn run(arguments: RunArgs) -> Result<u8, Failure> {
         disk: Arc::new(SystemDisk),
         host: Arc::new(SystemHost),
         transport: Arc::new(transport),
-        engine: engine::engine()?,
+        engine,
         events: None,
         log_header_from_task: false,
     };
@@ -45,18 +46,21 @@ pub async fn run(arguments: RunArgs) -> Result<u8, Failure> {
     Ok(ended.code)
 }
 
-/// Reads the configuration, shows everything that is wrong with it, and says in the log what its owner should know about it.
+/// Reads the configuration and says in the log what its owner should know about it.
 fn load(path: &Path) -> Result<Config, Failure> {
-    let loaded = config::load(path).map_err(|error| {
-        for problem in &error.problems {
-            // Without the line itself: it may hold a secret.
-            problems::say(&problems::problem(problem, None));
+    match config::load(path) {
+        Ok(loaded) => {
+            for warning in loaded.warnings {
+                tracing::warn!("{warning}");
+            }
+            Ok(loaded.config)
         }
-        let what = if error.exit_code == config::INVALID { "is invalid" } else { "cannot be loaded" };
-        Failure::new(error.exit_code, format!("the configuration \"{}\" {what}", path.display()))
-    })?;
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
+        Err(error) => {
+            let mut failure = Failure::new(error.exit_code, format!("load the configuration \"{}\"", path.display()));
+            for problem in &error.problems {
+                failure = failure.because_of(problem.to_string());
+            }
+            Err(failure)
+        }
     }
-    Ok(loaded.config)
 }

@@ -135,7 +135,7 @@ impl Session {
             access_token: Secret::new(token.clone()),
             certificate: None,
         }));
-        let engine = engine::engine().map_err(|failure| failure.with_code(EXCEPTION))?;
+        let engine = engine::engine(tc_engine_native::Containment::Detect).map_err(|failure| failure.with_code(EXCEPTION))?;
         let output = Output::start().map_err(|error| unable("start a thread for standard output", &error))?;
         let mut tasks = Vec::with_capacity(ready.len());
         for ready in ready {

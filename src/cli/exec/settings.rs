@@ -22,9 +22,7 @@ pub fn config(root_url: &str, (client_id, access_token): (&str, &str), dir: &Pat
         capacity: jobs,
         number_of_tasks_to_run: 0,
     });
-    PROVISIONER_ID.clone_into(&mut config.provisioner_id);
-    WORKER_TYPE.clone_into(&mut config.worker_type);
-    // Nobody but this program could cancel a task.
+    // Nobody else cancels tasks of this queue.
     config.own.cancel_poll_secs = 0;
     config
 }
