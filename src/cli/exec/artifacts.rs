@@ -27,7 +27,7 @@ pub fn save(dir: &Path, published: &[StoredArtifact]) -> Saved {
     let mut saved = Saved::default();
     let Some(last) = published.iter().map(|artifact| artifact.run_id).max() else { return saved };
     for artifact in published.iter().filter(|artifact| artifact.run_id == last) {
-        let name = printable(&artifact.name);
+        let name = format!("\"{}\"", printable(&artifact.name));
         if let Some((reason, message)) = &artifact.error {
             saved.notes.push(format!("artifact {name} was not published: {reason}: {}", printable(message)));
             continue;
@@ -54,7 +54,7 @@ fn file_name(name: &str) -> Option<PathBuf> {
 
 /// Names come from tasks, and terminals obey control characters.
 fn printable(text: &str) -> String {
-    format!("\"{}\"", text.chars().flat_map(char::escape_debug).take(300).collect::<String>())
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(300).collect()
 }
 
 /// Writes one file under another name and puts it in its place, so that a file is whole or not there, and a symbolic link in its

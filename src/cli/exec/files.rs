@@ -18,7 +18,7 @@ pub struct TaskFile {
 }
 
 /// Reads a file; `-` is standard input.
-pub fn read(path: &Path) -> Result<TaskFile, Problem> {
+pub fn read(path: &Path) -> Result<TaskFile, Box<Problem>> {
     let stdin = path == Path::new("-");
     let name = if stdin { "<stdin>".to_owned() } else { path.display().to_string() };
     let bytes = if stdin { take(io::stdin().lock()) } else { File::open(path).and_then(take) };

@@ -51,6 +51,8 @@ const CLAIM_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 const LOOK: Duration = Duration::from_millis(250);
 /// Tasks of one status call.
 const AT_ONCE: usize = 500;
+/// How long a call on loopback takes to arrive, with room to spare.
+const CALLS_ON_THEIR_WAY: Duration = Duration::from_millis(25);
 /// How long the worker may take to end when nothing runs any more.
 const END_BOUND: Duration = Duration::from_secs(30);
 /// How long a stalled reader of standard output may hold up the end after Ctrl-C.
@@ -187,14 +189,13 @@ impl Session {
             }
             tokio::select! {
                 biased; // Whoever wants to stop comes first; then what happened; time last.
-                asked = self.signals.next() => match told {
-                    Some(_) => process::exit(i32::from(asked.shell_code())),
-                    None => {
-                        told = Some(asked);
-                        say("Ending the tasks and cleaning up; a second time ends at once");
-                        self.control.abort();
+                asked = self.signals.next() => {
+                    if told.replace(asked).is_some() {
+                        process::exit(i32::from(asked.shell_code()));
                     }
-                },
+                    say("Ending the tasks and cleaning up; a second time ends at once");
+                    self.control.abort();
+                }
                 Some(event) = self.events.recv() => self.on_event(event),
                 ended = &mut self.worker => {
                     self.on_early_end(ended.ok(), told.is_some());
@@ -274,6 +275,10 @@ impl Session {
     /// of its file, and whether something went wrong that no row shows.
     pub async fn close(mut self, stopped: bool) -> (Vec<(usize, Row)>, bool) {
         self.control.finish();
+        // A worker without a call under way ends by itself, and a call that is just being made gets through to the queue.
+        if !self.worker.is_finished() && timeout(CALLS_ON_THEIR_WAY, &mut self.worker).await.is_ok() {
+            tracing::debug!("The worker has ended before its queue");
+        }
         // Ends the worker's long poll, so that it ends too.
         self.server.shutdown().await;
         if !self.worker.is_finished() && timeout(END_BOUND, &mut self.worker).await.is_err() {
