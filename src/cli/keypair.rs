@@ -4,7 +4,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
 use super::{args::KeypairArgs, problems::Failure};
-use crate::seam::{Disk as _, Random as _, SystemDisk, SystemRandom};
+use crate::seam::{Disk as _, Lasting, Random as _, SystemDisk, SystemRandom};
 
 /// The exit code when the key could not be written.
 const CANNOT_CREATE: u8 = 75;
@@ -15,7 +15,7 @@ pub fn make(arguments: &KeypairArgs) -> Result<String, Failure> {
     SystemRandom.fill(&mut seed);
     let pair = Ed25519KeyPair::from_seed_unchecked(&seed)
         .map_err(|error| Failure::new(CANNOT_CREATE, "make a key").because(&error))?;
-    SystemDisk.replace(&arguments.file, BASE64_STANDARD.encode(seed).as_bytes(), 0o600).map_err(|error| {
+    SystemDisk.replace(&arguments.file, BASE64_STANDARD.encode(seed).as_bytes(), 0o600, Lasting::Power).map_err(|error| {
         Failure::new(CANNOT_CREATE, format!("write the private key to \"{}\"", arguments.file.display())).because(&error)
     })?;
     Ok(BASE64_STANDARD.encode(pair.public_key()))

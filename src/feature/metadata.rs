@@ -9,6 +9,7 @@ use crate::run::{
     context::RunContext,
     outcome::{Phase, RunError},
 };
+use crate::seam::Lasting;
 
 /// Name of the file, in the state directory.
 pub const FILE_NAME: &str = "generic-worker-metadata.json";
@@ -32,7 +33,7 @@ impl Part<RunContext> for Metadata {
         let path = cx.shop.config.own.state_dir.join(FILE_NAME);
         let content = format!("{}\n", serde_json::json!({ "lastTaskUrl": url }));
         // The file is a convenience; a task does not fail for it.
-        if let Err(error) = cx.shop.disk.replace(&path, content.as_bytes(), 0o644) {
+        if let Err(error) = cx.shop.disk.replace(&path, content.as_bytes(), 0o644, Lasting::Process) {
             warn!("Could not write {}: {error}", path.display());
         }
         Vec::new()

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{Options, Server, TlsFiles};
-use crate::seam::{Disk as _, SystemClock, SystemDisk, SystemRandom, slugid};
+use crate::seam::{Disk as _, Lasting, SystemClock, SystemDisk, SystemRandom, slugid};
 
 const CLIENT_ID: &str = "tc-worker/queue";
 
@@ -60,7 +60,7 @@ pub async fn serve_foreground(
     );
     if let Some(path) = &command.env_file {
         SystemDisk
-            .replace(path, variables.as_bytes(), 0o600)
+            .replace(path, variables.as_bytes(), 0o600, Lasting::Process)
             .map_err(|error| io::Error::new(error.kind(), format!("write \"{}\": {error}", path.display())))?;
     }
     out.write_all(variables.as_bytes())?;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, io, path::PathBuf};
 
-use crate::seam::Disk;
+use crate::seam::{Disk, Lasting};
 
 /// Where the file is: the same place as the reference's, so that `status` of either finds it.
 pub fn path() -> PathBuf {
@@ -21,5 +21,5 @@ pub fn write(disk: &dyn Disk, path: &std::path::Path, task_ids: &BTreeSet<String
     if task_ids.is_empty() {
         return disk.remove(path);
     }
-    disk.replace(path, content(task_ids.iter().map(String::as_str)).as_bytes(), 0o644)
+    disk.replace(path, content(task_ids.iter().map(String::as_str)).as_bytes(), 0o644, Lasting::Process)
 }

@@ -9,6 +9,6 @@ mod host;
 mod random;
 
 pub use clock::{Clock, SystemClock, TestClock};
-pub use disk::{Disk, SystemDisk};
+pub use disk::{Disk, Lasting, SystemDisk};
 pub use host::{HostActions, NoHostActions, SystemHost};
 pub use random::{Random, SeededRandom, SystemRandom, slugid};
