@@ -14,7 +14,6 @@ fn main() -> ExitCode {
     if let Some(code) = cli::engine::entered_inside_a_run() {
         return code;
     }
-    cli::engine::close_memory_to_others();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

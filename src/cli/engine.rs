@@ -17,10 +17,18 @@ const OURSELVES: &str = "/proc/self/exe";
 pub fn engine(containment: Containment) -> Result<Arc<dyn Engine>, Failure> {
     let engine = NativeEngine::new(NativeOptions { reaper_program: OURSELVES.into(), containment })
         .map_err(|error| Failure::new(super::INTERNAL_ERROR, "make control groups for tasks").because(&error))?;
+    // The engine has to look at this process's own place in the system first.
+    close_memory_to_others();
+    let how = match engine.containment() {
+        Containment::Reaper => "a reaper process",
+        Containment::Cgroup | Containment::Detect => "a control group",
+    };
     tracing::info!(
-        "Tasks run as the current user, with {}: they can read what this user can, and are not isolated from one another",
-        engine.containment()
+        "Tasks run as the current user, not isolated from one another, each with {how} that ends all of its processes"
     );
+    if let Some(why) = engine.why_no_cgroup() {
+        tracing::info!("Control groups are not used: {why}");
+    }
     Ok(Arc::new(engine))
 }
 

@@ -3,6 +3,7 @@
 use super::{
     INTERNAL_ERROR,
     args::QueueArgs,
+    engine,
     log::{self, Amount},
     problems::Failure,
     signals::Signals,
@@ -12,6 +13,7 @@ use crate::local::command::{self, QueueCommand};
 /// Serves until a signal comes; a second one ends the process at once.
 pub async fn run(arguments: QueueArgs) -> Result<u8, Failure> {
     log::start(Amount::Everything);
+    engine::close_memory_to_others();
     let mut signals =
         Signals::listen_at_terminal().map_err(|error| Failure::new(INTERNAL_ERROR, "listen to signals").because(&error))?;
     let command = QueueCommand {
