@@ -1,6 +1,6 @@
 //! All artifacts of a payload: found, and uploaded several at a time.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use jiff::Timestamp;
@@ -11,12 +11,16 @@ use tokio::sync::Semaphore;
 use super::{
     body::Body,
     content::{content_encoding, content_type},
+    gzip::{self, CompressError},
     put::{Target, UploadError, publish},
 };
 use crate::api::NewArtifact;
 
 /// Uploads at a time. Each holds at most a few hundred kilobytes of its bytes in memory.
 const AT_A_TIME: usize = 16;
+/// Files of at most this size together, in MiB, are compressed or lie compressed at a time; a larger one goes alone. Bounds
+/// what is taken of the disk beside the files themselves.
+const COMPRESSED_MIB: u32 = 4 << 10;
 
 /// What becomes of the artifacts of one payload.
 pub struct Collected {
@@ -72,10 +76,10 @@ pub struct Surroundings<'a> {
 
 /// Finds and uploads everything that `specs` name.
 pub async fn collect(quiet: &dyn Quiet, specs: &[ArtifactSpec], surroundings: &Surroundings<'_>) -> Collected {
-    let compressing = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)));
+    let shared = Shared { surroundings, compressing: gzip::permits(), room: Semaphore::new(COMPRESSED_MIB as usize) };
     let mut uploads = FuturesUnordered::new();
     let mut rows = Vec::new();
-    let mut seen: Vec<(usize, String, String)> = Vec::new();
+    let mut seen: HashMap<String, Vec<(usize, String)>> = HashMap::new();
     for (position, spec) in specs.iter().enumerate() {
         let kind = match spec.kind {
             FileOrDirectory::File => Kind::File,
@@ -93,16 +97,20 @@ pub async fn collect(quiet: &dyn Quiet, specs: &[ArtifactSpec], surroundings: &S
             if (surroundings.is_taken)(&name) {
                 continue;
             }
+            let before = seen.entry(name.clone()).or_default();
             // The same file named twice, alone and through its directory, is one artifact.
-            let twice = seen.iter().any(|(other, name_before, shown)| {
-                *name_before == name && *shown == entry.shown && same_properties(&specs[*other], spec)
-            });
-            if twice {
+            if before.iter().any(|(other, shown)| *shown == entry.shown && same_properties(&specs[*other], spec)) {
                 continue;
             }
-            seen.push((position, name.clone(), entry.shown.clone()));
+            // Different things under one name follow each other, so that the queue sees them in the payload's order.
+            if !before.is_empty() {
+                while let Some(done) = uploads.next().await {
+                    rows.push(done);
+                }
+            }
+            before.push((position, entry.shown.clone()));
             let order = (position, entry.relative.clone());
-            let upload = one(spec, entry, name, surroundings, Arc::clone(&compressing));
+            let upload = one(spec, entry, name, &shared);
             uploads.push(async move { (order, upload.await) });
         }
     }
@@ -123,17 +131,20 @@ fn name(spec: &ArtifactSpec, entry: &Entry) -> String {
     if entry.relative.is_empty() { name.to_owned() } else { format!("{}/{}", name.trim_end_matches('/'), entry.relative) }
 }
 
-async fn one(
-    spec: &ArtifactSpec,
-    entry: Entry,
-    name: String,
-    surroundings: &Surroundings<'_>,
+/// What all uploads of one payload share.
+struct Shared<'a> {
+    surroundings: &'a Surroundings<'a>,
+    /// Permits to compress a block.
     compressing: Arc<Semaphore>,
-) -> Row {
-    let expires = spec.expires.unwrap_or(surroundings.expires);
+    /// One permit for each MiB of [`COMPRESSED_MIB`].
+    room: Semaphore,
+}
+
+async fn one(spec: &ArtifactSpec, entry: Entry, name: String, shared: &Shared<'_>) -> Row {
+    let expires = spec.expires.unwrap_or(shared.surroundings.expires);
     let Entry { relative, shown, content } = entry;
     let ending = match content {
-        Ok(file) => match upload(spec, file, &shown, &name, expires, surroundings, &compressing).await {
+        Ok(file) => match upload(spec, file, &shown, &name, expires, shared).await {
             Ok(sha256) => Ending::Uploaded { sha256 },
             Err(error) => Ending::Failed(error),
         },
@@ -141,7 +152,7 @@ async fn one(
             let wanted = if relative.is_empty() { spec.kind } else { FileOrDirectory::File };
             let (reason, message) = explain(&fault, wanted, &shown);
             let artifact = NewArtifact::Error { reason, message: message.clone(), expires };
-            let target = surroundings.target;
+            let target = shared.surroundings.target;
             let created = target.queue.create_artifact(&target.task_id, target.run_id, &name, &artifact).await;
             Ending::Missing { reason, message, failure: created.err().map(Into::into) }
         }
@@ -155,32 +166,25 @@ async fn upload(
     shown: &str,
     name: &str,
     expires: Timestamp,
-    surroundings: &Surroundings<'_>,
-    compressing: &Arc<Semaphore>,
+    shared: &Shared<'_>,
 ) -> Result<[u8; 32], UploadError> {
+    let target = shared.surroundings.target;
     let content_type = spec.content_type.clone().filter(|t| !t.is_empty()).unwrap_or_else(|| content_type(shown));
     let OpenFile { file, bytes } = file;
-    let body = match spec.content_encoding.unwrap_or_else(|| content_encoding(shown)) {
-        Encoding::Identity => Body::identity(file, bytes),
-        Encoding::Gzip => {
-            // Nobody closes the semaphore.
-            let permit = Arc::clone(compressing).acquire_owned().await.ok();
-            let dir = surroundings.spool_dir.clone();
-            let compressed = tokio::task::spawn_blocking(move || {
-                let _permit = permit;
-                Body::compress(&file, bytes, &dir)
-            });
-            match compressed.await {
-                Ok(Ok(body)) => body,
-                Ok(Err(error)) if error.kind() == std::io::ErrorKind::StorageFull => {
-                    return Err(UploadError::Service(format!("compress: {error}")));
-                }
-                Ok(Err(error)) => return Err(UploadError::Changed(format!("compress: {error}"))),
-                Err(panic) => return Err(UploadError::Changed(format!("compress: {panic}"))),
-            }
+    if spec.content_encoding.unwrap_or_else(|| content_encoding(shown)) == Encoding::Identity {
+        return publish(target, name, &content_type, expires, &Body::identity(file, bytes)).await;
+    }
+    // Given back when the compressed bytes are gone. Nobody closes the semaphore.
+    let mib = u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(COMPRESSED_MIB).min(COMPRESSED_MIB);
+    let _room = shared.room.acquire_many(mib).await.ok();
+    let body = gzip::compress(file, bytes, &shared.surroundings.spool_dir, &shared.compressing).await.map_err(|error| {
+        let message = format!("compress: {error}");
+        match error {
+            CompressError::File(_) => UploadError::Changed(message),
+            CompressError::Spool(_) => UploadError::Service(message),
         }
-    };
-    publish(surroundings.target, name, &content_type, expires, &body).await
+    })?;
+    publish(target, name, &content_type, expires, &body).await
 }
 
 /// Reason and message of an error artifact; programs know them.

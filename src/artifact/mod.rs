@@ -12,7 +12,11 @@
 mod body;
 mod collect;
 mod content;
+mod gzip;
 mod put;
+mod reading;
+#[cfg(test)]
+mod tests;
 
 pub use body::Body;
 pub use collect::{Collected, Ending, Row, Surroundings, collect};

@@ -1,9 +1,6 @@
 //! One upload: an artifact is created, its bytes are sent, and sent again until the store has them.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -28,8 +25,10 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// A URL older than this is replaced before it is used again; stores let them expire after 45 minutes.
 const URL_AGE: Duration = Duration::from_secs(1800);
-/// How often a store may refuse a URL that is fresh.
+/// How often a store may refuse a URL that is fresh, or send us elsewhere.
 const REFUSALS: u32 = 3;
+/// An attempt that moved at least this much was no failure to move bytes, however long it took.
+const MOVED_BYTES: u64 = 1 << 20;
 
 /// Where an artifact goes.
 #[derive(Clone)]
@@ -74,6 +73,8 @@ enum Answer {
     Stored,
     /// The URL is not good any more.
     UrlRefused(String),
+    /// The bytes belong elsewhere.
+    Moved(Secret),
     /// It may work next time.
     Again(String),
     Never(String),
@@ -89,7 +90,6 @@ pub async fn publish(
 ) -> Result<[u8; 32], UploadError> {
     let artifact = NewArtifact::S3 { content_type: content_type.to_owned(), content_length: body.plain_bytes(), expires };
     let mut url = create(target, name, &artifact).await?;
-    let mut digest: Option<[u8; 32]> = None;
     let (mut wait, mut failing, mut refusals) = (FIRST_WAIT, Duration::ZERO, 0);
     loop {
         let attempt = body.attempt();
@@ -99,20 +99,20 @@ pub async fn publish(
         if let Some(broken) = progress.broken() {
             return Err(UploadError::Changed(broken.to_owned()));
         }
-        // An attempt that was cut short has no digest; those that were read to the end must agree.
-        if let Some(now) = progress.digest() {
-            if digest.is_some_and(|before| before != now) {
-                return Err(UploadError::Changed("its bytes changed between two attempts".to_owned()));
-            }
-            digest = Some(now);
-        }
-        let why = match (answer, digest) {
-            (Answer::Stored, Some(digest)) => return Ok(body.plain_digest(digest)),
+        let why = match (answer, progress.digest()) {
+            (Answer::Stored, Some(digest)) if progress.taken() == body.bytes() => return Ok(body.plain_digest(digest)),
             // A store that is content before it has everything has something else.
-            (Answer::Stored, None) => "the store answered before it had all bytes".to_owned(),
+            (Answer::Stored, _) => "the store answered before it had all bytes".to_owned(),
             (Answer::Never(why), _) => return Err(UploadError::Service(why)),
-            (Answer::UrlRefused(why), _) => {
+            (Answer::Moved(elsewhere), _) if refusals < REFUSALS => {
                 refusals += 1;
+                url.url = elsewhere;
+                continue;
+            }
+            (Answer::Moved(_), _) => return Err(UploadError::Service("the store sends the upload in circles".to_owned())),
+            (Answer::UrlRefused(why), _) => {
+                // That an old one is refused is only natural.
+                refusals += u32::from(url.since.elapsed() < URL_AGE);
                 if refusals >= REFUSALS {
                     return Err(UploadError::Service(why));
                 }
@@ -121,8 +121,7 @@ pub async fn publish(
             }
             (Answer::Again(why), _) => why,
         };
-        // Moving bytes is no failure; only the time in which none moved counts.
-        failing += if progress.sent.load(Ordering::Relaxed) > 0 { wait } else { began.elapsed() + wait };
+        failing += if progress.taken() >= MOVED_BYTES { wait } else { began.elapsed() + wait };
         if failing > FAILING_BOUND {
             return Err(UploadError::Service(why));
         }
@@ -187,6 +186,10 @@ async fn put(
     match sent {
         Ok(response) => match response.status {
             200..=299 => Answer::Stored,
+            307 | 308 => match response.headers.get(header::LOCATION).and_then(|to| to.to_str().ok()) {
+                Some(to) if to.starts_with("http") => Answer::Moved(Secret::new(to)),
+                _ => Answer::Never(format!("the store sends the upload nowhere: HTTP status {}", response.status)),
+            },
             status @ (401 | 403) => Answer::UrlRefused(format!("the store refused the upload: HTTP status {status}")),
             // Stores answer 400 also when a connection stood idle for too long.
             status @ (400 | 408 | 429 | 500..) => Answer::Again(format!("the store answered with HTTP status {status}")),
@@ -199,10 +202,10 @@ async fn put(
 
 /// Waits until no byte has moved for too long.
 async fn stalled(progress: &Progress) {
-    let mut last = progress.sent.load(Ordering::Relaxed);
+    let mut last = progress.taken();
     loop {
         tokio::time::sleep(STALL_BOUND).await;
-        let now = progress.sent.load(Ordering::Relaxed);
+        let now = progress.taken();
         if now == last {
             return;
         }
