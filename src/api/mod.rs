@@ -29,5 +29,5 @@ pub use queue::Queue;
 pub use retry::RetryPolicy;
 pub use secret::Secret;
 pub use services::{Services, segment};
-pub use transport::{Body, HttpTransport, Request, Response, Transport, TransportError};
+pub use transport::{ANSWER_BYTES, Body, HttpTransport, Request, Response, Transport, TransportError};
 pub use types::{ArtifactAnswer, ArtifactInfo, NewArtifact, Reason, Resolution, Run, Task, TaskStatus};

@@ -16,8 +16,8 @@ use super::{
 
 /// The server lets a claim wait for up to 20 s; the rest is for the network.
 const CLAIM_BOUND: Duration = Duration::from_secs(50);
-/// One renewal of a lease.
-const RECLAIM_BOUND: Duration = Duration::from_secs(30);
+/// Room for one task in the answer to a claim. Services take definitions of up to 10 MB; the rest is what comes around them.
+const CLAIMED_TASK_BYTES: usize = 12 << 20;
 /// Any other call.
 const CALL_BOUND: Duration = Duration::from_secs(30);
 
@@ -39,7 +39,7 @@ impl Queue {
     }
 
     fn call<'a>(name: &'static str, method: Method, path: &str, body: Option<&'a Value>) -> Call<'a> {
-        Call { name, method, resource: format!("/api/queue/v1{path}"), body, timeout: CALL_BOUND }
+        Call { name, method, resource: format!("/api/queue/v1{path}"), body, timeout: CALL_BOUND, answer_bytes: ANSWER_BYTES }
     }
 
     /// `claimWork`: asks once for up to `tasks` tasks, and waits for up to 20 s at the server if there are none.
@@ -51,6 +51,7 @@ impl Queue {
         let body = json!({ "workerGroup": worker_group, "workerId": worker_id, "tasks": tasks });
         let mut call = Self::call(NAME, Method::POST, &format!("/claim-work/{}", segment(pool)), Some(&body));
         call.timeout = CLAIM_BOUND;
+        call.answer_bytes = ANSWER_BYTES.max(usize::from(tasks) * CLAIMED_TASK_BYTES);
         let response = self.services.attempt(&call, &self.credentials).await?;
         let answer: ClaimAnswer = parse(NAME, &response)?;
         let mut claims = Vec::with_capacity(answer.tasks.len());
@@ -63,11 +64,11 @@ impl Queue {
         Ok(claims)
     }
 
-    /// `reclaimTask`: asks once.
-    pub async fn reclaim(&self, task_id: &str, run_id: u32) -> Result<Reclaimed, ApiError> {
+    /// `reclaimTask`: asks once, for at most `patience`.
+    pub async fn reclaim(&self, task_id: &str, run_id: u32, patience: Duration) -> Result<Reclaimed, ApiError> {
         const NAME: &str = "queue.reclaimTask";
         let mut call = Self::call(NAME, Method::POST, &format!("{}/reclaim", run_path(task_id, run_id)), None);
-        call.timeout = RECLAIM_BOUND;
+        call.timeout = patience;
         let response = self.services.attempt(&call, &self.credentials).await?;
         Reclaimed::read(&parse(NAME, &response)?, response.date())
             .map_err(|e| ApiError::new(NAME, ErrorKind::Garbage(e.to_string())))
@@ -81,7 +82,19 @@ impl Queue {
             Resolution::Exception(reason) => ("queue.reportException", "exception", Some(json!({ "reason": reason.as_str() }))),
         };
         let call = Self::call(name, Method::POST, &format!("{}/{end}", run_path(task_id, run_id)), body.as_ref());
-        self.services.call(&call, &self.credentials).await.map(drop)
+        let services = &self.services;
+        // Anybody between us and the queue can answer 200; only the queue knows where the run stands.
+        let call = &call;
+        let attempt = move || async move {
+            let response = services.attempt(call, &self.credentials).await?;
+            let answer: StatusAnswer = parse(name, &response)?;
+            let run = answer.status.runs.iter().find(|run| run.run_id == run_id);
+            match run.map(|run| run.state.as_str()) {
+                Some("completed" | "failed" | "exception") => Ok(()),
+                _ => Err(ApiError::new(name, ErrorKind::Garbage("the run is not resolved in it".to_owned()))),
+            }
+        };
+        services.retry().run(services.random().as_ref(), attempt).await
     }
 
     /// `createArtifact`. Repeating it with the same properties is allowed and gives a fresh URL.
@@ -107,12 +120,8 @@ impl Queue {
 
     /// `status`, unsigned.
     pub async fn status(&self, task_id: &str) -> Result<TaskStatus, ApiError> {
-        #[derive(Deserialize)]
-        struct Answer {
-            status: TaskStatus,
-        }
         let call = Self::call("queue.status", Method::GET, &format!("/task/{}/status", segment(task_id)), None);
-        let answer: Answer = self.services.call_json(&call, &CredentialsCell::anonymous()).await?;
+        let answer: StatusAnswer = self.services.call_json(&call, &CredentialsCell::anonymous()).await?;
         Ok(answer.status)
     }
 
@@ -188,6 +197,12 @@ impl Queue {
         let call = Self::call("queue.cancelTask", Method::POST, &path, None);
         self.services.call(&call, &self.credentials).await.map(drop)
     }
+}
+
+/// `{"status": …}`
+#[derive(Deserialize)]
+struct StatusAnswer {
+    status: TaskStatus,
 }
 
 fn run_path(task_id: &str, run_id: u32) -> String {

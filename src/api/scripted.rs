@@ -91,7 +91,7 @@ impl Scripted {
 #[async_trait]
 impl Transport for Scripted {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
-        let Request { method, url, headers, body, timeout } = request;
+        let Request { method, url, headers, body, timeout, .. } = request;
         let body = whole(body).await.map_err(|e| TransportError::Connection(e.to_string()))?;
         let seen = Seen { at: Instant::now(), method, url, headers, body };
         let step = (self.script.lock().unwrap_or_else(PoisonError::into_inner))(&seen);

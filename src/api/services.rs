@@ -51,6 +51,8 @@ pub struct Call<'a> {
     pub body: Option<&'a serde_json::Value>,
     /// Longest time for one attempt.
     pub timeout: Duration,
+    /// Largest answer that is taken in, in bytes.
+    pub answer_bytes: usize,
 }
 
 impl Services {
@@ -156,7 +158,7 @@ impl Services {
                 Body::Bytes(json.to_string().into())
             }
         };
-        let request = Request { method: call.method.clone(), url, headers, body, timeout: call.timeout };
+        let request = Request { method: call.method.clone(), url, headers, body, timeout: call.timeout, answer_bytes: call.answer_bytes };
         let response = inner.transport.send(request).await.map_err(|e| ApiError::new(call.name, ErrorKind::Transport(e)))?;
         if (200..400).contains(&response.status) { Ok(response) } else { Err(ApiError::refused(call.name, &response)) }
     }

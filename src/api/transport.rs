@@ -8,8 +8,8 @@ use futures_util::StreamExt as _;
 use http::{HeaderMap, Method};
 use jiff::Timestamp;
 
-/// Largest body of an answer that is taken in, in bytes. Task definitions are at most a few megabytes.
-const ANSWER_BOUND: usize = 32 << 20;
+/// Largest body of an answer that most calls take in, in bytes. Task definitions are at most a few megabytes.
+pub const ANSWER_BYTES: usize = 32 << 20;
 /// As much as is read of the body of an answer that refuses; the rest is left unread.
 const REFUSAL_BOUND: usize = 64 << 10;
 /// Longest time until a connection stands.
@@ -31,6 +31,8 @@ pub struct Request {
     pub body: Body,
     /// Longest time until the whole answer is there.
     pub timeout: Duration,
+    /// Largest body of an answer that is taken in, in bytes.
+    pub answer_bytes: usize,
 }
 
 /// A body to send.
@@ -81,7 +83,7 @@ pub enum TransportError {
     #[error("{0}")]
     Connection(String),
     /// More than is taken in.
-    #[error("the answer is larger than {ANSWER_BOUND} bytes")]
+    #[error("the answer is larger than is taken in")]
     TooLarge,
     /// The request itself cannot be sent.
     #[error("{0}")]
@@ -169,7 +171,7 @@ fn failure(error: reqwest::Error, timeout: Duration) -> TransportError {
 #[async_trait]
 impl Transport for HttpTransport {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
-        let Request { method, url, mut headers, body, timeout } = request;
+        let Request { method, url, mut headers, body, timeout, answer_bytes } = request;
         if let Body::Stream { length, .. } = &body {
             headers.insert(http::header::CONTENT_LENGTH, (*length).into());
         }
@@ -197,7 +199,7 @@ impl Transport for HttpTransport {
                 whole.extend_from_slice(&chunk[..REFUSAL_BOUND - whole.len()]);
                 break;
             }
-            if whole.len() + chunk.len() > ANSWER_BOUND {
+            if whole.len() + chunk.len() > answer_bytes {
                 return Err(TransportError::TooLarge);
             }
             whole.extend_from_slice(&chunk);

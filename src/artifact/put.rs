@@ -177,7 +177,7 @@ async fn put(
         api::Body::Stream { stream, length: body.bytes() }
     };
     let timeout = ATTEMPT_BASE + Duration::from_secs(body.bytes() / SLOWEST_BYTES_PER_SEC);
-    let request = api::Request { method: Method::PUT, url: to.url.expose().to_owned(), headers, body: payload, timeout };
+    let request = api::Request { method: Method::PUT, url: to.url.expose().to_owned(), headers, body: payload, timeout, answer_bytes: ANSWER_BYTES };
     let sent = tokio::select! {
         biased; // An answer counts, however late.
         sent = target.queue.services().transport().send(request) => sent,

@@ -66,6 +66,7 @@ impl Part<RunContext> for Artifacts {
         };
         let collected = artifact::collect(quiet, &cx.payload.artifacts, &surroundings).await;
         let (mut failures, mut missing) = (Vec::new(), Vec::new());
+        let mut refused = None;
         for row in collected.rows {
             let name = &row.name;
             let failure = match row.ending {
@@ -94,7 +95,7 @@ impl Part<RunContext> for Artifacts {
             };
             info!("Artifact {name} of task {} was not uploaded: {failure}", cx.task_id);
             if !row.optional {
-                failures.push(explain(cx, name, failure).await);
+                failures.push(explain(cx, name, failure, &mut refused).await);
             }
         }
         failures.extend(missing);
@@ -102,10 +103,13 @@ impl Part<RunContext> for Artifacts {
     }
 }
 
-/// What a failed upload means for the run.
-async fn explain(cx: &RunContext, name: &str, failure: UploadError) -> RunError {
+/// What a failed upload means for the run. The queue is asked about the first refusal only; the others have the same reason.
+async fn explain(cx: &RunContext, name: &str, failure: UploadError, refused: &mut Option<RunError>) -> RunError {
     match failure {
-        UploadError::Conflict(_) => cx.explain_conflict(name).await,
+        UploadError::Conflict(_) => match refused {
+            Some(before) => before.clone(),
+            None => refused.insert(cx.explain_conflict(name).await).clone(),
+        },
         UploadError::Refused(error) => RunError::new(Blame::Payload, format!("Error uploading artifact: {name}: {error}")),
         UploadError::Service(why) => RunError::new(Blame::Service, format!("Error uploading artifact: {name}: {why}")),
         UploadError::Changed(why) => RunError::new(Blame::Task, format!("Error uploading artifact: {name}: {why}")),

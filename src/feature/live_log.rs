@@ -15,7 +15,7 @@ use std::{
 use async_trait::async_trait;
 use jiff::SignedDuration;
 use tc_engine::Quiet;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 use super::{switched_off, table::Part};
@@ -41,7 +41,7 @@ pub struct LiveLog(Mutex<Option<Serving>>);
 
 struct Serving {
     _published: Published,
-    reference: JoinHandle<bool>,
+    reference: AbortOnDropHandle<()>,
 }
 
 #[async_trait]
@@ -77,14 +77,11 @@ impl Part<RunContext> for LiveLog {
         let (queue, task_id, run_id) = (cx.queue.clone(), cx.task_id.clone(), cx.run_id);
         let name = cx.payload.logs.live.clone();
         let reference = tokio::spawn(async move {
-            match queue.create_artifact(&task_id, run_id, &name, &artifact).await {
-                Ok(_) => true,
-                Err(error) => {
-                    warn!("Could not publish the live log of task {task_id}: {error}");
-                    false
-                }
+            if let Err(error) = queue.create_artifact(&task_id, run_id, &name, &artifact).await {
+                warn!("Could not publish the live log of task {task_id}: {error}");
             }
         });
+        let reference = AbortOnDropHandle::new(reference);
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Serving { _published: published, reference });
         Ok(())
     }
@@ -92,16 +89,9 @@ impl Part<RunContext> for LiveLog {
     async fn stop(&self, cx: &RunContext, _quiet: Option<&dyn Quiet>) -> Vec<RunError> {
         let serving = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut serving) = serving else { return Vec::new() };
-        // The link may replace the reference only once that exists.
-        let published = match tokio::time::timeout(REFERENCE_BOUND, &mut serving.reference).await {
-            Ok(Ok(published)) => published,
-            Ok(Err(_)) => false,
-            Err(_) => {
-                serving.reference.abort();
-                false
-            }
-        };
-        if published && cx.payload.features.backing_log {
+        // The link comes after the reference, and also where the answer to that was lost.
+        drop(tokio::time::timeout(REFERENCE_BOUND, &mut serving.reference).await);
+        if cx.payload.features.backing_log {
             let link = NewArtifact::Link {
                 artifact: cx.payload.logs.backing.clone(),
                 content_type: CONTENT_TYPE.to_owned(),

@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use tc_engine::{Quiet, StopReason};
-use tokio::task::AbortHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::table::Part;
 use crate::run::{
@@ -17,7 +17,7 @@ use crate::run::{
 
 /// The timer of one run.
 #[derive(Default)]
-pub struct MaxRunTime(Mutex<Option<AbortHandle>>);
+pub struct MaxRunTime(Mutex<Option<AbortOnDropHandle<()>>>);
 
 #[async_trait]
 impl Part<RunContext> for MaxRunTime {
@@ -40,7 +40,7 @@ impl Part<RunContext> for MaxRunTime {
             tokio::time::sleep(limit).await;
             kill.kill(Kill::new(StopReason::MaxRunTime));
         });
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(timer.abort_handle());
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(AbortOnDropHandle::new(timer));
         Ok(())
     }
 

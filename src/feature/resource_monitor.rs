@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use tc_engine::{Quiet, StopReason};
-use tokio::task::AbortHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{switched_off, table::Part};
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
 
 /// The sampler of one run.
 #[derive(Default)]
-pub struct ResourceMonitor(Mutex<Option<AbortHandle>>);
+pub struct ResourceMonitor(Mutex<Option<AbortOnDropHandle<()>>>);
 
 #[async_trait]
 impl Part<RunContext> for ResourceMonitor {
@@ -77,7 +77,7 @@ impl Part<RunContext> for ResourceMonitor {
                 }
             }
         });
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(sampler.abort_handle());
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(AbortOnDropHandle::new(sampler));
         Ok(())
     }
 

@@ -69,12 +69,10 @@ impl Keeper {
         Self { task, lost }
     }
 
-    /// Waits until the lease is lost; for ever if it never is.
+    /// Waits until the lease is lost; for ever if it never is. A keeper that failed renews nothing, so it has lost it.
     pub async fn lost(&self) {
         let mut lost = self.lost.clone();
-        if lost.wait_for(|lost| *lost).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        drop(lost.wait_for(|lost| *lost).await);
     }
 
     /// Whether the lease is lost.
@@ -129,20 +127,20 @@ async fn keep_lease(kept: &Kept, lost: &watch::Sender<bool>) {
         };
         match lease.on(event, Instant::now()) {
             None => {}
-            Some(Effect::Renew) => renewal = Some(Box::pin(renew(kept))),
+            Some(Effect::Renew) => renewal = Some(Box::pin(renew(kept, lease.patience(Instant::now())))),
             Some(Effect::Lost(how)) => {
                 renewal = None;
-                lost.send_replace(true);
                 let kill = explain(kept, how).await;
                 info!("Task {} run {} is not ours any more: {}", kept.task_id, kept.run_id, kill.message);
                 kept.kill.kill(kill);
+                lost.send_replace(true);
             }
         }
     }
 }
 
-async fn renew(kept: &Kept) -> Event {
-    match kept.queue.reclaim(&kept.task_id, kept.run_id).await {
+async fn renew(kept: &Kept, patience: Duration) -> Event {
+    match kept.queue.reclaim(&kept.task_id, kept.run_id, patience).await {
         Ok(renewed) => {
             kept.credentials.set(renewed.credentials);
             // Without dates of its own an answer grants what the claim granted.

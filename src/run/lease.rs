@@ -26,6 +26,8 @@ pub const RENEWAL_LEAD: Duration = Duration::from_secs(180);
 pub const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Longest wait after a refused renewal.
 pub const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// Longest wait for the answer to one renewal.
+pub const LONGEST_CALL: Duration = Duration::from_secs(30);
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -95,6 +97,11 @@ impl Lease {
         self.ends
     }
 
+    /// How long to wait for the answer to one renewal, so that there is time for others before the lease ends.
+    pub fn patience(&self, now: Instant) -> Duration {
+        (self.ends.saturating_duration_since(now) / 3).min(LONGEST_CALL).max(Duration::from_millis(500))
+    }
+
     /// When [`Event::Tick`] is due, if nothing else happens before.
     pub fn next_wakeup(&self) -> Option<Instant> {
         match self.stage {
@@ -130,7 +137,7 @@ impl Lease {
             }
             Event::Refused { pause, jitter } => {
                 let wait = FIRST_RETRY.saturating_mul(1 << self.refusals.min(5)).min(LONGEST_RETRY);
-                let wait = wait.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0).max(pause.unwrap_or_default());
+                let wait = wait.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0).max(pause.unwrap_or_default().min(self.ends.saturating_duration_since(now) / 2));
                 self.refusals += 1;
                 self.stage = Stage::Waiting { until: now + wait };
                 (now >= self.ends).then(|| self.lose(Loss::RanOut))

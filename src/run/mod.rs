@@ -52,7 +52,7 @@ pub struct RunEnd {
     pub blame: Option<Blame>,
     /// The sentence that decided; none if the task completed.
     pub why: Option<String>,
-    /// What could not be removed from this machine.
+    /// Why this machine takes no further tasks, usually something that could not be removed from it.
     pub left_behind: Option<String>,
     /// From the claim to the resolution.
     pub took: Duration,
@@ -70,9 +70,14 @@ impl RunEnd {
 }
 
 /// Runs a claimed task to its resolution. `follow` is called once with a reader of its log.
-pub async fn execute(shop: Arc<Workshop>, claim: Claim, kill: KillSwitch, follow: impl FnOnce(LogReader) + Send) -> RunEnd {
+pub async fn execute(
+    shop: Arc<Workshop>,
+    claim: Claim,
+    credentials: CredentialsCell,
+    kill: KillSwitch,
+    follow: impl FnOnce(LogReader) + Send,
+) -> RunEnd {
     let claimed = Instant::now();
-    let credentials = CredentialsCell::new(claim.credentials.clone());
     let queue = shop.services.queue(credentials.clone());
     let (task_id, run_id) = (claim.task_id.clone(), claim.run_id);
     let log = match open_log(&shop, &task_id, run_id) {
@@ -80,8 +85,10 @@ pub async fn execute(shop: Arc<Workshop>, claim: Claim, kill: KillSwitch, follow
         Err(error) => {
             warn!("Could not make the log of task {task_id}: {error}");
             let told = tell_without_log(&queue, &task_id, run_id, Reason::InternalError).await;
-            let why = Some(format!("make the task log: {error}"));
-            return RunEnd { told, blame: Some(Blame::Worker), why, left_behind: None, took: claimed.elapsed() };
+            let why = format!("make the task log: {error}");
+            // A worker that cannot store this log cannot store the next one.
+            let left_behind = Some(format!("task logs cannot be stored: {error}"));
+            return RunEnd { told, blame: Some(Blame::Worker), why: Some(why), left_behind, took: claimed.elapsed() };
         }
     };
     follow(log.reader());
@@ -102,7 +109,7 @@ pub async fn execute(shop: Arc<Workshop>, claim: Claim, kill: KillSwitch, follow
     });
     header(&basics);
     let mut findings = Findings::default();
-    let left_behind = through_the_phases(&basics, &keeper, &mut findings).await;
+    let left_behind = through_the_phases(&basics, &mut findings).await;
     let deciding = findings.deciding();
     let blame = deciding.as_ref().map(|error| error.blame);
     let told = report::report(&basics.queue, &basics.task_id, run_id, blame, &keeper, basics.shop.random.as_ref()).await;
@@ -110,7 +117,7 @@ pub async fn execute(shop: Arc<Workshop>, claim: Claim, kill: KillSwitch, follow
 }
 
 /// Everything between the header and the report. Returns what could not be removed.
-async fn through_the_phases(basics: &Basics, keeper: &Keeper, findings: &mut Findings) -> Option<String> {
+async fn through_the_phases(basics: &Basics, findings: &mut Findings) -> Option<String> {
     let mut artifact = LogArtifact { name: tc_payload::native::Logs::default().backing, publish: true };
     let (remains, furnished) = match admit::admit(basics, findings) {
         None => (Remains::Gone(Gone::nothing_was_made()), None),
@@ -149,8 +156,8 @@ async fn through_the_phases(basics: &Basics, keeper: &Keeper, findings: &mut Fin
         }
     };
     let (log, parts) = tokio::select! {
-        biased; // A run that is not ours cannot take artifacts any more.
-        () = keeper.lost() => return left_behind,
+        biased; // A run that is somebody else's cannot take artifacts any more.
+        _ = perform::no_more_uploads(&basics.kill) => return left_behind,
         uploads = tokio::time::timeout(LAST_UPLOADS_BOUND, uploads) => match uploads {
             Ok(uploads) => uploads,
             Err(_) => (Err(RunError::new(Blame::Service, "the task log could not be uploaded in time")), Vec::new()),

@@ -11,16 +11,17 @@ use tracing::{info, warn};
 use super::{
     admit::Admitted,
     context::{Place, RunContext},
+    kill::KillSwitch,
     outcome::{Blame, CORE, Findings, Kill, Phase, RunError},
 };
 use crate::{feature::table::Table, log::format};
 
 /// Longest that an engine may take to reserve, create, or remove. A bound against hangs, not a budget.
 const ENGINE_BOUND: Duration = Duration::from_secs(600);
-/// Longest that artifacts may be collected once the worker has to go.
-const SHUTDOWN_COLLECT_BOUND: Duration = Duration::from_secs(120);
-/// Longest that artifacts may be collected once the queue has ended the run; it accepts them for 25 minutes.
-const ENDED_COLLECT_BOUND: Duration = Duration::from_secs(600);
+/// Longest that artifacts, and after them the log, may be uploaded once the worker has to go.
+pub const SHUTDOWN_UPLOAD_BOUND: Duration = Duration::from_secs(120);
+/// Longest that they may be uploaded once the queue has ended the run; it accepts them for 25 minutes.
+pub const ENDED_UPLOAD_BOUND: Duration = Duration::from_secs(600);
 /// Longest time between a command's kill and its death.
 const STOP_BOUND: Duration = Duration::from_secs(60);
 
@@ -46,16 +47,23 @@ pub async fn perform(
             finish(quiet, &cx, &mut table, findings).await
         }
         Err(error) => {
+            // A worker that can make no space for this task can make none for the next one.
+            let unfit = (error.blame == Blame::Worker).then(|| error.message.clone());
             findings.add(Phase::Ground, CORE, error);
-            Remains::Gone(Gone::nothing_was_made())
+            unfit.map_or_else(|| Remains::Gone(Gone::nothing_was_made()), Remains::Left)
         }
     };
     (remains, cx, table)
 }
 
 async fn reserve(cx: &RunContext, engine: &dyn Engine) -> Result<Box<dyn Ground>, RunError> {
+    let tasks_dir = &cx.shop.config.tasks_dir;
     let run = run_name(&cx.task_id, cx.run_id);
-    let task_dir = cx.shop.config.tasks_dir.join(&run);
+    let mut task_dir = tasks_dir.join(directory_name(&cx.task_id, cx.run_id));
+    if task_dir.exists() {
+        // Another task whose id begins alike, or an earlier one whose files were kept.
+        task_dir = tasks_dir.join(&run);
+    }
     let ground = timeout(ENGINE_BOUND, engine.reserve(Names { run, task_dir }))
         .await
         .map_err(|_| RunError::new(Blame::Worker, "the engine did not reserve space for the task in time"))??;
@@ -63,8 +71,18 @@ async fn reserve(cx: &RunContext, engine: &dyn Engine) -> Result<Box<dyn Ground>
     Ok(ground)
 }
 
-/// `task_<taskId>_<runId>`, at most 20 characters, as the reference names directories and users.
+/// `task_<taskId>_<runId>`: unique among the runs of a worker.
 pub fn run_name(task_id: &str, run_id: u32) -> String {
+    format!("task_{task_id}_{run_id}")
+}
+
+/// Everything by which an engine may know a run.
+pub fn names(task_id: &str, run_id: u32) -> [String; 2] {
+    [run_name(task_id, run_id), directory_name(task_id, run_id)]
+}
+
+/// The same, cut to 20 characters, as the reference names directories and users.
+pub fn directory_name(task_id: &str, run_id: u32) -> String {
     let suffix = format!("_{run_id}");
     let room = 20_usize.saturating_sub("task_".len() + suffix.len()).max(1);
     let prefix: String = task_id.chars().take(room).collect();
@@ -251,6 +269,27 @@ fn signal_name(signal: i32) -> String {
     name.to_owned()
 }
 
+/// Waits until uploads of a run have no point any more, or no time. A reason from outside changes nothing else about them: a
+/// task that was ended for its run time publishes what it has, however long that takes.
+pub async fn no_more_uploads(kill: &KillSwitch) -> Kill {
+    let ended = async {
+        let kill = kill.given(|reason| matches!(reason, StopReason::Canceled | StopReason::Deadline)).await;
+        tokio::time::sleep(ENDED_UPLOAD_BOUND).await;
+        kill
+    };
+    let shutdown = async {
+        let kill = kill.given(|reason| reason == StopReason::WorkerShutdown).await;
+        tokio::time::sleep(SHUTDOWN_UPLOAD_BOUND).await;
+        kill
+    };
+    tokio::select! {
+        biased; // Whichever comes first.
+        kill = kill.given(|reason| reason == StopReason::LeaseLost) => kill,
+        kill = ended => kill,
+        kill = shutdown => kill,
+    }
+}
+
 /// Collects, returns, destroys.
 async fn finish(
     quiet: Option<Box<dyn Quiet>>,
@@ -258,19 +297,9 @@ async fn finish(
     table: &mut Table<RunContext>,
     findings: &mut Findings,
 ) -> Remains {
-    // A kill that comes while artifacts are on their way changes nothing about them, except that it bounds their time.
-    let bound = async {
-        let kill = cx.kill.killed().await;
-        match kill.reason {
-            StopReason::LeaseLost => {}
-            StopReason::Canceled | StopReason::Deadline => tokio::time::sleep(ENDED_COLLECT_BOUND).await,
-            _ => tokio::time::sleep(SHUTDOWN_COLLECT_BOUND).await,
-        }
-        kill
-    };
     let collected = tokio::select! {
         biased; // A lost lease makes further uploads useless.
-        kill = bound => Err(kill),
+        kill = no_more_uploads(&cx.kill) => Err(kill),
         errors = table.stop(Phase::Collect, cx, quiet.as_deref()) => Ok(errors),
     };
     match collected {

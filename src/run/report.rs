@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tokio::time::Instant;
+use tracing::{error, info, warn};
 
 use super::{keeper::Keeper, outcome::Blame};
 use crate::{
@@ -14,6 +15,10 @@ use crate::{
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 /// Longest wait between such reports.
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
+/// How often a queue may refuse a report for good. The claim is then not renewed any more and ends by itself.
+const REFUSALS: u32 = 5;
+/// Nothing is reported for longer than this, however often the claim is renewed.
+const REPORT_BOUND: Duration = Duration::from_secs(3600);
 
 /// What became of the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +47,7 @@ pub async fn report(
             None => return Told::AlreadyKnown,
         },
     };
-    let mut wait = FIRST_RETRY;
+    let (mut wait, mut refusals, began) = (FIRST_RETRY, 0, Instant::now());
     loop {
         let answer = tokio::select! {
             biased; // A report that is answered counts, also at the end of the lease.
@@ -55,7 +60,14 @@ pub async fn report(
                 info!("Task {task_id} run {run_id} was resolved by somebody else: {error}");
                 return Told::AlreadyKnown;
             }
-            Err(error) => warn!("Could not report task {task_id} run {run_id}, will try again while it is ours: {error}"),
+            Err(error) => {
+                refusals += u32::from(!error.is_temporary());
+                if refusals >= REFUSALS || began.elapsed() > REPORT_BOUND {
+                    error!("Could not report task {task_id} run {run_id}, its claim is left to end: {error}");
+                    return Told::LeaseEnded;
+                }
+                warn!("Could not report task {task_id} run {run_id}, will try again while it is ours: {error}");
+            }
         }
         tokio::select! {
             biased; // Either ends the wait.

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use tc_engine::Owner;
 use tokio::{
     sync::mpsc,
     task::{Id, JoinError, JoinSet},
@@ -151,8 +152,8 @@ impl Loop {
         for effect in self.slots.on(event, Instant::now()) {
             match effect {
                 Effect::Claim { call, tasks } => self.claim(call, tasks),
-                Effect::Start => {
-                    for claim in std::mem::take(&mut claims) {
+                Effect::Start(tasks) => {
+                    for claim in claims.drain(..tasks.min(claims.len())) {
                         self.start(claim);
                     }
                 }
@@ -224,7 +225,9 @@ impl Loop {
         metrics::emit(config, event::TASK_QUEUED, claim.task.created, run);
         metrics::emit(config, event::TASK_START, self.shop.clock.wall(), run);
         let kill = KillSwitch::default();
-        let queue = self.shop.services.queue(CredentialsCell::new(claim.credentials.clone()));
+        // Shared with the run, so that they are the newest also when somebody else has to speak for it.
+        let credentials = CredentialsCell::new(claim.credentials.clone());
+        let queue = self.shop.services.queue(credentials.clone());
         self.watched.add(&task_id, run_id, kill.clone());
         let follow = {
             let (events, task_id) = (self.events.clone(), task_id.clone());
@@ -235,7 +238,7 @@ impl Loop {
                 }
             }
         };
-        let handle = self.runs.spawn(run::execute(Arc::clone(&self.shop), claim, kill.clone(), follow));
+        let handle = self.runs.spawn(run::execute(Arc::clone(&self.shop), claim, credentials, kill.clone(), follow));
         self.running.insert(handle.id(), Running { task_id, run_id, kill, queue });
         self.write_status();
     }
@@ -262,10 +265,20 @@ impl Loop {
         self.watched.remove(&task_id, run_id);
         metrics::emit(&self.shop.config, event::TASK_FINISH, self.shop.clock.wall(), Some((&task_id, run_id)));
         let end = end.unwrap_or_else(|| {
-            // Nobody else can tell the queue any more.
-            let task_id = task_id.clone();
+            // Nobody else can tell the queue any more, or clean up.
+            let (task_id, shop) = (task_id.clone(), Arc::clone(&self.shop));
+            let config = &self.shop.config;
+            let owner = Owner {
+                worker: format!("{}/{}", config.worker_group, config.worker_id),
+                tasks_dir: config.tasks_dir.clone(),
+            };
+            let keep: Vec<String> =
+                self.running.values().flat_map(|r| run::perform::names(&r.task_id, r.run_id)).collect();
             self.hand_backs.spawn(async move {
                 run::tell_without_log(&queue, &task_id, run_id, Reason::InternalError).await;
+                for failure in shop.engine.sweep(&owner, &keep).await.failed {
+                    warn!("{failure}");
+                }
             });
             RunEnd {
                 told: Told::Resolved(crate::api::Resolution::Exception(Reason::InternalError)),

@@ -25,7 +25,7 @@ pub struct Ready {
     /// Where to tell about runs, if anybody listens.
     pub events: Option<mpsc::UnboundedSender<WorkerEvent>>,
     /// Held until the worker ends.
-    pub _lock: Flock<File>,
+    pub _locks: [Flock<File>; 2],
 }
 
 /// Gets ready, or says what stands in the way.
@@ -33,7 +33,7 @@ pub async fn prepare(parts: Parts) -> Result<Ready, String> {
     let config = &parts.config;
     fs_err::create_dir_all(&config.tasks_dir).map_err(|e| format!("make the directory for tasks: {e}"))?;
     fs_err::create_dir_all(&config.own.state_dir).map_err(|e| format!("make the state directory: {e}"))?;
-    let lock = lock(&config.own.state_dir)?;
+    let locks = [lock(&config.own.state_dir)?, lock(&config.tasks_dir)?];
     let spool_dir = config.own.state_dir.join("spool");
     clear(&spool_dir);
     info!("Tasks run in {}, logs and state are kept in {}", config.tasks_dir.display(), config.own.state_dir.display());
@@ -72,7 +72,7 @@ pub async fn prepare(parts: Parts) -> Result<Ready, String> {
         spool_dir,
         header_from_task: parts.log_header_from_task,
     };
-    Ok(Ready { shop: Arc::new(shop), queue, events: parts.events, _lock: lock })
+    Ok(Ready { shop: Arc::new(shop), queue, events: parts.events, _locks: locks })
 }
 
 /// Starts the live log server. Without it tasks run all the same.
@@ -109,15 +109,14 @@ async fn live_logs(parts: &Parts) -> Option<LiveLogs> {
     }
 }
 
-/// Makes sure that no other worker uses this state directory: each would sweep the other's tasks away.
-fn lock(state_dir: &Path) -> Result<Flock<File>, String> {
-    let path = state_dir.join("lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(|e| format!("open {}: {e}", path.display()))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
+/// Makes sure that no other worker uses this directory: each would sweep the other's tasks away. The directory itself is
+/// locked, so nothing has to be removed afterwards.
+fn lock(directory: &Path) -> Result<Flock<File>, String> {
+    let opened = File::open(directory).map_err(|e| format!("open {}: {e}", directory.display()))?;
+    Flock::lock(opened, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
         format!(
-            "use the state directory {}: another worker uses it ({error}); give each worker a tcWorker.stateDir of its own",
-            state_dir.display()
+            "use the directory {}: another worker uses it ({error}); give each worker a tasksDir and a tcWorker.stateDir of its own",
+            directory.display()
         )
     })
 }

@@ -99,8 +99,8 @@ pub enum Effect {
         /// How many tasks to ask for, 1–32.
         tasks: usize,
     },
-    /// Start the tasks that just came.
-    Start,
+    /// Start this many of the tasks that just came; a service that gave more than was asked for gets the rest back.
+    Start(usize),
     /// Hand the tasks that just came back, unstarted.
     HandBack,
     /// End all running tasks as worker-shutdown.
@@ -213,6 +213,10 @@ impl Slots {
             Event::RunEnded => {
                 self.running = self.running.saturating_sub(1);
                 self.fresh += 1;
+                if self.running == 0 {
+                    // A worker without a task begins to count only now.
+                    self.failing_since = self.failing_since.map(|_| now);
+                }
                 self.last_active = now;
                 self.next_idle_line = now + IDLE_LINE_EVERY;
             }
@@ -249,10 +253,11 @@ impl Slots {
             return;
         }
         self.mode = Mode::Claiming;
+        let tasks = tasks.min(call.tasks);
         self.running += tasks;
         self.started += tasks as u64;
         self.last_active = now;
-        effects.push(Effect::Start);
+        effects.push(Effect::Start(tasks));
     }
 
     fn on_not_claimed(&mut self, call: u64, pause: Option<Duration>, jitter: f64, now: Instant) {

@@ -21,7 +21,7 @@ fn one_call_asks_for_at_most_what_the_service_allows() {
     let mut slots = Slots::new(limits(255), now);
     assert_eq!(claim(&slots.on(Event::Tick, now)), Some((0, 32)));
     let effects = slots.on(Event::Claimed { call: 0, tasks: 32 }, now);
-    assert_eq!(effects, [Effect::Start, Effect::Claim { call: 1, tasks: 32 }]);
+    assert_eq!(effects, [Effect::Start(32), Effect::Claim { call: 1, tasks: 32 }]);
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn an_idle_worker_waits_for_its_open_call_and_works_on_if_that_brings_a_task() {
     let mut slots = Slots::new(Limits { idle_timeout: Some(secs(7)), ..limits(1) }, now);
     slots.on(Event::Tick, now);
     assert_eq!(slots.on(Event::Tick, now + secs(7)), [], "the call is open");
-    assert_eq!(slots.on(Event::Claimed { call: 0, tasks: 1 }, now + secs(8)), [Effect::Start]);
+    assert_eq!(slots.on(Event::Claimed { call: 0, tasks: 1 }, now + secs(8)), [Effect::Start(1)]);
     let effects = slots.on(Event::RunEnded, now + secs(9));
     assert_eq!(claim(&effects), Some((1, 1)));
     slots.on(Event::Tick, now + secs(16));
@@ -132,6 +132,28 @@ fn an_abort_outranks_a_finish_that_came_before() {
     assert_eq!(slots.on(Event::Abort, now), [Effect::AbortRuns]);
     assert_eq!(slots.on(Event::Finish, now), []);
     assert_eq!(slots.on(Event::RunEnded, now), [Effect::End(WORKER_SHUTDOWN)]);
+}
+
+#[test]
+fn a_service_that_gives_too_much_does_not_overfill_the_worker() {
+    let now = Instant::now();
+    let mut slots = Slots::new(limits(2), now);
+    slots.on(Event::Tick, now);
+    assert_eq!(slots.on(Event::Claimed { call: 0, tasks: 5 }, now), [Effect::Start(2)]);
+    assert_eq!(slots.running(), 2);
+}
+
+#[test]
+fn failures_while_tasks_run_do_not_end_the_worker_when_the_last_one_ends() {
+    let now = Instant::now();
+    let mut slots = Slots::new(limits(2), now);
+    slots.on(Event::Tick, now);
+    let effects = slots.on(Event::Claimed { call: 0, tasks: 1 }, now);
+    let (call, _) = claim(&effects).expect("a call for the other slot");
+    slots.on(Event::NotClaimed { call, pause: None, jitter: 0.5 }, now);
+    let late = now + secs(7200);
+    let effects = slots.on(Event::RunEnded, late);
+    assert!(claim(&effects).is_some() && !slots.is_leaving(), "{effects:?}");
 }
 
 /// One step of a history, as proptest makes it up.
@@ -210,7 +232,7 @@ proptest! {
                         prop_assert!((1..=TASKS_PER_CALL).contains(tasks));
                         open.push((*call, *tasks));
                     }
-                    Effect::Start => { running += came; started += came as u64; came = 0; }
+                    Effect::Start(n) => { prop_assert_eq!(*n, came); running += came; started += came as u64; came = 0; }
                     Effect::HandBack => { prop_assert!(came > 0); came = 0; }
                     Effect::End(code) => { prop_assert!(ended.is_none()); ended = Some(*code); }
                     Effect::AbortRuns | Effect::SayIdle(_) => {}

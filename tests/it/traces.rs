@@ -152,7 +152,7 @@ async fn a_reaper_exists_only_where_it_is_needed_and_dies_with_its_worker() {
         .flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
         .filter_map(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok())
         .collect();
-    assert_eq!(names, ["tc-reaper\n"], "{children}");
+    assert_eq!(names, ["task-reaper\n"], "{children}");
     // What must not be left when the worker is killed without warning.
     worker.signal(nix::sys::signal::Signal::SIGKILL);
     worker.wait().await;

@@ -169,7 +169,7 @@ async fn claims_and_renewals_are_asked_for_once_and_in_bounded_time() {
     queue.claim_work("p/t", "g", "w", 1).await.expect_err("nothing came");
     assert!(began.elapsed() > Duration::from_secs(25) && began.elapsed() <= Duration::from_secs(60));
     let began = Instant::now();
-    queue.reclaim(TASK, 0).await.expect_err("nothing came");
+    queue.reclaim(TASK, 0, Duration::from_secs(30)).await.expect_err("nothing came");
     assert_eq!(began.elapsed(), Duration::from_secs(30));
     assert_eq!(transport.seen().len(), 2);
 }

@@ -125,10 +125,10 @@ async fn a_renewal_tells_its_length_and_credentials() {
             None => Step::answer(200, body.to_string()),
         };
         let transport = Arc::new(Scripted::in_order([answer]));
-        let renewed = queue(&transport).0.reclaim(TASK, 1).await.expect("renewed");
+        let renewed = queue(&transport).0.reclaim(TASK, 1, Duration::from_secs(30)).await.expect("renewed");
         assert_eq!(renewed.lease, lease, "{body}");
         assert_eq!(renewed.credentials.client_id, "task-client/x");
     }
     let transport = Arc::new(Scripted::in_order([Step::answer(200, "{}")]));
-    assert!(queue(&transport).0.reclaim(TASK, 1).await.is_err(), "without credentials there is no renewal");
+    assert!(queue(&transport).0.reclaim(TASK, 1, Duration::from_secs(30)).await.is_err(), "without credentials there is no renewal");
 }

@@ -60,7 +60,7 @@ async fn read_request(stream: &mut TcpStream) -> bool {
 }
 
 fn get(url: &str, timeout: Duration) -> Request {
-    Request { method: Method::GET, url: url.to_owned(), headers: HeaderMap::new(), body: Body::Empty, timeout }
+    Request { method: Method::GET, url: url.to_owned(), headers: HeaderMap::new(), body: Body::Empty, timeout, answer_bytes: ANSWER_BYTES }
 }
 
 async fn ask(url: &str) -> Result<Response, TransportError> {
