@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    ApiError, CredentialsCell, Secret, Services,
+    ANSWER_BYTES, ApiError, CredentialsCell, Secret, Services,
     claim::{Claim, ClaimAnswer, Reclaimed},
     error::ErrorKind,
     services::{Call, parse, segment},

@@ -158,7 +158,8 @@ impl Services {
                 Body::Bytes(json.to_string().into())
             }
         };
-        let request = Request { method: call.method.clone(), url, headers, body, timeout: call.timeout, answer_bytes: call.answer_bytes };
+        let request =
+            Request { method: call.method.clone(), url, headers, body, timeout: call.timeout, answer_bytes: call.answer_bytes };
         let response = inner.transport.send(request).await.map_err(|e| ApiError::new(call.name, ErrorKind::Transport(e)))?;
         if (200..400).contains(&response.status) { Ok(response) } else { Err(ApiError::refused(call.name, &response)) }
     }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::body::{Body, Progress};
-use crate::api::{self, ApiError, NewArtifact, Queue, Secret, TransportError};
+use crate::api::{self, ANSWER_BYTES, ApiError, NewArtifact, Queue, Secret, TransportError};
 
 /// An attempt whose bytes stand still for this long is broken off.
 const STALL_BOUND: Duration = Duration::from_secs(120);
@@ -177,7 +177,14 @@ async fn put(
         api::Body::Stream { stream, length: body.bytes() }
     };
     let timeout = ATTEMPT_BASE + Duration::from_secs(body.bytes() / SLOWEST_BYTES_PER_SEC);
-    let request = api::Request { method: Method::PUT, url: to.url.expose().to_owned(), headers, body: payload, timeout, answer_bytes: ANSWER_BYTES };
+    let request = api::Request {
+        method: Method::PUT,
+        url: to.url.expose().to_owned(),
+        headers,
+        body: payload,
+        timeout,
+        answer_bytes: ANSWER_BYTES,
+    };
     let sent = tokio::select! {
         biased; // An answer counts, however late.
         sent = target.queue.services().transport().send(request) => sent,

@@ -137,7 +137,9 @@ impl Lease {
             }
             Event::Refused { pause, jitter } => {
                 let wait = FIRST_RETRY.saturating_mul(1 << self.refusals.min(5)).min(LONGEST_RETRY);
-                let wait = wait.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0).max(pause.unwrap_or_default().min(self.ends.saturating_duration_since(now) / 2));
+                let wait = wait
+                    .mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
+                    .max(pause.unwrap_or_default().min(self.ends.saturating_duration_since(now) / 2));
                 self.refusals += 1;
                 self.stage = Stage::Waiting { until: now + wait };
                 (now >= self.ends).then(|| self.lose(Loss::RanOut))

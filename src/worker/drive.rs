@@ -268,12 +268,9 @@ impl Loop {
             // Nobody else can tell the queue any more, or clean up.
             let (task_id, shop) = (task_id.clone(), Arc::clone(&self.shop));
             let config = &self.shop.config;
-            let owner = Owner {
-                worker: format!("{}/{}", config.worker_group, config.worker_id),
-                tasks_dir: config.tasks_dir.clone(),
-            };
-            let keep: Vec<String> =
-                self.running.values().flat_map(|r| run::perform::names(&r.task_id, r.run_id)).collect();
+            let owner =
+                Owner { worker: format!("{}/{}", config.worker_group, config.worker_id), tasks_dir: config.tasks_dir.clone() };
+            let keep: Vec<String> = self.running.values().flat_map(|r| run::perform::names(&r.task_id, r.run_id)).collect();
             self.hand_backs.spawn(async move {
                 run::tell_without_log(&queue, &task_id, run_id, Reason::InternalError).await;
                 for failure in shop.engine.sweep(&owner, &keep).await.failed {

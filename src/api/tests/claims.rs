@@ -130,5 +130,8 @@ async fn a_renewal_tells_its_length_and_credentials() {
         assert_eq!(renewed.credentials.client_id, "task-client/x");
     }
     let transport = Arc::new(Scripted::in_order([Step::answer(200, "{}")]));
-    assert!(queue(&transport).0.reclaim(TASK, 1, Duration::from_secs(30)).await.is_err(), "without credentials there is no renewal");
+    assert!(
+        queue(&transport).0.reclaim(TASK, 1, Duration::from_secs(30)).await.is_err(),
+        "without credentials there is no renewal"
+    );
 }

@@ -16,7 +16,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::api::{Body, HttpTransport, Request, Response, Transport as _, TransportError};
+use crate::api::{ANSWER_BYTES, Body, HttpTransport, Request, Response, Transport as _, TransportError};
 
 /// A server that reads one request at a time, and answers each with these bytes. Returns its URL and how many connections it
 /// has had.
@@ -60,7 +60,14 @@ async fn read_request(stream: &mut TcpStream) -> bool {
 }
 
 fn get(url: &str, timeout: Duration) -> Request {
-    Request { method: Method::GET, url: url.to_owned(), headers: HeaderMap::new(), body: Body::Empty, timeout, answer_bytes: ANSWER_BYTES }
+    Request {
+        method: Method::GET,
+        url: url.to_owned(),
+        headers: HeaderMap::new(),
+        body: Body::Empty,
+        timeout,
+        answer_bytes: ANSWER_BYTES,
+    }
 }
 
 async fn ask(url: &str) -> Result<Response, TransportError> {
@@ -156,6 +163,7 @@ async fn a_stream_has_its_exact_length_or_is_broken_off() {
         headers: HeaderMap::new(),
         body: Body::Stream { stream: Box::pin(futures_util::stream::iter(pieces)), length },
         timeout: Duration::from_secs(30),
+        answer_bytes: ANSWER_BYTES,
     };
     let (url, _) = server(ok(""), false).await;
     let whole = vec![Ok(Bytes::from_static(b"1234")), Ok(Bytes::from_static(b"567."))];
