@@ -48,7 +48,7 @@ pub enum Command {
 
 Exit Codes:
   0   printed
-  69  the file is there and cannot be read"
+  84  the file is there and cannot be read"
     )]
     Status,
     /// Make a signing key; the public key goes to standard output
@@ -78,11 +78,21 @@ Exit Codes:
   69  this machine cannot work
   71  SIGINT
   72  SIGTERM, or a second signal
-  73  the configuration is invalid")]
+  73  the configuration is invalid, or the engine multiuser is asked for, which comes with a later version
+  78  worker-runner is asked for, which comes with a later version")]
 pub struct RunArgs {
     /// The configuration, JSON or YAML
     #[arg(long, value_name = "FILE", default_value = "generic-worker.config")]
     pub config: PathBuf,
+    /// How tasks are isolated
+    #[arg(long, value_name = "ENGINE", default_value = "insecure")]
+    pub engine: EngineName,
+    /// Be started by worker-runner (not there yet)
+    #[arg(long)]
+    pub with_worker_runner: bool,
+    /// Where worker-runner listens (not there yet)
+    #[arg(long, value_name = "PIPE")]
+    pub worker_runner_protocol_pipe: Option<PathBuf>,
 }
 
 /// Arguments of `exec`.
