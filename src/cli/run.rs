@@ -14,6 +14,7 @@ use super::{
 use crate::{
     api::HttpTransport,
     config::{self, Config},
+    observe::status,
     seam::{SystemClock, SystemDisk, SystemHost, SystemRandom},
     worker::{self, Control, Parts},
 };
@@ -41,6 +42,7 @@ pub async fn run(arguments: RunArgs, name: &Name) -> Result<u8, Failure> {
         transport: Arc::new(transport),
         engine,
         events: None,
+        status_file: Some(status::path()),
         log_header_from_task: false,
     };
     let ended = tokio::select! {

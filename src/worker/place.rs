@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -25,6 +26,8 @@ pub struct Ready {
     pub queue: Queue,
     /// Where to tell about runs, if anybody listens.
     pub events: Option<mpsc::UnboundedSender<WorkerEvent>>,
+    /// Where to say which tasks run now, if anywhere.
+    pub status_file: Option<PathBuf>,
 }
 
 /// Gets ready, or says what stands in the way.
@@ -69,7 +72,7 @@ pub async fn prepare(parts: Parts) -> Result<Ready, String> {
         spool_dir,
         header_from_task: parts.log_header_from_task,
     };
-    Ok(Ready { shop: Arc::new(shop), queue, events: parts.events })
+    Ok(Ready { shop: Arc::new(shop), queue, events: parts.events, status_file: parts.status_file })
 }
 
 /// Starts the live log server. Without it tasks run all the same.
