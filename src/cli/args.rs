@@ -48,7 +48,7 @@ pub enum Command {
 
 Exit Codes:
   0   printed
-  69  the file is there and cannot be read"
+  84  the file is there and cannot be read"
     )]
     Status,
     /// Make a signing key; the public key goes to standard output
@@ -78,19 +78,36 @@ Exit Codes:
   69  this machine cannot work
   71  SIGINT
   72  SIGTERM, or a second signal
-  73  the configuration is invalid")]
+  73  the configuration is invalid, or the engine multiuser is asked for, which comes with a later version
+  78  worker-runner is asked for, which comes with a later version")]
 pub struct RunArgs {
     /// The configuration, JSON or YAML
     #[arg(long, value_name = "FILE", default_value = "generic-worker.config")]
     pub config: PathBuf,
+    /// How tasks are isolated
+    #[arg(long, value_name = "ENGINE", default_value = "insecure")]
+    pub engine: EngineName,
+    /// Be started by worker-runner (not there yet)
+    #[arg(long)]
+    pub with_worker_runner: bool,
+    /// Where worker-runner listens (not there yet)
+    #[arg(long, value_name = "PIPE")]
+    pub worker_runner_protocol_pipe: Option<PathBuf>,
 }
 
 /// Arguments of `exec`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "A file is a task definition if it has the key `payload`, else a bare payload; dates, ids, scopes and metadata that it
-lacks are filled in. The task's log goes to standard output, everything else to standard error. Artifacts are written
-to DIR/<label>/<name of the artifact>, with the id of the task for the label if the task has none (`tags.label`).
+lacks are filled in, dates that have passed are moved. `dependencies` are left out, with a warning: each file is run on
+its own, and they are begun in the order given. The log goes to standard output, everything else to standard error.
+
+A task's label is the value of the key `label` beside `payload`, else the name of its file without its extension.
+Artifacts are written to DIR/<label>/<name of the artifact>, with their content encoding removed; the id of the task
+stands in for a label that cannot name a directory or is not the only one of its kind. Files that are there already are
+replaced, others are left alone.
+
+Tasks run in a directory below TMPDIR if that is set, else below /var/tmp. It is removed at the end.
 
 Examples:
   tc-worker exec examples/hello.yml
@@ -115,9 +132,9 @@ pub struct ExecArgs {
     /// Where to write artifacts
     #[arg(long, value_name = "DIR", default_value = "./artifacts")]
     pub artifacts: PathBuf,
-    /// How many tasks run at a time
-    #[arg(long, short, value_name = "N", default_value_t = 1, value_parser = value_parser!(u8).range(1..))]
-    pub jobs: u8,
+    /// How many tasks run at a time [default: one per file, at most one per processor]
+    #[arg(long, short, value_name = "N", value_parser = value_parser!(u8).range(1..))]
+    pub jobs: Option<u8>,
     /// How tasks are isolated
     #[arg(long, value_name = "ENGINE", default_value = "insecure")]
     pub engine: EngineName,

@@ -1,6 +1,13 @@
-//! The worker's own log: one line per event on standard error, in the reference's form.
+//! The worker's own log: lines on standard error, in the form that log shippers and monitors of pools parse.
+//!
+//! A line is `YYYY/MM/DD HH:MM:SSZ message` in UTC. Levels, fields and spans are left out: programs read what follows
+//! `WORKER_METRICS ` up to the end of the line. An event is written in one piece, so that others cannot cut its lines.
 
-use std::{fmt, io::Write as _};
+use std::{
+    fmt,
+    io::{self, Write},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use jiff::Timestamp;
 use tracing::{Event, Subscriber, field::Field};
@@ -8,6 +15,8 @@ use tracing_subscriber::{
     EnvFilter, Layer,
     layer::{Context, SubscriberExt as _},
 };
+
+use crate::seam::{Clock, SystemClock};
 
 /// The environment variable that chooses what is logged.
 pub const FILTER_VARIABLE: &str = "TC_WORKER_LOG";
@@ -34,7 +43,7 @@ pub fn start(amount: Amount) {
         complaint = Some(error.to_string());
         EnvFilter::new(usual)
     });
-    let subscriber = tracing_subscriber::registry().with(filter).with(Lines);
+    let subscriber = tracing_subscriber::registry().with(filter).with(Lines::new(Arc::new(SystemClock), io::stderr()));
     // Only the first call in a process counts, and there is only one.
     drop(tracing::subscriber::set_global_default(subscriber));
     if let Some(complaint) = complaint {
@@ -43,20 +52,33 @@ pub fn start(amount: Amount) {
 }
 
 /// Writes events as lines.
-struct Lines;
+struct Lines<W> {
+    clock: Arc<dyn Clock>,
+    out: Mutex<W>,
+}
 
-impl<S: Subscriber> Layer<S> for Lines {
-    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
-        let mut message = Message(String::new());
-        event.record(&mut message);
-        // Nobody reads it: then nobody misses it, least of all a task.
-        drop(std::io::stderr().lock().write_all(line(Timestamp::now(), &message.0).as_bytes()));
+impl<W> Lines<W> {
+    fn new(clock: Arc<dyn Clock>, out: W) -> Self {
+        Self { clock, out: Mutex::new(out) }
     }
 }
 
-/// One line. A message of several lines stays so: some hold what a task's author has to see whole.
-fn line(at: Timestamp, message: &str) -> String {
-    format!("{} {}\n", at.strftime("%Y/%m/%d %H:%M:%SZ"), message.trim_end_matches('\n'))
+impl<S: Subscriber, W: Write + Send + 'static> Layer<S> for Lines<W> {
+    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        // Complete before the lock is taken, so that whatever formats itself slowly holds up nobody else.
+        let lines = lines(self.clock.wall(), &message.0);
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody reads it: then nobody misses it, least of all a task.
+        drop(out.write_all(lines.as_bytes()));
+    }
+}
+
+/// The lines of a message. Each has the date: a shipper makes a record of each, and sorts them by it.
+fn lines(at: Timestamp, message: &str) -> String {
+    let date = at.strftime("%Y/%m/%d %H:%M:%SZ").to_string();
+    message.trim_end_matches('\n').split('\n').map(|line| format!("{date} {line}\n")).collect()
 }
 
 /// Takes the message out of an event.
@@ -79,10 +101,37 @@ impl tracing::field::Visit for Message {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seam::TestClock;
+
+    /// Keeps each write apart.
+    #[derive(Clone, Default)]
+    struct Writes(Arc<Mutex<Vec<String>>>);
+
+    impl Write for Writes {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("not poisoned").push(String::from_utf8_lossy(bytes).into_owned());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
 
     #[test]
-    fn a_line_has_the_date_in_utc_and_one_newline() {
-        let at: Timestamp = "2026-01-02T03:04:05.678+02:00".parse().expect("a date");
-        assert_eq!(line(at, "hello\n"), "2026/01/02 01:04:05Z hello\n");
+    fn an_event_is_one_write_and_each_of_its_lines_has_the_date() {
+        let clock = TestClock::starting_at("2026-01-02T03:04:05.678+02:00".parse().expect("a date"));
+        let writes = Writes::default();
+        let layer = Lines::new(Arc::new(clock), writes.clone());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            let _span = tracing::info_span!("a span is left out", task = "x").entered();
+            tracing::info!(field = "left out", "WORKER_METRICS {}", "{\"a\":1}");
+            tracing::error!("first\nsecond\n");
+        });
+        let written = writes.0.lock().expect("not poisoned");
+        let date = "2026/01/02 01:04:05Z";
+        assert_eq!(*written, [format!("{date} WORKER_METRICS {{\"a\":1}}\n"), format!("{date} first\n{date} second\n")]);
+        let rest = written[0].split_once("WORKER_METRICS ").expect("a metrics line").1;
+        assert_eq!(serde_json::from_str::<serde_json::Value>(rest).expect("JSON"), serde_json::json!({ "a": 1 }));
     }
 }

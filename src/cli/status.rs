@@ -6,11 +6,14 @@ use crate::{
     seam::{Disk as _, SystemDisk},
 };
 
+/// The exit code when the file is there and cannot be read.
+const CANNOT_READ: u8 = 84;
+
 /// The content of the status file; without one, no worker runs a task.
 pub fn text() -> Result<String, Failure> {
     let path = status::path();
-    let content = SystemDisk
-        .read(&path)
-        .map_err(|error| Failure::new(super::INTERNAL_ERROR, "read which tasks run now").because(&error))?;
+    let content = SystemDisk.read(&path).map_err(|error| {
+        Failure::new(CANNOT_READ, format!("read which tasks run now from \"{}\"", path.display())).because(&error)
+    })?;
     Ok(content.map_or_else(|| status::content([]), |bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }

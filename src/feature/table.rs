@@ -12,6 +12,7 @@
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tc_engine::Quiet;
+use tracing::info;
 
 use crate::run::{
     kill::KillSwitch,
@@ -109,6 +110,8 @@ impl<C: Sync> Table<C> {
                     waiting = later;
                     for i in ready {
                         begun[i] = true;
+                        // Health checks of pools look for these words in the worker's log.
+                        info!("Starting task feature {}", rows[i].part.name());
                         starts.push(async move { (i, rows[i].part.start(cx).await) });
                     }
                 }

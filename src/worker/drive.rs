@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -66,6 +67,7 @@ struct Loop {
     shop: Arc<Workshop>,
     queue: Queue,
     events: Option<mpsc::UnboundedSender<WorkerEvent>>,
+    status_file: Option<PathBuf>,
     slots: Slots,
     calls: JoinSet<(u64, Answer)>,
     call_ids: HashMap<Id, u64>,
@@ -96,6 +98,7 @@ pub async fn drive(ready: Ready, mut input: ControlInput) -> Ended {
         shop: ready.shop,
         queue: ready.queue,
         events: ready.events,
+        status_file: ready.status_file,
         slots: Slots::new(limits, Instant::now()),
         calls: JoinSet::new(),
         call_ids: HashMap::new(),
@@ -313,9 +316,10 @@ impl Loop {
     }
 
     fn write_status(&self) {
+        let Some(file) = &self.status_file else { return };
         let task_ids: BTreeSet<String> = self.running.values().map(|r| r.task_id.clone()).collect();
-        if let Err(error) = status::write(self.shop.disk.as_ref(), &status::path(), &task_ids) {
-            warn!("Could not write the status file: {error}");
+        if let Err(error) = status::write(self.shop.disk.as_ref(), file, &task_ids) {
+            warn!("Could not write which tasks run now to {}: {error}", file.display());
         }
     }
 }

@@ -16,7 +16,7 @@ mod drive;
 mod place;
 pub mod slots;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tc_engine::Engine;
 use tokio::sync::mpsc;
@@ -48,6 +48,8 @@ pub struct Parts {
     pub engine: Arc<dyn Engine>,
     /// Where to tell about runs, if anybody listens.
     pub events: Option<mpsc::UnboundedSender<WorkerEvent>>,
+    /// Where to say which tasks run now, for `status`; a worker that is not the machine's says it nowhere.
+    pub status_file: Option<PathBuf>,
     /// Whether log headers name the task's own queue instead of this worker's.
     pub log_header_from_task: bool,
 }

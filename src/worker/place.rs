@@ -1,6 +1,11 @@
 //! Getting the place ready before the first claim: directories, remains of earlier runs, the live log server.
 
-use std::{fs::File, net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    fs::File,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use nix::fcntl::{Flock, FlockArg};
 
@@ -26,6 +31,8 @@ pub struct Ready {
     pub events: Option<mpsc::UnboundedSender<WorkerEvent>>,
     /// Held until the worker ends.
     pub _locks: [Flock<File>; 2],
+    /// Where to say which tasks run now, if anywhere.
+    pub status_file: Option<PathBuf>,
 }
 
 /// Gets ready, or says what stands in the way.
@@ -72,7 +79,7 @@ pub async fn prepare(parts: Parts) -> Result<Ready, String> {
         spool_dir,
         header_from_task: parts.log_header_from_task,
     };
-    Ok(Ready { shop: Arc::new(shop), queue, events: parts.events, _locks: locks })
+    Ok(Ready { shop: Arc::new(shop), queue, events: parts.events, status_file: parts.status_file, _locks: locks })
 }
 
 /// Starts the live log server. Without it tasks run all the same.

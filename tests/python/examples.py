@@ -44,10 +44,10 @@ class Exec:
         path.write_text(text)
         return path
 
-    def artifact(self, pattern):
-        found = list((self.directory / "artifacts").glob(f"*/{pattern}"))
-        assert len(found) == 1, f"{pattern}: {found}"
-        return found[0]
+    def artifact(self, label, name):
+        path = self.directory / "artifacts" / label / name
+        assert path.is_file(), f"{path} is not there: {sorted(map(str, self.directory.rglob('*')))}"
+        return path
 
 
 def expect(result, code):
@@ -69,19 +69,35 @@ def a_failing_task_gives_exit_code_1(e):
     result = e.run(EXAMPLES / "fails.yml")
     expect(result, 1)
     assert "about to fail" in result.stdout and "[taskcluster:error] exit status 3" in result.stdout, result.stdout
-    assert e.artifact("public/report.txt").read_text() == "one test of three failed\n"
+    assert e.artifact("fails", "public/report.txt").read_text() == "one test of three failed\n"
 
 
 def artifacts_arrive_decoded(e):
     result = e.run(EXAMPLES / "artifacts.yml")
     expect(result, 0)
-    assert e.artifact("public/results/notes.txt").read_text() == "written by the task\n"
-    assert e.artifact("public/results/deep/table.csv").read_text() == "name,value\nlength,42\n"
-    assert e.artifact("public/numbers").read_text() == "".join(f"{n}\n" for n in range(1, 100001))
+    assert e.artifact("artifacts", "public/results/notes.txt").read_text() == "written by the task\n"
+    assert e.artifact("artifacts", "public/results/deep/table.csv").read_text() == "name,value\nlength,42\n"
+    assert e.artifact("artifacts", "public/numbers").read_text() == "".join(f"{n}\n" for n in range(1, 100001))
     # The file was compressed by the task itself, so it stays so.
-    assert gzip.decompress(e.artifact("public/notes.txt.gz").read_bytes()) == b"written by the task\n"
-    assert e.artifact("public/stamp.txt").stat().st_size > 0
+    assert gzip.decompress(e.artifact("artifacts", "public/notes.txt.gz").read_bytes()) == b"written by the task\n"
+    assert e.artifact("artifacts", "public/stamp.txt").stat().st_size > 0
     assert not list((e.directory / "artifacts").glob("*/public/crash-dump.bin"))
+
+
+def labels_name_the_directories_of_artifacts(e):
+    payload = "{command: [[/bin/sh, -c, 'echo x > x']], maxRunTime: 60, artifacts: [{type: file, path: x, name: public/x}]}"
+    labelled = e.file("labelled.yml", f"label: build\npayload: {payload}\n")
+    plain = e.file("plain.yml", payload)
+    (e.directory / "other").mkdir()
+    same = e.file("other/plain.yml", payload)
+    result = e.run(labelled, plain)
+    expect(result, 0)
+    assert sorted(path.name for path in (e.directory / "artifacts").iterdir()) == ["build", "plain"], result.stderr
+    # Two files of the same name: the ids of the tasks tell them apart.
+    result = e.run(labelled, plain, same)
+    expect(result, 0)
+    ids = {path.name for path in (e.directory / "artifacts").iterdir()} - {"build", "plain"}
+    assert len(ids) == 2 and all(re.fullmatch(r"[\w-]{22}", name) for name in ids), ids
 
 
 def a_file_that_cannot_be_read_gives_exit_code_2(e):
@@ -122,6 +138,7 @@ CHECKS = [
     hello_completes,
     a_failing_task_gives_exit_code_1,
     artifacts_arrive_decoded,
+    labels_name_the_directories_of_artifacts,
     a_file_that_cannot_be_read_gives_exit_code_2,
     an_invalid_payload_gives_exit_code_3_and_the_place,
     ctrl_c_ends_the_task_and_leaves_nothing,

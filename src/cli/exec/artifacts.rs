@@ -3,13 +3,29 @@
 use std::{
     fs::File,
     io,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
 };
 
 use flate2::read::MultiGzDecoder;
+use nix::{
+    errno::Errno,
+    fcntl::{AT_FDCWD, OFlag, openat, renameat},
+    sys::stat::{Mode, mkdirat},
+    unistd::{UnlinkatFlags, unlinkat},
+};
 
-use crate::local::StoredArtifact;
+use crate::{
+    local::StoredArtifact,
+    seam::{SystemRandom, slugid},
+};
+
+const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+const NEW_FILE: OFlag =
+    OFlag::O_WRONLY.union(OFlag::O_CREAT).union(OFlag::O_EXCL).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+/// What the user's umask leaves of these is what new files and directories of the user get.
+const FILE_MODE: Mode = Mode::from_bits_truncate(0o666);
+const DIRECTORY_MODE: Mode = Mode::from_bits_truncate(0o777);
 
 /// What became of the artifacts of one task.
 #[derive(Debug, Default)]
@@ -22,8 +38,16 @@ pub struct Saved {
     pub failures: Vec<String>,
 }
 
-/// Writes the artifacts of the task's last run below `dir`. Blocks.
-pub fn save(dir: &Path, published: &[StoredArtifact]) -> Saved {
+impl Saved {
+    /// Nothing is known to be saved, for this reason.
+    pub fn failed(error: &dyn std::error::Error) -> Self {
+        Self { failures: vec![format!("save artifacts: {error}")], ..Self::default() }
+    }
+}
+
+/// Writes the artifacts of the task's last run below `folder` in `dir`. Only `dir` itself may be behind a symbolic link: what is
+/// below it may have been put there by a task. Blocks.
+pub fn save(dir: &Path, folder: &str, published: &[StoredArtifact]) -> Saved {
     let mut saved = Saved::default();
     let Some(last) = published.iter().map(|artifact| artifact.run_id).max() else { return saved };
     for artifact in published.iter().filter(|artifact| artifact.run_id == last) {
@@ -34,11 +58,11 @@ pub fn save(dir: &Path, published: &[StoredArtifact]) -> Saved {
         }
         // Links lead to an artifact that is saved under its own name, references to somewhere else.
         let Some(stored) = &artifact.path else { continue };
-        let Some(relative) = file_name(&artifact.name) else {
+        let Some(parts) = parts(&artifact.name) else {
             saved.notes.push(format!("artifact {name} was not saved: its name would lead out of the directory for artifacts"));
             continue;
         };
-        match write(stored, artifact.content_encoding.as_deref(), &dir.join(relative)) {
+        match write(stored, artifact.content_encoding.as_deref(), dir, folder, &parts) {
             Ok(()) => saved.files += 1,
             Err(error) => saved.failures.push(format!("save artifact {name}: {error}")),
         }
@@ -46,10 +70,11 @@ pub fn save(dir: &Path, published: &[StoredArtifact]) -> Saved {
     saved
 }
 
-/// The relative path that a name stands for, if it is one that stays below its directory.
-fn file_name(name: &str) -> Option<PathBuf> {
-    let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
-    name.split('/').all(plain).then(|| PathBuf::from(name))
+/// The components of a name, if it is a path that stays below its directory.
+fn parts(name: &str) -> Option<Vec<&str>> {
+    let plain = |part: &&str| !matches!(*part, "" | "." | "..") && !part.contains('\0');
+    let parts: Vec<&str> = name.split('/').collect();
+    parts.iter().all(plain).then_some(parts)
 }
 
 /// Names come from tasks, and terminals obey control characters.
@@ -59,31 +84,56 @@ fn printable(text: &str) -> String {
 
 /// Writes one file under another name and puts it in its place, so that a file is whole or not there, and a symbolic link in its
 /// place is replaced and not followed.
-fn write(stored: &Path, encoding: Option<&str>, to: &Path) -> io::Result<()> {
-    let dir = to.parent().unwrap_or(Path::new("."));
-    fs_err::create_dir_all(dir)?;
-    let mut temporary = tempfile::Builder::new().prefix(".tc-worker-").tempfile_in(dir)?;
-    let mut content = fs_err::File::open(stored)?;
-    match encoding {
-        Some("gzip") => drop(io::copy(&mut MultiGzDecoder::new(content), temporary.as_file_mut())?),
-        // The kernel copies, and on many file systems it only counts references.
-        _ => drop(io::copy(content.file_mut(), temporary.as_file_mut())?),
+fn write(stored: &Path, encoding: Option<&str>, dir: &Path, folder: &str, parts: &[&str]) -> io::Result<()> {
+    let Some((name, between)) = parts.split_last() else { return Err(io::ErrorKind::InvalidFilename.into()) };
+    let mut here = openat(AT_FDCWD, dir, DIRECTORY, Mode::empty())?;
+    for component in std::iter::once(&folder).chain(between) {
+        here = enter(here.as_fd(), component)?;
     }
-    temporary.as_file().set_permissions(usual_permissions(dir)?)?;
-    temporary.persist(to).map_err(|error| error.error)?;
-    Ok(())
+    let mut content = fs_err::File::open(stored)?;
+    let temporary = format!(".tc-worker-{}", slugid(&SystemRandom));
+    let mut file = File::from(openat(&here, temporary.as_str(), NEW_FILE, FILE_MODE)?);
+    let written = match encoding {
+        Some("gzip") => io::copy(&mut MultiGzDecoder::new(content), &mut file),
+        // The kernel copies, and on many file systems it only counts references.
+        _ => io::copy(content.file_mut(), &mut file),
+    };
+    let placed = written.and_then(|_| Ok(renameat(&here, temporary.as_str(), &here, *name)?));
+    if placed.is_err() {
+        // The error that is reported says more than one from here would.
+        let _ = unlinkat(&here, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
+    }
+    placed
 }
 
-/// What a new file of this user gets: temporary files are for their owner only.
-fn usual_permissions(dir: &Path) -> io::Result<std::fs::Permissions> {
-    let probe = tempfile::Builder::new().prefix(".tc-worker-").make_in(dir, |path| File::create_new(path))?;
-    let mode = probe.as_file().metadata()?.permissions().mode();
-    Ok(std::fs::Permissions::from_mode(mode & 0o777))
+/// Opens a directory in `here`, making it if it is not there, without following a symbolic link.
+fn enter(here: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
+    match mkdirat(here, name, DIRECTORY_MODE) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(error) => return Err(of(name, error)),
+    }
+    openat(here, name, DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty()).map_err(|error| match error {
+        Errno::ENOTDIR | Errno::ELOOP => io::Error::new(
+            io::ErrorKind::NotADirectory,
+            format!("{name:?} is there and is no directory; a symbolic link is not followed"),
+        ),
+        error => of(name, error),
+    })
+}
+
+/// An error with the component that it is about.
+fn of(name: &str, error: Errno) -> io::Error {
+    let error = io::Error::from(error);
+    io::Error::new(error.kind(), format!("make or open the directory {name:?}: {error}"))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
+    use std::{
+        io::Write as _,
+        os::unix::fs::{PermissionsExt as _, symlink},
+        path::PathBuf,
+    };
 
     use super::*;
 
@@ -104,10 +154,10 @@ mod tests {
     #[test]
     fn names_never_leave_the_directory() {
         for name in ["..", "a/../b", "/etc/passwd", "a//b", "a/", "", "./a", "a\0b", "../../x"] {
-            assert_eq!(file_name(name), None, "{name:?}");
+            assert_eq!(parts(name), None, "{name:?}");
         }
         for name in ["a", "public/a b.txt", "..a", "a..", "ä\\..\\b"] {
-            assert_eq!(file_name(name), Some(PathBuf::from(name)), "{name:?}");
+            assert_eq!(parts(name).map(|parts| parts.join("/")).as_deref(), Some(name));
         }
     }
 
@@ -119,14 +169,15 @@ mod tests {
         let mut gzip = flate2::write::GzEncoder::new(File::create(&packed).expect("made"), flate2::Compression::fast());
         gzip.write_all(b"unpacked").expect("written");
         gzip.finish().expect("written");
-        std::fs::create_dir_all(dir.join("public")).expect("made");
+        std::fs::create_dir_all(dir.join("task/public")).expect("made");
         let precious = home.path().join("precious");
         std::fs::write(&precious, "precious").expect("written");
-        std::os::unix::fs::symlink(&precious, dir.join("public/a")).expect("linked");
+        symlink(&precious, dir.join("task/public/a")).expect("linked");
         let mut failed = stored("core\u{1b}", 1, None, None);
         failed.error = Some(("file-missing-on-worker".to_owned(), "no core".to_owned()));
         let saved = save(
             &dir,
+            "task",
             &[
                 stored("old", 0, Some(plain.clone()), None),
                 stored("public/a", 1, Some(plain.clone()), None),
@@ -137,14 +188,34 @@ mod tests {
                 failed,
             ],
         );
-        assert_eq!(std::fs::read_to_string(dir.join("public/a")).expect("saved"), "plain");
-        assert_eq!(std::fs::read_to_string(dir.join("public/b")).expect("saved"), "unpacked");
+        assert_eq!(std::fs::read_to_string(dir.join("task/public/a")).expect("saved"), "plain");
+        assert_eq!(std::fs::read_to_string(dir.join("task/public/b")).expect("saved"), "unpacked");
         assert_eq!(std::fs::read_to_string(&precious).expect("untouched"), "precious");
-        assert!(!dir.join("old").exists() && !home.path().join("evil").exists());
+        assert!(!dir.join("task/old").exists() && !dir.join("evil").exists());
         assert_eq!((saved.files, saved.notes.len(), saved.failures.len()), (2, 2, 1), "{saved:?}");
         assert!(!saved.notes.concat().contains('\u{1b}'));
-        assert_eq!(std::fs::read_dir(dir.join("public")).expect("listed").count(), 2, "no temporary file is left");
-        let mode = dir.join("public/a").metadata().expect("there").permissions().mode();
+        assert_eq!(std::fs::read_dir(dir.join("task/public")).expect("listed").count(), 2, "no temporary file is left");
+        let mode = dir.join("task/public/a").metadata().expect("there").permissions().mode();
         assert_ne!(mode & 0o077, 0, "others may read what the user's umask lets them read");
+    }
+
+    #[test]
+    fn symbolic_links_to_directories_are_not_followed_below_the_directory() {
+        let home = tempfile::tempdir().expect("a directory");
+        let (plain, outside, dir) = (home.path().join("plain"), home.path().join("outside"), home.path().join("link to out"));
+        std::fs::write(&plain, "plain").expect("written");
+        for made in [&outside, &home.path().join("out/task")] {
+            std::fs::create_dir_all(made).expect("made");
+        }
+        symlink("out", &dir).expect("linked");
+        symlink(&outside, dir.join("task/public")).expect("linked");
+        symlink(&outside, dir.join("other")).expect("linked");
+        let one = [stored("public/a", 0, Some(plain.clone()), None), stored("private/a", 0, Some(plain), None)];
+        let saved = save(&dir, "task", &one);
+        assert_eq!((saved.files, saved.failures.len()), (1, 1), "{saved:?}");
+        assert!(saved.failures[0].contains("\"public\" is there and is no directory"), "{saved:?}");
+        assert_eq!(std::fs::read_to_string(home.path().join("out/task/private/a")).expect("saved"), "plain");
+        assert_eq!(save(&dir, "other", &one).files, 0);
+        assert_eq!(std::fs::read_dir(&outside).expect("listed").count(), 0);
     }
 }

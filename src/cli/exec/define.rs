@@ -4,7 +4,10 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
-use super::settings::{PROVISIONER_ID, WORKER_TYPE};
+use super::{
+    label::LABEL,
+    settings::{PROVISIONER_ID, WORKER_TYPE},
+};
 use crate::log::format::date;
 
 /// How far `created` may be from now; the queue has this rule.
@@ -21,10 +24,6 @@ const KEPT: SignedDuration = SignedDuration::from_hours(365 * 24);
 pub struct Defined {
     /// For the queue.
     pub definition: Value,
-    /// `tags.label`, if it can name a directory.
-    pub label: Option<String>,
-    /// The name for people.
-    pub name: String,
     /// One line each.
     pub notes: Vec<String>,
 }
@@ -33,26 +32,23 @@ pub struct Defined {
 pub fn define(value: &Value, stem: &str, now: Timestamp) -> Defined {
     let mut notes = Vec::new();
     let mut task = match value.as_object() {
-        Some(task) if task.contains_key("payload") => task.clone(),
+        Some(task) if task.contains_key("payload") => {
+            let mut task = task.clone();
+            // For us alone: a queue knows no such key.
+            task.shift_remove(LABEL);
+            task
+        }
         _ => Map::from_iter([("payload".to_owned(), value.clone())]),
     };
     fill_pool(&mut task);
     fill_dates(&mut task, now, &mut notes);
     fill_scopes(&mut task);
-    let own_name = task.get("metadata").and_then(|metadata| metadata.get("name")).and_then(Value::as_str).map(str::to_owned);
     fill_metadata(&mut task, stem);
     if task.get("dependencies").and_then(Value::as_array).is_some_and(|dependencies| !dependencies.is_empty()) {
-        notes.push("its dependencies are not waited for: they are not here".to_owned());
-        task.remove("dependencies");
+        notes.push("its dependencies are left out: each file is run on its own".to_owned());
+        task.shift_remove("dependencies");
     }
-    let label = task.get("tags").and_then(|tags| tags.get("label")).and_then(Value::as_str).map(str::to_owned);
-    let usable = label.clone().filter(|label| is_directory_name(label));
-    if label.is_some() && usable.is_none() {
-        notes.push("tags.label cannot name a directory; the id of the task does".to_owned());
-    }
-    let name = label.or(own_name).filter(|name| !name.is_empty()).unwrap_or_else(|| stem.to_owned());
-    let name = name.chars().map(|c| if c.is_control() { ' ' } else { c }).take(80).collect();
-    Defined { definition: Value::Object(task), label: usable, name, notes }
+    Defined { definition: Value::Object(task), notes }
 }
 
 fn set_default(task: &mut Map<String, Value>, key: &str, value: impl FnOnce() -> Value) {
@@ -134,11 +130,6 @@ fn fill_metadata(task: &mut Map<String, Value>, stem: &str) {
     }
 }
 
-/// Whether a label is one plain component of a path.
-fn is_directory_name(label: &str) -> bool {
-    !label.is_empty() && label.len() <= 200 && !label.starts_with('.') && !label.chars().any(|c| c == '/' || c.is_control())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,7 +149,7 @@ mod tests {
         assert_eq!(defined.definition["scopes"], json!(["generic-worker:os-group:local/exec/video"]));
         assert_eq!(defined.definition["provisionerId"], "local");
         assert_eq!(defined.definition["metadata"]["name"], "hello");
-        assert_eq!((defined.label, defined.name, defined.notes), (None, "hello".to_owned(), vec![]));
+        assert_eq!(defined.notes, Vec::<String>::new());
     }
 
     #[test]
@@ -169,23 +160,24 @@ mod tests {
             "metadata": { "name": "n", "description": "d", "owner": "o", "source": "https://s/" }, "payload": { "maxRunTime": 1 },
         });
         let defined = define(&task, "file", now());
-        assert_eq!(defined.definition, task);
-        assert_eq!(defined.name, "build/x");
-        assert_eq!((defined.label, defined.notes.len()), (None, 1), "a label that is a path names no directory");
+        assert_eq!((defined.definition, defined.notes), (task.clone(), vec![]));
+        let mut labelled = task.clone();
+        labelled["label"] = json!("x");
+        assert_eq!(define(&labelled, "file", now()).definition, task, "the label is not for the queue");
     }
 
     #[test]
     fn a_definition_from_another_time_is_run_now() {
         let task = json!({
             "created": "2020-01-01T00:00:00Z", "deadline": "2020-01-02T00:00:00Z", "expires": "2020-01-03T00:00:00Z",
-            "dependencies": ["fN1SbArXTPSVFNUvaOlinQ"], "tags": { "label": "l" }, "payload": { "maxRunTime": 200_000 },
+            "dependencies": ["fN1SbArXTPSVFNUvaOlinQ"], "payload": { "maxRunTime": 200_000 },
         });
         let defined = define(&task, "file", now());
         assert_eq!(defined.definition["created"], "2026-01-01T00:00:00.000Z");
         assert_eq!(defined.definition["deadline"], "2026-01-03T08:33:20.000Z", "maxRunTime and an hour");
         assert_eq!(defined.definition["expires"], "2027-01-03T08:33:20.000Z");
         assert_eq!(defined.definition.get("dependencies"), None);
-        assert_eq!((defined.label.as_deref(), defined.notes.len()), (Some("l"), 3), "{:?}", defined.notes);
+        assert_eq!(defined.notes.len(), 3, "{:?}", defined.notes);
     }
 
     #[test]

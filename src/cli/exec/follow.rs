@@ -6,10 +6,7 @@
 //!
 //! Whoever reads slowly holds up the readers, which hold up nobody: a log is a file.
 
-use std::{
-    io::{self, Write as _},
-    time::Duration,
-};
+use std::io::{self, Write as _};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -55,14 +52,10 @@ impl Output {
         self.pieces.clone()
     }
 
-    /// Waits until everything is written, for `within` at most if a time is given.
-    pub async fn close(self, within: Option<Duration>) -> io::Result<()> {
+    /// Waits until everything is written.
+    pub async fn close(self) -> io::Result<()> {
         drop(self.pieces);
-        let done = async { self.done.await.unwrap_or_else(|_| Err(io::Error::other("its thread has failed"))) };
-        match within {
-            None => done.await,
-            Some(within) => tokio::time::timeout(within, done).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
-        }
+        self.done.await.unwrap_or_else(|_| Err(io::Error::other("its thread has failed")))
     }
 }
 

@@ -13,11 +13,12 @@ mod colour;
 mod define;
 mod files;
 mod follow;
+mod label;
 mod session;
 mod settings;
 mod summary;
 
-use std::{collections::HashSet, path::PathBuf};
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use tc_payload::Problem;
@@ -25,7 +26,8 @@ use tc_payload::Problem;
 use self::{
     define::Defined,
     files::TaskFile,
-    session::Session,
+    label::Called,
+    session::{Closed, Session},
     summary::{EXCEPTION, Outcome, Row, USAGE},
 };
 use super::{
@@ -47,8 +49,8 @@ pub async fn run(arguments: ExecArgs) -> Result<u8, Failure> {
         return Ok(EXCEPTION);
     }
     let mut session = Session::open(&arguments, tasks).await?;
-    let told = session.work().await;
-    let (more, trouble) = session.close(told.is_some()).await;
+    session.work().await;
+    let Closed { rows: more, trouble, told } = session.close().await;
     // The order of the files, whether they were run or not.
     rows.extend(more);
     rows.sort_by_key(|(file, _)| *file);
@@ -90,26 +92,21 @@ fn source_line(path: &std::path::Path, line: u32) -> Option<String> {
 struct Ready {
     /// The number of its file.
     file: usize,
+    called: Called,
     defined: Defined,
 }
 
 /// Definitions of the valid files; the invalid ones are explained and become rows of the summary.
 fn prepare(files: &[TaskFile]) -> (Vec<Ready>, Vec<(usize, Row)>) {
     let (mut ready, mut invalid) = (Vec::new(), Vec::new());
-    let mut labels = HashSet::new();
-    for (number, file) in files.iter().enumerate() {
+    for (number, (file, called)) in files.iter().zip(label::call(files)).enumerate() {
         let problems = files::problems(&file.document);
         if problems.is_empty() {
-            let mut defined = define::define(file.document.value(), &file.stem, Timestamp::now());
-            if let Some(label) = defined.label.take_if(|label| !labels.insert(label.clone())) {
-                defined
-                    .notes
-                    .push(format!("another task has the label {label:?}, too; the id of the task names its directory"));
+            let defined = define::define(file.document.value(), &file.stem, Timestamp::now());
+            for note in defined.notes.iter().chain(&called.note) {
+                say(&format!("warning: {}: {note}", file.document.name()));
             }
-            for note in &defined.notes {
-                say(&format!("note: {}: {note}", file.document.name()));
-            }
-            ready.push(Ready { file: number, defined });
+            ready.push(Ready { file: number, called, defined });
         } else {
             explain(&problems, file);
             let count = format!("{} problem{}", problems.len(), if problems.len() == 1 { "" } else { "s" });

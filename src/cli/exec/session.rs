@@ -11,6 +11,7 @@ use std::{
     collections::HashSet,
     io,
     net::{Ipv4Addr, SocketAddr},
+    num::NonZero,
     path::PathBuf,
     process,
     sync::Arc,
@@ -19,7 +20,7 @@ use std::{
 
 use tempfile::TempDir;
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::{JoinHandle, JoinSet},
     time::{MissedTickBehavior, interval, timeout},
 };
@@ -45,6 +46,8 @@ use crate::{
 };
 
 const CLIENT_ID: &str = "tc-worker/exec";
+/// Where tasks run unless `TMPDIR` says otherwise.
+const USUAL_HOME: &str = "/var/tmp";
 /// How long a claim holds. The wall clock counts, and a laptop may sleep: nobody else waits for its tasks.
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// How often the queue is looked at, beside when something happens.
@@ -84,11 +87,21 @@ pub struct Session {
     /// There until the end.
     output: Option<Output>,
     colours: bool,
-    signals: Signals,
+    told: Told,
     artifacts: PathBuf,
     trouble: bool,
     _store: TempDir,
     _home: TempDir,
+}
+
+/// How a session ended.
+pub struct Closed {
+    /// A row for each task, with the number of its file.
+    pub rows: Vec<(usize, Row)>,
+    /// Something went wrong that no row shows.
+    pub trouble: bool,
+    /// Somebody wanted to stop.
+    pub told: Option<Asked>,
 }
 
 /// A failure of this machine and not of a task.
@@ -101,6 +114,7 @@ impl Session {
     pub async fn open(arguments: &ExecArgs, ready: Vec<Ready>) -> Result<Self, Failure> {
         // First of all, so that no signal leaves anything behind.
         let signals = Signals::listen_at_terminal().map_err(|error| unable("listen to signals", &error))?;
+        let told = Told::listen(signals);
         let dir = &arguments.artifacts;
         let hidden = tempfile::Builder::new();
         let store = fs_err::create_dir_all(dir).and_then(|()| { hidden }.prefix(".tc-worker-").tempdir_in(dir));
@@ -109,8 +123,7 @@ impl Session {
                 .because(&error)
                 .with_hint("--artifacts names another directory")
         })?;
-        let home = tempfile::Builder::new().prefix("tc-worker-exec-").tempdir();
-        let home = home.map_err(|error| unable("make a directory for tasks", &error))?;
+        let home = home()?;
         let token = slugid(&SystemRandom) + &slugid(&SystemRandom);
         let server = Server::start(Options {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -143,7 +156,8 @@ impl Session {
         }
         let (control, input) = Control::new();
         let (send, events) = mpsc::unbounded_channel();
-        let config = settings::config(&root_url, (CLIENT_ID, &token), home.path(), arguments.jobs);
+        let jobs = arguments.jobs.unwrap_or_else(|| usual_jobs(tasks.len()));
+        let config = settings::config(&root_url, (CLIENT_ID, &token), home.path(), jobs);
         let worker = tokio::spawn(worker::run(
             Parts {
                 config: Arc::new(config),
@@ -154,6 +168,8 @@ impl Session {
                 transport,
                 engine,
                 events: Some(send),
+                // The file is the machine's, and a worker of it may run beside us.
+                status_file: None,
                 log_header_from_task: true,
             },
             input,
@@ -169,7 +185,7 @@ impl Session {
             followers: JoinSet::new(),
             output: Some(output),
             colours: colour::wanted(&io::stdout()),
-            signals,
+            told,
             artifacts: dir.clone(),
             trouble: false,
             _store: store,
@@ -178,33 +194,30 @@ impl Session {
     }
 
     /// Waits until every task is resolved, or until somebody wants to stop and nothing runs any more.
-    pub async fn work(&mut self) -> Option<Asked> {
+    pub async fn work(&mut self) {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut told = None;
+        let mut stopping = false;
         loop {
             let running = self.look().await;
-            if self.tasks.iter().all(|task| task.end.is_some()) || (told.is_some() && running == Some(0)) {
+            if self.tasks.iter().all(|task| task.end.is_some()) || (stopping && running == Some(0)) {
                 break;
             }
             tokio::select! {
                 biased; // Whoever wants to stop comes first; then what happened; time last.
-                asked = self.signals.next() => {
-                    if told.replace(asked).is_some() {
-                        process::exit(i32::from(asked.shell_code()));
-                    }
+                _ = self.told.asked(), if !stopping => {
+                    stopping = true;
                     say("Ending the tasks and cleaning up; a second time ends at once");
                     self.control.abort();
                 }
                 Some(event) = self.events.recv() => self.on_event(event),
                 ended = &mut self.worker => {
-                    self.on_early_end(ended.ok(), told.is_some());
+                    self.on_early_end(ended.ok(), stopping);
                     break;
                 }
                 _ = looks.tick() => {}
             }
         }
-        told
     }
 
     fn on_event(&mut self, event: WorkerEvent) {
@@ -271,9 +284,8 @@ impl Session {
         Some(running)
     }
 
-    /// Ends the worker and the queue, saves artifacts, writes what is left to write. Returns a row for each task with the number
-    /// of its file, and whether something went wrong that no row shows.
-    pub async fn close(mut self, stopped: bool) -> (Vec<(usize, Row)>, bool) {
+    /// Ends the worker and the queue, saves artifacts, writes what is left to write.
+    pub async fn close(mut self) -> Closed {
         self.control.finish();
         // A worker without a call under way ends by itself, and a call that is just being made gets through to the queue.
         if !self.worker.is_finished() && timeout(CALLS_ON_THEIR_WAY, &mut self.worker).await.is_ok() {
@@ -289,14 +301,15 @@ impl Session {
         while let Ok(event) = self.events.try_recv() {
             self.on_event(event);
         }
-        let within = stopped.then_some(LAST_WORDS);
-        self.write_the_rest(within).await;
+        self.write_the_rest().await;
+        let stopped = self.told.so_far().is_some();
         let mut rows = Vec::new();
         for task in std::mem::take(&mut self.tasks) {
             let published = self.server.published(&task.id);
-            let dir = self.artifacts.join(&task.folder);
-            let shown = dir.display().to_string();
-            let saved = tokio::task::spawn_blocking(move || artifacts::save(&dir, &published)).await.unwrap_or_default();
+            let (dir, folder) = (self.artifacts.clone(), task.folder);
+            let shown = dir.join(&folder).display().to_string();
+            let saved = tokio::task::spawn_blocking(move || artifacts::save(&dir, &folder, &published)).await;
+            let saved = saved.unwrap_or_else(|error| artifacts::Saved::failed(&error));
             for note in saved.notes {
                 say(&format!("warning: {}: {note}", task.name));
             }
@@ -309,39 +322,98 @@ impl Session {
             let artifacts = (saved.files > 0).then_some(shown);
             rows.push((task.file, Row { name: task.name, outcome, why: task.why, took: task.took, artifacts }));
         }
-        (rows, self.trouble)
+        Closed { rows, trouble: self.trouble, told: self.told.so_far() }
     }
 
-    async fn write_the_rest(&mut self, within: Option<Duration>) {
-        let followers = async {
-            while let Some(followed) = self.followers.join_next().await {
+    /// Writes what followers still have. A reader that is slow is waited for, unless somebody wants to stop: they have seen enough.
+    async fn write_the_rest(&mut self) {
+        let told = self.told.clone();
+        let enough = async {
+            told.asked().await;
+            tokio::time::sleep(LAST_WORDS).await;
+        };
+        let output = self.output.take();
+        let followers = &mut self.followers;
+        let rest = async {
+            while let Some(followed) = followers.join_next().await {
                 match followed {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => say(&format!("error: follow the log of a task: {error}")),
                     Err(error) => say(&format!("error: follow the log of a task: {error}")),
                 }
             }
+            match output {
+                Some(output) => output.close().await,
+                None => Ok(()),
+            }
         };
-        match within {
-            None => followers.await,
-            // Who stops has seen enough.
-            Some(within) => drop(timeout(within, followers).await),
-        }
+        let written = tokio::select! {
+            biased; // What is written is written.
+            written = rest => written,
+            () = enough => Err(io::ErrorKind::TimedOut.into()),
+        };
         self.followers.abort_all();
-        let Some(output) = self.output.take() else { return };
-        if let Err(error) = output.close(within).await {
+        if let Err(error) = written {
             self.trouble = true;
             Failure::new(EXCEPTION, "write the log to standard output").because(&error).show();
         }
     }
 }
 
+/// What somebody wants who sends signals. The first is told, the second ends the process, whatever else holds it up.
+#[derive(Clone)]
+struct Told(watch::Receiver<Option<Asked>>);
+
+impl Told {
+    /// Listens from now on, in a task of its own: nothing that the rest waits for, a stalled terminal say, keeps it from hearing.
+    fn listen(mut signals: Signals) -> Self {
+        let (tell, told) = watch::channel(None);
+        // Ends with the process: it only waits, and holds nothing.
+        tokio::spawn(async move {
+            tell.send_replace(Some(signals.next().await));
+            process::exit(i32::from(signals.next().await.shell_code()));
+        });
+        Self(told)
+    }
+
+    /// What was asked for until now.
+    fn so_far(&self) -> Option<Asked> {
+        *self.0.borrow()
+    }
+
+    /// Waits for it. Cancel safe.
+    async fn asked(&self) {
+        if self.0.clone().wait_for(Option::is_some).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// The directory in which tasks run. `/tmp` is often in memory, and tasks are large.
+fn home() -> Result<TempDir, Failure> {
+    let base = std::env::var_os("TMPDIR").filter(|value| !value.is_empty()).map_or_else(|| USUAL_HOME.into(), PathBuf::from);
+    let made = std::path::absolute(&base)
+        .and_then(|base| tempfile::Builder::new().prefix("tc-worker-exec-").tempdir_in(base))
+        .map_err(|error| {
+            Failure::new(USAGE, format!("make a directory for tasks in \"{}\"", base.display()))
+                .because(&error)
+                .with_hint("the environment variable TMPDIR names another place")
+        })?;
+    Ok(made)
+}
+
+/// As many tasks at a time as there are processors, if there are as many tasks.
+fn usual_jobs(tasks: usize) -> u8 {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    u8::try_from(tasks.min(processors).max(1)).unwrap_or(u8::MAX)
+}
+
 /// Creates a task; one that the queue refuses is over.
 async fn create(queue: &Queue, ready: Ready) -> Task {
-    let Ready { file, defined } = ready;
+    let Ready { file, called, defined } = ready;
     let id = slugid(&SystemRandom);
-    let folder = defined.label.unwrap_or_else(|| id.clone());
-    let mut task = Task { file, id, name: defined.name, folder, end: None, why: None, took: None };
+    let folder = called.folder.unwrap_or_else(|| id.clone());
+    let mut task = Task { file, id, name: called.name, folder, end: None, why: None, took: None };
     if let Err(error) = queue.create_task(&task.id, &defined.definition).await {
         Failure::new(EXCEPTION, format!("{}: the queue does not take this task", task.name)).because(&error).show();
         task.end = Some(Outcome::Invalid);
