@@ -200,3 +200,26 @@ async fn a_redirect_is_an_answer_and_lists_have_pages() {
     let url = queue.artifact_url(TASK, 0, "public/x", Duration::from_secs(60)).expect("a URL");
     assert!(url.expose().contains("/runs/0/artifact-content/public%2Fx?bewit="), "{}", url.expose());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_wrong_is_corrected_by_the_services() {
+    let refusal = |date: &'static str| Step::answer_with(401, "", header::DATE, HeaderValue::from_static(date));
+    let transport = Arc::new(Scripted::in_order([
+        refusal("Tue, 24 Nov 2026 15:00:00 GMT"),
+        Step::answer(200, "{}"),
+        Step::answer(200, "{}"),
+        refusal("Tue, 24 Nov 2026 15:00:10 GMT"),
+    ]));
+    let (queue, _) = queue(&transport);
+    queue.report(TASK, 0, Resolution::Completed).await.expect("reported at the second attempt");
+    queue.report(TASK, 1, Resolution::Completed).await.expect("reported");
+    let error = queue.report(TASK, 2, Resolution::Completed).await.expect_err("it is not the clock this time");
+    assert_eq!(error.status(), Some(401));
+    let start: jiff::Timestamp = DATE.parse().expect("a date");
+    let ahead: Vec<i64> = transport
+        .seen()
+        .iter()
+        .map(|seen| field(&seen.headers, "ts").parse::<i64>().expect("a number") - start.as_second())
+        .collect();
+    assert_eq!(ahead, [0, 3 * 3600, 3 * 3600, 3 * 3600]);
+}
