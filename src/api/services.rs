@@ -149,24 +149,25 @@ impl Services {
     ///
     /// A service that refuses a signature and shows another time than this machine is asked once more, with its own time.
     pub async fn attempt(&self, call: &Call<'_>, credentials: &CredentialsCell) -> Result<Response, ApiError> {
-        let mut response = self.request(call, credentials).await?;
-        if response.status == 401 && credentials.get().is_some() && self.learn_time(&response) {
-            response = self.request(call, credentials).await?;
+        let ahead = || self.0.ahead_secs.load(Ordering::Relaxed);
+        let before = ahead();
+        match self.once(call, credentials).await {
+            Err(error) if error.status() == Some(401) && ahead() != before => self.once(call, credentials).await,
+            result => result,
         }
-        if (200..400).contains(&response.status) { Ok(response) } else { Err(ApiError::refused(call.name, &response)) }
     }
 
-    async fn request(&self, call: &Call<'_>, credentials: &CredentialsCell) -> Result<Response, ApiError> {
+    async fn once(&self, call: &Call<'_>, credentials: &CredentialsCell) -> Result<Response, ApiError> {
         let inner = &*self.0;
         let (url, resource) = self.address(call)?;
         let mut headers = HeaderMap::new();
         if let Some(credentials) = credentials.get() {
             let sign = || -> Result<HeaderValue, String> {
                 let ext = hawk::ext(&credentials, None).map_err(|e| e.to_string())?;
+                let (now, nonce) = (self.now(), slugid(inner.random.as_ref()));
                 let target = self.target(&call.method, &resource);
-                let header = hawk::header(target, &credentials, self.now(), &slugid(inner.random.as_ref()), &ext);
-                let mut value =
-                    HeaderValue::try_from(header).map_err(|_| "the client id cannot stand in a header".to_owned())?;
+                let mut value = HeaderValue::try_from(hawk::header(target, &credentials, now, &nonce, &ext))
+                    .map_err(|_| "the client id cannot stand in a header".to_owned())?;
                 value.set_sensitive(true);
                 Ok(value)
             };
@@ -180,24 +181,29 @@ impl Services {
             }
         };
         let request = Request { method: call.method.clone(), url, headers, body, timeout: call.timeout };
-        inner.transport.send(request).await.map_err(|e| ApiError::new(call.name, ErrorKind::Transport(e)))
+        let response = inner.transport.send(request).await.map_err(|e| ApiError::new(call.name, ErrorKind::Transport(e)))?;
+        if (200..400).contains(&response.status) {
+            return Ok(response);
+        }
+        if response.status == 401 {
+            self.learn_time(&response);
+        }
+        Err(ApiError::refused(call.name, &response))
     }
 
-    /// The service's time, in seconds since 1970, as far as it is known to differ from this machine's.
+    /// The services' time, in seconds since 1970, as far as it is known to differ from this machine's.
     fn now(&self) -> i64 {
         self.0.clock.wall().as_second().saturating_add(self.0.ahead_secs.load(Ordering::Relaxed))
     }
 
-    /// Takes the service's time over if it differs enough from the one that was signed with. Returns whether it did.
-    fn learn_time(&self, response: &Response) -> bool {
-        let Some(date) = response.date() else { return false };
-        if date.as_second().abs_diff(self.now()) <= TOLERATED_SECS {
-            return false;
+    /// Takes a service's time over if it differs enough from the one that was signed with.
+    fn learn_time(&self, response: &Response) {
+        let Some(date) = response.date() else { return };
+        if date.as_second().abs_diff(self.now()) > TOLERATED_SECS {
+            let ahead = date.as_second().saturating_sub(self.0.clock.wall().as_second());
+            tracing::warn!("The clock of {} is ahead of this machine's by {ahead} s", self.0.host);
+            self.0.ahead_secs.store(ahead, Ordering::Relaxed);
         }
-        let ahead = date.as_second().saturating_sub(self.0.clock.wall().as_second());
-        tracing::warn!("The clock of this machine differs from that of {} by {ahead} s", self.0.host);
-        self.0.ahead_secs.store(ahead, Ordering::Relaxed);
-        true
     }
 
     /// URL of a call, and its path and query as they are signed.
