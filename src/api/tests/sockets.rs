@@ -16,11 +16,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::{
-    api::{Body, HttpTransport, Request, Response, Transport as _, TransportError},
-    local::{Options, Server, TlsFiles},
-    seam::{SystemClock, SystemRandom},
-};
+use crate::api::{Body, HttpTransport, Request, Response, Transport as _, TransportError};
 
 /// A server that reads one request at a time, and answers each with these bytes. Returns its URL and how many connections it
 /// has had.
@@ -179,30 +175,4 @@ fn a_file_without_certificates_is_an_error_that_names_it() {
     let error = HttpTransport::new(Some(file.path()), true).err().expect("an error");
     assert!(error.contains(file.path().to_str().expect("UTF-8")), "{error}");
     assert!(HttpTransport::new(Some(std::path::Path::new("/nonexistent.pem")), true).is_err());
-}
-
-#[tokio::test]
-async fn https_trusts_the_certificates_of_a_file_and_no_strangers() {
-    let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/queue-tls");
-    let store = tempfile::tempdir().expect("a directory");
-    let server = Server::start(Options {
-        listen: ([127, 0, 0, 1], 0).into(),
-        tls: Some(TlsFiles { cert: fixtures.join("cert.pem"), key: fixtures.join("key.pem") }),
-        claim_timeout: Duration::from_secs(1200),
-        store: store.path().to_owned(),
-        credentials: ("c".to_owned(), "t".to_owned()),
-        any_queue: false,
-        clock: Arc::new(SystemClock),
-        random: Arc::new(SystemRandom),
-    })
-    .await
-    .expect("a queue");
-    let url = format!("{}/api/queue/v1/ping", server.root_url().trim_end_matches('/'));
-    assert!(url.starts_with("https://"), "{url}");
-    let trusting = HttpTransport::new(Some(&fixtures.join("cert.pem")), true).expect("a transport");
-    let response = trusting.send(get(&url, Duration::from_secs(30))).await.expect("an answer");
-    assert_eq!(response.status, 200);
-    let error = ask(&url).await.expect_err("a stranger");
-    assert!(matches!(&error, TransportError::Connection(why) if why.contains("certificate")), "{error:?}");
-    server.shutdown().await;
 }
