@@ -1,6 +1,12 @@
 //! One deployment: its root URL, and signed calls to it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use http::{HeaderMap, HeaderValue, Method, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -16,6 +22,9 @@ use crate::seam::{Clock, Random, slugid};
 
 /// Everything but unreserved characters is encoded in a path segment, the slash above all.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// A clock that is off by no more than this is not why a signature is refused: services accept a minute and more.
+const TOLERATED_SECS: u64 = 30;
 
 /// Encodes one path segment.
 pub fn segment(text: &str) -> String {
@@ -37,6 +46,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     retry: RetryPolicy,
+    /// How far the services' clock is ahead of this machine's, once that was found to matter.
+    ahead_secs: AtomicI64,
 }
 
 /// One call, before it is signed.
@@ -85,6 +96,7 @@ impl Services {
             clock,
             random,
             retry: RetryPolicy::default(),
+            ahead_secs: AtomicI64::new(0),
         })))
     }
 
@@ -101,6 +113,7 @@ impl Services {
             clock: Arc::clone(&inner.clock),
             random: Arc::clone(&inner.random),
             retry,
+            ahead_secs: AtomicI64::new(inner.ahead_secs.load(Ordering::Relaxed)),
         }))
     }
 
@@ -135,14 +148,25 @@ impl Services {
     }
 
     /// One attempt, with a signature of its own. Redirects count as success and are not followed.
+    ///
+    /// A service that refuses a signature and shows another time than this machine is asked once more, with its own time.
     pub async fn attempt(&self, call: &Call<'_>, credentials: &CredentialsCell) -> Result<Response, ApiError> {
+        let ahead = || self.0.ahead_secs.load(Ordering::Relaxed);
+        let before = ahead();
+        match self.once(call, credentials).await {
+            Err(error) if error.status() == Some(401) && ahead() != before => self.once(call, credentials).await,
+            result => result,
+        }
+    }
+
+    async fn once(&self, call: &Call<'_>, credentials: &CredentialsCell) -> Result<Response, ApiError> {
         let inner = &*self.0;
         let (url, resource) = self.address(call)?;
         let mut headers = HeaderMap::new();
         if let Some(credentials) = credentials.get() {
             let sign = || -> Result<HeaderValue, String> {
                 let ext = hawk::ext(&credentials, None).map_err(|e| e.to_string())?;
-                let (now, nonce) = (inner.clock.wall().as_second(), slugid(inner.random.as_ref()));
+                let (now, nonce) = (self.now(), slugid(inner.random.as_ref()));
                 let target = self.target(&call.method, &resource);
                 let mut value = HeaderValue::try_from(hawk::header(target, &credentials, now, &nonce, &ext))
                     .map_err(|_| "the client id cannot stand in a header".to_owned())?;
@@ -161,7 +185,28 @@ impl Services {
         let request =
             Request { method: call.method.clone(), url, headers, body, timeout: call.timeout, answer_bytes: call.answer_bytes };
         let response = inner.transport.send(request).await.map_err(|e| ApiError::new(call.name, ErrorKind::Transport(e)))?;
-        if (200..400).contains(&response.status) { Ok(response) } else { Err(ApiError::refused(call.name, &response)) }
+        if (200..400).contains(&response.status) {
+            return Ok(response);
+        }
+        if response.status == 401 {
+            self.learn_time(&response);
+        }
+        Err(ApiError::refused(call.name, &response))
+    }
+
+    /// The services' time, in seconds since 1970, as far as it is known to differ from this machine's.
+    fn now(&self) -> i64 {
+        self.0.clock.wall().as_second().saturating_add(self.0.ahead_secs.load(Ordering::Relaxed))
+    }
+
+    /// Takes a service's time over if it differs enough from the one that was signed with.
+    fn learn_time(&self, response: &Response) {
+        let Some(date) = response.date() else { return };
+        if date.as_second().abs_diff(self.now()) > TOLERATED_SECS {
+            let ahead = date.as_second().saturating_sub(self.0.clock.wall().as_second());
+            tracing::warn!("The clock of {} is ahead of this machine's by {ahead} s", self.0.host);
+            self.0.ahead_secs.store(ahead, Ordering::Relaxed);
+        }
     }
 
     /// URL of a call, and its path and query as they are signed.
@@ -184,7 +229,7 @@ impl Services {
         let (url, resource) = self.address(call)?;
         let Some(credentials) = credentials.get() else { return Ok(Secret::new(url)) };
         let ext = hawk::ext(&credentials, None).map_err(|e| unsigned(call, &e.to_string()))?;
-        let expires = self.0.clock.wall().as_second().saturating_add_unsigned(valid.as_secs());
+        let expires = self.now().saturating_add_unsigned(valid.as_secs());
         let bewit = hawk::bewit(self.target(&Method::GET, &resource), &credentials, expires, &ext);
         let separator = if url.contains('?') { '&' } else { '?' };
         Ok(Secret::new(format!("{url}{separator}bewit={bewit}")))

@@ -12,6 +12,16 @@ use crate::api::{
     scripted::{Scripted, Step},
 };
 
+/// What answers every call: that of runs 0 and 1 is known to be over, and the rest is empty.
+fn answer() -> Value {
+    let runs = json!([{ "runId": 0, "state": "completed" }, { "runId": 1, "state": "failed" }]);
+    json!({ "tasks": [], "statuses": [], "storageType": "link", "status": { "taskId": TASK, "state": "failed", "runs": runs } })
+}
+
+fn good() -> Step {
+    Step::answer(200, answer().to_string())
+}
+
 fn expires() -> jiff::Timestamp {
     "2026-12-01T00:00:00Z".parse().expect("a date")
 }
@@ -24,8 +34,7 @@ fn field(headers: &HeaderMap, name: &str) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn requests_are_those_of_the_reference() {
-    let transport =
-        Arc::new(Scripted::new(|_| Step::answer(200, "{\"tasks\": [], \"statuses\": [], \"storageType\": \"link\"}")));
+    let transport = Arc::new(Scripted::new(|_| good()));
     let (queue, _) = queue(&transport);
     queue.claim_work("p/t", "g", "w", 32).await.expect("an answer");
     queue.report(TASK, 0, Resolution::Completed).await.expect("reported");
@@ -79,7 +88,7 @@ async fn a_name_that_would_become_another_call_is_not_sent() {
 
 #[tokio::test(start_paused = true)]
 async fn every_attempt_is_signed_anew_with_the_newest_credentials() {
-    let transport = Arc::new(Scripted::in_order([Step::answer(500, ""), Step::cut(), Step::answer(200, "{}")]));
+    let transport = Arc::new(Scripted::in_order([Step::answer(500, ""), Step::cut(), good()]));
     let (queue, cell) = queue(&transport);
     let report = queue.report(TASK, 0, Resolution::Completed);
     let renew = async {
@@ -134,7 +143,7 @@ async fn a_service_may_ask_for_a_pause_in_seconds_or_by_date() {
     let seconds = Step::answer_with(429, "", header::RETRY_AFTER, HeaderValue::from_static("90"));
     let far = Step::answer_with(429, "", header::RETRY_AFTER, HeaderValue::from_static("86400"));
     for (step, secs) in [(by_date, 90), (seconds, 90), (far, 600)] {
-        let transport = Arc::new(Scripted::in_order([step, Step::answer(200, "{}")]));
+        let transport = Arc::new(Scripted::in_order([step, good()]));
         let began = Instant::now();
         queue(&transport).0.report(TASK, 0, Resolution::Completed).await.expect("reported");
         assert_eq!(began.elapsed().as_secs(), secs);
@@ -176,8 +185,8 @@ async fn claims_and_renewals_are_asked_for_once_and_in_bounded_time() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_no_json_is_asked_for_again() {
-    let good = json!({ "storageType": "s3", "putUrl": "https://s3/hush", "contentType": "a/b", "expires": "x" }).to_string();
-    let transport = Arc::new(Scripted::in_order([Step::answer(200, &b"<html>"[..]), Step::answer(200, good)]));
+    let created = json!({ "storageType": "s3", "putUrl": "https://s3/hush", "contentType": "a/b", "expires": "x" }).to_string();
+    let transport = Arc::new(Scripted::in_order([Step::answer(200, &b"<html>"[..]), Step::answer(200, created)]));
     let s3 = NewArtifact::S3 { content_type: "a/b".to_owned(), content_length: 3, expires: expires() };
     let answer = queue(&transport).0.create_artifact(TASK, 0, "a", &s3).await.expect("created");
     assert_eq!(answer.put_url.as_ref().expect("a URL").expose(), "https://s3/hush");
@@ -192,11 +201,34 @@ async fn a_redirect_is_an_answer_and_lists_have_pages() {
     };
     let transport = Arc::new(Scripted::in_order([Step::answer(303, "{}"), page("a", json!("t/1")), page("b", Value::Null)]));
     let (queue, _) = queue(&transport);
-    queue.report(TASK, 0, Resolution::Completed).await.expect("a redirect is no error");
+    queue.cancel_task(TASK).await.expect("a redirect is no error");
     let names: Vec<String> =
         queue.list_artifacts(TASK, 0).await.expect("a list").into_iter().map(|artifact| artifact.name).collect();
     assert_eq!(names, ["a", "b"]);
     assert!(transport.seen()[2].url.ends_with("/artifacts?continuationToken=t%2F1"));
     let url = queue.artifact_url(TASK, 0, "public/x", Duration::from_secs(60)).expect("a URL");
     assert!(url.expose().contains("/runs/0/artifact-content/public%2Fx?bewit="), "{}", url.expose());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_wrong_is_corrected_by_the_services() {
+    let refusal = |date: &'static str| Step::answer_with(401, "", header::DATE, HeaderValue::from_static(date));
+    let transport = Arc::new(Scripted::in_order([
+        refusal("Tue, 24 Nov 2026 15:00:00 GMT"),
+        good(),
+        good(),
+        refusal("Tue, 24 Nov 2026 15:00:10 GMT"),
+    ]));
+    let (queue, _) = queue(&transport);
+    queue.report(TASK, 0, Resolution::Completed).await.expect("reported at the second attempt");
+    queue.report(TASK, 1, Resolution::Completed).await.expect("reported");
+    let error = queue.report(TASK, 2, Resolution::Completed).await.expect_err("it is not the clock this time");
+    assert_eq!(error.status(), Some(401));
+    let start: jiff::Timestamp = DATE.parse().expect("a date");
+    let ahead: Vec<i64> = transport
+        .seen()
+        .iter()
+        .map(|seen| field(&seen.headers, "ts").parse::<i64>().expect("a number") - start.as_second())
+        .collect();
+    assert_eq!(ahead, [0, 3 * 3600, 3 * 3600, 3 * 3600]);
 }

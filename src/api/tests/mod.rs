@@ -2,6 +2,7 @@
 
 mod calls;
 mod claims;
+mod https;
 mod signatures;
 mod sockets;
 
