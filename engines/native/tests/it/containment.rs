@@ -6,7 +6,7 @@ use std::{
 use tc_engine::{Engine, Exit, Fault, Owner};
 use tc_engine_native::Containment;
 
-use crate::support::{bench, benches, is_alive, sh, until};
+use crate::support::{bench, benches, example, is_alive, sh, until};
 
 /// Leaves its session and its parents, closes nothing, and writes its number.
 pub const DAEMON: &str = "(setsid sh -c '(trap \"\" TERM HUP; echo $$ > pid; exec sleep 1000) & exit' &) ; \
@@ -156,12 +156,14 @@ async fn a_fork_storm_ends() {
         let Some(fence) = Fence::build(&bench.name()) else {
             return eprintln!("NOT RUN: no pids control group can be made");
         };
-        // Each process forks until it cannot, and then dies, which makes room for another.
-        let storm = "f() { while :; do (f) 2>/dev/null & done; }; f 2>/dev/null &";
-        let script = format!("echo $$ > {}/cgroup.procs; {storm}", fence.0.display());
+        let script = format!(
+            "echo $$ > {fence}/cgroup.procs || exit\n{storm} &\nwhile read n < {fence}/pids.current && [ $n -lt 250 ]; do :; done",
+            fence = fence.0.display(),
+            storm = example("storm").display(),
+        );
         let mut run = bench.start(vec![sh(&script)]).await;
         assert_eq!(run.exit(0).await, Exit::Code(0));
-        until(|| fence.count() > 200).await;
+        assert!(fence.count() > 200, "it goes on");
         run.gone().await;
         until(|| fence.count() == 0).await;
     }

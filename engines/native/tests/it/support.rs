@@ -145,10 +145,16 @@ impl Run {
 }
 
 /// Waits until something is so.
-pub async fn until(is_so: impl Fn() -> bool) {
+#[track_caller]
+pub fn until(is_so: impl Fn() -> bool) -> impl Future<Output = ()> {
+    let caller = std::panic::Location::caller();
+    async move { until_from(caller, is_so).await }
+}
+
+async fn until_from(caller: &std::panic::Location<'_>, is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + LONG;
     while !is_so() {
-        assert!(Instant::now() < deadline, "it never became so");
+        assert!(Instant::now() < deadline, "it never became so: {caller}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
