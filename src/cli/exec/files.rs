@@ -23,10 +23,17 @@ pub fn read(path: &Path) -> Result<TaskFile, Problem> {
     let name = if stdin { "<stdin>".to_owned() } else { path.display().to_string() };
     let bytes = if stdin { take(io::stdin().lock()) } else { File::open(path).and_then(take) };
     let bytes = bytes.map_err(|error| Problem::of_file(&name, format!("cannot be read: {error}")))?;
-    let document = Document::parse(&name, &bytes)?;
+    let document = Document::parse(&name, &bytes).map_err(|problem| with_format(problem, &bytes))?;
     let stem = if stdin { None } else { path.file_stem() };
     let stem = stem.map_or_else(|| "stdin".to_owned(), |stem| stem.to_string_lossy().into_owned());
     Ok(TaskFile { document, stem })
+}
+
+/// Says which format the text was taken for, where YAML may have been meant.
+fn with_format(problem: Problem, bytes: &[u8]) -> Problem {
+    let json = bytes.trim_ascii_start().starts_with(b"{") || bytes.trim_ascii_start().starts_with(b"[");
+    let hint = "a file whose first character is { or [ is read as JSON, and not as YAML";
+    if json && problem.hint.is_none() { problem.with_hint(hint) } else { problem }
 }
 
 /// One byte more than is allowed is enough to know that it is too much.
