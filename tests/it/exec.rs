@@ -94,3 +94,58 @@ async fn ctrl_c_ends_the_task_and_leaves_nothing() {
     let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", worker.pid())).unwrap_or_default();
     assert_eq!(children, "");
 }
+
+#[test]
+fn a_second_ctrl_c_ends_at_once_although_nobody_reads_the_log() {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    let home = tempfile::tempdir().expect("a directory");
+    // More than a pipe and what is under way to it can hold.
+    write(home.path(), "big.yml", "command: [[/bin/sh, -c, 'yes | head -c 20000000; touch ../../../done']]\nmaxRunTime: 60\n");
+    let mut child = Command::new(BINARY)
+        .args(["exec", "big.yml"])
+        .current_dir(home.path())
+        .env("TMPDIR", home.path())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    // The task is over soon, and its log cannot go anywhere.
+    let over = home.path().join("done");
+    while !over.exists() {
+        assert!(child.try_wait().expect("asked").is_none(), "it has ended too early");
+        std::thread::yield_now();
+    }
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("small"));
+    let mut stderr = std::io::BufReader::new(child.stderr.take().expect("piped"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("sent");
+    // A signal that is pending swallows the next one: the second is for when the first was heard.
+    let mut said = String::new();
+    while !said.contains("a second time ends at once") {
+        let read = std::io::BufRead::read_line(&mut stderr, &mut said).expect("readable");
+        assert_ne!(read, 0, "{said}");
+    }
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("sent");
+    let began = std::time::Instant::now();
+    let status = child.wait().expect("it ends");
+    assert_eq!((status.code(), status.signal()), (Some(130), None));
+    assert!(began.elapsed() < std::time::Duration::from_secs(4), "it waited for a reader");
+}
+
+#[test]
+fn the_machines_status_file_is_left_alone_and_tasks_run_below_tmpdir() {
+    let home = tempfile::tempdir().expect("a directory");
+    write(home.path(), "worker-status.json", "precious");
+    write(home.path(), "where.yml", "command: [[pwd]]\nmaxRunTime: 60\n");
+    let output = Command::new(BINARY)
+        .args(["exec", "where.yml"])
+        .current_dir(home.path())
+        .env("TMPDIR", home.path())
+        .output()
+        .expect("it starts");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{stdout}");
+    let begin = format!("{}/tc-worker-exec-", home.path().display());
+    assert!(stdout.lines().any(|line| line.starts_with(&begin)), "{stdout}");
+    assert_eq!(std::fs::read_to_string(home.path().join("worker-status.json")).expect("there"), "precious");
+}

@@ -4,6 +4,7 @@
 """
 
 import gzip
+import json
 import os
 import re
 import signal
@@ -85,11 +86,15 @@ def artifacts_arrive_decoded(e):
 
 
 def labels_name_the_directories_of_artifacts(e):
-    payload = "{command: [[/bin/sh, -c, 'echo x > x']], maxRunTime: 60, artifacts: [{type: file, path: x, name: public/x}]}"
-    labelled = e.file("labelled.yml", f"label: build\npayload: {payload}\n")
-    plain = e.file("plain.yml", payload)
+    payload = {
+        "command": [["/bin/sh", "-c", "echo x > x"]],
+        "maxRunTime": 60,
+        "artifacts": [{"type": "file", "path": "x", "name": "public/x"}],
+    }
+    labelled = e.file("labelled.yml", json.dumps({"label": "build", "payload": payload}))
+    plain = e.file("plain.yml", json.dumps(payload))
     (e.directory / "other").mkdir()
-    same = e.file("other/plain.yml", payload)
+    same = e.file("other/plain.yml", json.dumps(payload))
     result = e.run(labelled, plain)
     expect(result, 0)
     assert sorted(path.name for path in (e.directory / "artifacts").iterdir()) == ["build", "plain"], result.stderr

@@ -23,10 +23,18 @@ pub fn read(path: &Path) -> Result<TaskFile, Box<Problem>> {
     let name = if stdin { "<stdin>".to_owned() } else { path.display().to_string() };
     let bytes = if stdin { take(io::stdin().lock()) } else { File::open(path).and_then(take) };
     let bytes = bytes.map_err(|error| Problem::of_file(&name, format!("cannot be read: {error}")))?;
-    let document = Document::parse(&name, &bytes)?;
+    let document = Document::parse(&name, &bytes).map_err(with_format)?;
     let stem = if stdin { None } else { path.file_stem() };
     let stem = stem.map_or_else(|| "stdin".to_owned(), |stem| stem.to_string_lossy().into_owned());
     Ok(TaskFile { document, stem })
+}
+
+/// Says which format the text was taken for, where YAML may have been meant: its short forms begin like JSON.
+fn with_format(problem: Problem) -> Problem {
+    if problem.hint.is_none() && problem.message.starts_with("invalid JSON") {
+        return problem.with_hint("a file whose first character is { or [ is read as JSON, and not as YAML");
+    }
+    problem
 }
 
 /// One byte more than is allowed is enough to know that it is too much.
@@ -82,6 +90,13 @@ mod tests {
         let said = said("image: busybox\nmaxRunTime: x\n");
         assert_eq!(said.len(), 1);
         assert!(said[0].starts_with("t.yml:1:1: image: "), "{said:?}");
+    }
+
+    #[test]
+    fn yaml_that_begins_like_json_gets_a_hint() {
+        let said = |text: &str| Document::parse("t", text.as_bytes()).map_err(with_format).expect_err("no JSON").hint;
+        assert!(said("{command: [[a]]}").is_some_and(|hint| hint.contains("YAML")));
+        assert_eq!(said("a: [\n"), None);
     }
 
     #[test]

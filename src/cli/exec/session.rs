@@ -329,7 +329,11 @@ impl Session {
     async fn write_the_rest(&mut self) {
         let told = self.told.clone();
         let enough = async {
+            let known = told.so_far().is_some();
             told.asked().await;
+            if !known {
+                say("Cleaning up without the rest of the log; a second time ends at once");
+            }
             tokio::time::sleep(LAST_WORDS).await;
         };
         let output = self.output.take();
