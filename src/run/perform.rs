@@ -59,12 +59,12 @@ pub async fn perform(
 async fn reserve(cx: &RunContext, engine: &dyn Engine) -> Result<Box<dyn Ground>, RunError> {
     let tasks_dir = &cx.shop.config.tasks_dir;
     let run = run_name(&cx.task_id, cx.run_id);
-    let mut task_dir = tasks_dir.join(directory_name(&cx.task_id, cx.run_id));
-    if task_dir.exists() {
+    let mut place = tasks_dir.join(directory_name(&cx.task_id, cx.run_id));
+    if place.exists() {
         // Another task whose id begins alike, or an earlier one whose files were kept.
-        task_dir = tasks_dir.join(&run);
+        place = tasks_dir.join(&run);
     }
-    let ground = timeout(ENGINE_BOUND, engine.reserve(Names { run, task_dir }))
+    let ground = timeout(ENGINE_BOUND, engine.reserve(Names { run, task_dir: place }))
         .await
         .map_err(|_| RunError::new(Blame::Worker, "the engine did not reserve space for the task in time"))??;
     cx.settle(Place { task_dir: ground.task_dir().to_owned(), identity: ground.identity().clone() });
