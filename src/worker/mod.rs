@@ -15,6 +15,8 @@ mod control;
 mod drive;
 mod place;
 pub mod slots;
+#[cfg(test)]
+mod tests;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

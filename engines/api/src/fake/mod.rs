@@ -33,6 +33,8 @@ pub enum Step {
     Hang,
     /// The engine itself fails.
     Fail(String),
+    /// The engine has a defect and panics.
+    Panic,
 }
 
 impl Step {

@@ -25,6 +25,7 @@ impl RunHandle for Running {
                 Some(Step::End(exit)) => break exit,
                 Some(Step::Hang) => std::future::pending().await,
                 Some(Step::Fail(message)) => return Err(EngineError::new(Fault::Worker, message)),
+                Some(Step::Panic) => panic!("the script says so"),
                 None => break Exit::Code(0),
             }
         };

@@ -1,0 +1,224 @@
+//! The real loop and real runs, on a paused clock, with a scripted engine and a scripted queue.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tc_engine::fake::{FakeEngine, Step as Does};
+use tokio::time::Instant;
+
+use super::{Control, Ended, Parts, run, slots};
+use crate::{
+    api::{
+        Secret,
+        scripted::{Scripted, Step},
+    },
+    config::{Config, ExecValues, LiveLogMode},
+    seam::{NoHostActions, SeededRandom, SystemDisk, TestClock},
+};
+
+const TASK: &str = "fN1SbArXTPSVFNUvaOlinQ";
+const START: &str = "2026-11-24T12:00:00Z";
+
+/// What the queue does with calls about the run, besides the usual.
+type Odd = fn(&str) -> Option<Step>;
+
+struct Played {
+    ended: Ended,
+    /// Ends of paths of all requests, and when they came.
+    requests: Vec<(String, Duration)>,
+    engine: Vec<String>,
+    took: Duration,
+}
+
+impl Played {
+    fn times(&self, part: &str) -> Vec<u64> {
+        self.requests.iter().filter(|(path, _)| path.contains(part)).map(|(_, at)| at.as_secs()).collect()
+    }
+
+    fn reports(&self) -> Vec<&str> {
+        let is_report =
+            |path: &&str| ["/completed", "/failed"].iter().any(|end| path.ends_with(end)) || path.contains("/exception ");
+        self.requests
+            .iter()
+            .map(|(path, _)| path.as_str())
+            .filter(is_report)
+            .map(|path| path.rsplit('/').next().unwrap_or(path))
+            .collect()
+    }
+}
+
+/// Gives the worker this task once, or as often as it asks, and plays on until it ends.
+async fn play(engine: FakeEngine, payload: Value, tasks: u32, deadline_secs: i64, odd: Odd) -> Played {
+    let began = Instant::now();
+    let start: jiff::Timestamp = START.parse().expect("a date");
+    let date = move |secs: i64| (start + jiff::SignedDuration::from_secs(secs)).to_string();
+    let given = Mutex::new(0);
+    let script = move |seen: &crate::api::scripted::Seen| {
+        let path = seen.url.split("/api/queue/v1").nth(1).unwrap_or(&seen.url).to_owned();
+        if let Some(step) = odd(&path) {
+            return step;
+        }
+        let now = i64::try_from(began.elapsed().as_secs()).expect("a test is short");
+        let status = |state: &str| {
+            json!({ "taskId": TASK, "state": state, "runs": [{
+                "runId": 0, "state": state, "started": date(now), "takenUntil": date(now + 1200),
+            }] })
+        };
+        let credentials = json!({ "clientId": "task", "accessToken": "hush", "certificate": "{}" });
+        let definition = json!({
+            "provisionerId": "p", "workerType": "t", "taskGroupId": TASK, "created": date(0),
+            "deadline": date(deadline_secs), "expires": date(1_000_000), "payload": payload,
+        });
+        let claim = json!({
+            "status": status("running"), "runId": 0, "workerGroup": "g", "workerId": "w", "takenUntil": date(now + 1200),
+            "task": definition, "credentials": credentials,
+        });
+        let answer = if path.starts_with("/claim-work/") {
+            let mut given = given.lock().unwrap_or_else(PoisonError::into_inner);
+            *given += 1;
+            if *given > tasks { json!({ "tasks": [] }) } else { json!({ "tasks": [claim] }) }
+        } else if path.ends_with("/reclaim") {
+            claim
+        } else if path.contains("/artifacts/") {
+            json!({ "storageType": "s3", "putUrl": "http://store.invalid/put", "contentType": "text/plain" })
+        } else {
+            json!({ "status": status("completed") })
+        };
+        Step::answer(200, answer.to_string())
+    };
+    let transport = Arc::new(Scripted::new(script));
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut config = Config::for_exec(ExecValues {
+        root_url: "http://queue.invalid".to_owned(),
+        client_id: "me".to_owned(),
+        access_token: Secret::new("hush"),
+        dir: dir.path().to_owned(),
+        capacity: 1,
+        number_of_tasks_to_run: tasks,
+    });
+    config.own.live_log = LiveLogMode::OffSilently;
+    config.own.cancel_poll_secs = 0;
+    config.max_task_run_time = 86400;
+    let parts = Parts {
+        config: Arc::new(config),
+        clock: Arc::new(TestClock::starting_at(start)),
+        random: Arc::new(SeededRandom::new(3)),
+        disk: Arc::new(SystemDisk),
+        host: Arc::new(NoHostActions),
+        transport: transport.clone(),
+        engine: Arc::new(engine.clone()),
+        events: None,
+        log_header_from_task: false,
+        status_file: None,
+    };
+    let (_control, input) = Control::new();
+    let ended = run(parts, input).await;
+    let requests = transport
+        .seen()
+        .into_iter()
+        .map(|seen| {
+            let path = seen.url.split("/api/queue/v1").nth(1).unwrap_or(&seen.url).to_owned();
+            let reason =
+                serde_json::from_slice::<Value>(&seen.body).ok().and_then(|body| Some(body["reason"].as_str()?.to_owned()));
+            (reason.map_or(path.clone(), |reason| format!("{path} {reason}")), seen.at - began)
+        })
+        .collect();
+    Played { ended, requests, engine: engine.journal(), took: began.elapsed() }
+}
+
+fn payload(max_run_time: u64) -> Value {
+    json!({ "command": [["anything"]], "maxRunTime": max_run_time })
+}
+
+fn usual(_: &str) -> Option<Step> {
+    None
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_goes_through_its_phases_and_is_resolved_once() {
+    let engine = FakeEngine::new([Does::prints("hello\n"), Does::exits(0)]);
+    let played = play(engine, payload(60), 1, 3600, usual).await;
+    assert_eq!(played.ended, Ended { code: slots::TASKS_COMPLETE, resolved: 1 });
+    let steps: Vec<&str> = played.engine.iter().map(|step| step.rsplit_once(' ').map_or("", |(step, _)| step)).collect();
+    assert_eq!(steps, ["reserve", "create", "start", "run 0", "quiet", "destroy"]);
+    let paths: Vec<&str> = played.requests.iter().map(|(path, _)| path.rsplit('/').next().unwrap_or(path)).collect();
+    assert_eq!(
+        paths,
+        ["p%2Ft".replace("p%2Ft", "local%2Fexec").as_str(), "public%2Flogs%2Flive_backing.log", "put", "completed"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_task_is_renewed_three_minutes_before_each_end() {
+    let engine = FakeEngine::new([Does::Take(Duration::from_secs(3000)), Does::exits(0)]);
+    let played = play(engine, payload(7200), 1, 36000, usual).await;
+    assert_eq!(played.times("/reclaim"), [1020, 2040]);
+    assert_eq!(played.reports(), ["completed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_nobody_renews_ends_the_task_without_a_report() {
+    let engine = FakeEngine::new([Does::Hang]);
+    let odd: Odd = |path| path.ends_with("/reclaim").then(|| Step::answer(500, "{}"));
+    let played = play(engine, payload(7200), 1, 36000, odd).await;
+    assert!(played.times("/reclaim").len() > 3, "it was tried again");
+    assert_eq!(played.took.as_secs(), 1200);
+    assert!(played.engine.iter().any(|step| step.starts_with("stop LeaseLost")), "{:?}", played.engine);
+    assert_eq!(played.reports(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_queue_at_renewal_leaves_time_for_more_than_one_try() {
+    let engine = FakeEngine::new([Does::Hang]);
+    let odd: Odd = |path| path.ends_with("/reclaim").then_some(Step::Silence);
+    let played = play(engine, payload(7200), 1, 36000, odd).await;
+    assert!(played.times("/reclaim").len() >= 3, "{:?}", played.times("/reclaim"));
+    assert_eq!(played.took.as_secs(), 1200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn run_time_and_deadline_end_a_task_on_the_second() {
+    let played = play(FakeEngine::new([Does::Hang]), payload(60), 1, 3600, usual).await;
+    assert_eq!((played.took.as_secs(), played.reports()), (60, vec!["failed"]));
+    let played = play(FakeEngine::new([Does::Hang]), payload(7200), 1, 600, usual).await;
+    assert_eq!((played.took.as_secs(), played.reports()), (600, Vec::new()), "the queue knows of deadlines by itself");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_engine_is_an_internal_error() {
+    let engine = FakeEngine::new([Does::Fail("out of order".to_owned())]);
+    assert_eq!(play(engine, payload(60), 1, 3600, usual).await.reports(), ["exception internal-error"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_panics_is_an_internal_error_and_the_next_one_runs() {
+    let played = play(FakeEngine::new([Does::Panic]), payload(60), 2, 3600, usual).await;
+    assert_eq!(played.ended, Ended { code: slots::TASKS_COMPLETE, resolved: 2 });
+    assert_eq!(played.reports(), ["exception internal-error"; 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_none_is_no_resolution() {
+    // Somebody between us and the queue says 200 to everything, for a while.
+    static SAID: Mutex<u32> = Mutex::new(0);
+    let odd: Odd = |path| {
+        let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+        *said += u32::from(path.ends_with("/completed"));
+        (path.ends_with("/completed") && *said <= 3).then(|| Step::answer(200, "<html>Please log in</html>"))
+    };
+    let engine = FakeEngine::new([Does::exits(0)]);
+    let played = play(engine, payload(60), 1, 3600, odd).await;
+    assert_eq!(played.reports(), ["completed"; 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_refuses_a_report_for_good_does_not_hold_the_slot() {
+    let engine = FakeEngine::new([Does::exits(0)]);
+    let odd: Odd = |path| path.ends_with("/completed").then(|| Step::answer(403, "{}"));
+    let played = play(engine, payload(60), 1, 360_000, odd).await;
+    assert!(played.took < Duration::from_secs(1200), "{:?}", played.took);
+    assert_eq!(played.ended.resolved, 1);
+}
