@@ -78,7 +78,11 @@ impl<S: Subscriber, W: Write + Send + 'static> Layer<S> for Lines<W> {
 /// The lines of a message. Each has the date: a shipper makes a record of each, and sorts them by it.
 fn lines(at: Timestamp, message: &str) -> String {
     let date = at.strftime("%Y/%m/%d %H:%M:%SZ").to_string();
-    message.trim_end_matches('\n').split('\n').map(|line| format!("{date} {line}\n")).collect()
+    let mut lines = String::with_capacity(date.len() + message.len() + 2);
+    for line in message.trim_end_matches('\n').split('\n') {
+        lines.extend([date.as_str(), " ", line, "\n"]);
+    }
+    lines
 }
 
 /// Takes the message out of an event.

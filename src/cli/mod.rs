@@ -58,7 +58,7 @@ async fn work(name: &Name, arguments: Vec<OsString>) -> Result<u8, problems::Fai
         }
     };
     if arguments.short_version {
-        return Ok(print(name.short_version()));
+        return Ok(print(Name::short_version()));
     }
     match arguments.command {
         Some(Command::Run(run)) => run::run(run, name).await,

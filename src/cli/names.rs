@@ -66,7 +66,7 @@ impl Name {
     }
 
     /// What `--short-version` prints.
-    pub fn short_version(&self) -> &'static str {
+    pub fn short_version() -> &'static str {
         VERSION
     }
 
@@ -74,7 +74,7 @@ impl Name {
     pub fn answer_for_later(&self, program: &str, argument: Option<&OsStr>) -> Result<String, Failure> {
         match argument.and_then(OsStr::to_str) {
             Some("--version") => Ok(self.version()),
-            Some("--short-version") => Ok(self.short_version().to_owned()),
+            Some("--short-version") => Ok(Self::short_version().to_owned()),
             _ => Err(Failure::new(NOT_YET, format!("{program} is a part of this worker that comes with a later version"))),
         }
     }

@@ -48,26 +48,28 @@ fn names(sources: &[(Option<&Value>, &str, &str)]) -> Vec<Called> {
         *uses.entry(label.unwrap_or(stem)).or_default() += 1;
     }
     let mut taken = HashSet::new();
-    let call = |(label, (value, stem, path)): (&Option<&str>, &(Option<&Value>, &str, &str))| match label {
-        Some(label) => {
-            let note = if !is_directory_name(label) {
-                Some("label cannot name a directory; the id of the task does")
-            } else if !taken.insert((*label).to_owned()) {
-                Some("another file has this label, too; the id of the task names its directory")
-            } else {
-                None
-            };
-            let folder = note.is_none().then(|| (*label).to_owned());
-            Called { name: shown(if label.is_empty() { stem } else { label }), folder, note: note.map(str::to_owned) }
-        }
-        None => {
+    let mut called = Vec::with_capacity(sources.len());
+    for (label, (value, stem, path)) in labels.iter().zip(sources) {
+        let Some(label) = *label else {
             let alone = uses.get(stem) == Some(&1);
-            let folder = (alone && is_directory_name(stem)).then(|| (*stem).to_owned());
-            let note = value.map(|_| "label is no text and does not count".to_owned());
-            Called { name: shown(if alone { stem } else { path }), folder, note }
-        }
-    };
-    labels.iter().zip(sources).map(call).collect()
+            called.push(Called {
+                name: shown(if alone { stem } else { path }),
+                folder: (alone && is_directory_name(stem)).then(|| (*stem).to_owned()),
+                note: value.map(|_| "label is no text and does not count".to_owned()),
+            });
+            continue;
+        };
+        let note = if !is_directory_name(label) {
+            Some("label cannot name a directory; the id of the task does".to_owned())
+        } else if !taken.insert(label) {
+            Some("another file has this label, too; the id of the task names its directory".to_owned())
+        } else {
+            None
+        };
+        let folder = note.is_none().then(|| label.to_owned());
+        called.push(Called { name: shown(if label.is_empty() { stem } else { label }), folder, note });
+    }
+    called
 }
 
 /// Terminals obey control characters.

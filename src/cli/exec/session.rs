@@ -203,7 +203,7 @@ impl Session {
             }
             tokio::select! {
                 biased; // Whoever wants to stop comes first; then what happened; time last.
-                _ = self.told.asked(), if !stopping => {
+                () = self.told.asked(), if !stopping => {
                     stopping = true;
                     say("Ending the tasks and cleaning up; a second time ends at once");
                     self.control.abort();
