@@ -145,3 +145,33 @@ async fn an_idle_worker_ends_with_68() {
     let mut worker = queue.worker(json!({ "idleTimeoutSecs": 1, "numberOfTasksToRun": 0 }));
     assert_eq!(worker.code().await, Some(68));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_workers_log_has_the_lines_that_monitors_look_for() {
+    let queue = Deployment::start().await;
+    let task = queue.create(script("true")).await;
+    let mut worker = queue.worker(json!({}));
+    assert_eq!(worker.code().await, Some(0));
+    let log = worker.stderr();
+    let messages: Vec<&str> = log
+        .lines()
+        .map(|line| {
+            let (date, message) = line.split_once("Z ").unwrap_or_else(|| panic!("no date: {line}"));
+            assert_eq!(date.len(), "2026/01/02 03:04:05".len(), "{line}");
+            message
+        })
+        .collect();
+    for begin in ["Starting task feature ", "Executing command 0", "Resolved 1 tasks in total so far"] {
+        assert!(messages.iter().any(|message| message.starts_with(begin)), "no line begins with {begin:?}:\n{log}");
+    }
+    let metrics: Vec<serde_json::Value> = messages
+        .iter()
+        .filter_map(|message| message.strip_prefix("WORKER_METRICS "))
+        .map(|rest| serde_json::from_str(rest).expect("the rest of the line is JSON"))
+        .collect();
+    for event in ["workerReady", "taskStart", "taskFinish"] {
+        let line = metrics.iter().find(|line| line["eventType"] == event).unwrap_or_else(|| panic!("no {event}:\n{log}"));
+        assert!(line["timestamp"].is_i64() && line["workerId"] == "one" && line["workerPoolId"] == "tests/it", "{line}");
+        assert!(event == "workerReady" || (line["runId"] == 0 && line["taskId"] == task.as_str()), "{line}");
+    }
+}

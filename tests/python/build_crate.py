@@ -36,13 +36,13 @@ def a_real_crate_is_built_and_tested_by_a_task(e):
     assert "Finished `release` profile" in log and log.count("Result: SUCCEEDED") == 5, log[-4000:]
 
     # The report is what the tests printed, and none failed.
-    report = e.artifact("public/test-report.txt").read_text()
+    report = e.artifact("build-crate", "public/test-report.txt").read_text()
     passed = [int(count) for count in re.findall(r"^test result: ok\. (\d+) passed; 0 failed", report, re.MULTILINE)]
     assert sum(passed) > 400 and "test result: FAILED" not in report, report[-2000:]
 
     # The binary is the one that was built: it runs, and finds what is in the report.
     rg = e.directory / "rg"
-    shutil.copy(e.artifact("public/rg"), rg)
+    shutil.copy(e.artifact("build-crate", "public/rg"), rg)
     rg.chmod(0o755)
     version = subprocess.run([rg, "--version"], capture_output=True, text=True, timeout=60)
     assert version.stdout.startswith("ripgrep 15.2.0"), version

@@ -23,7 +23,7 @@ pub fn read(path: &Path) -> Result<TaskFile, Box<Problem>> {
     let name = if stdin { "<stdin>".to_owned() } else { path.display().to_string() };
     let bytes = if stdin { take(io::stdin().lock()) } else { File::open(path).and_then(take) };
     let bytes = bytes.map_err(|error| Problem::of_file(&name, format!("cannot be read: {error}")))?;
-    let document = Document::parse(&name, &bytes).map_err(with_format)?;
+    let document = Document::parse(&name, &bytes).map_err(|problem| Box::new(with_format(problem)))?;
     let stem = if stdin { None } else { path.file_stem() };
     let stem = stem.map_or_else(|| "stdin".to_owned(), |stem| stem.to_string_lossy().into_owned());
     Ok(TaskFile { document, stem })
