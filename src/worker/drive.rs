@@ -73,6 +73,8 @@ struct Loop {
     call_ids: HashMap<Id, u64>,
     runs: JoinSet<RunEnd>,
     running: HashMap<Id, Running>,
+    /// Tasks that go back unstarted, each with the time when that happens at the latest.
+    returning: Vec<(Instant, Claim)>,
     hand_backs: JoinSet<()>,
     watched: Watched,
     ready_said: bool,
@@ -104,17 +106,19 @@ pub async fn drive(ready: Ready, mut input: ControlInput) -> Ended {
         call_ids: HashMap::new(),
         runs: JoinSet::new(),
         running: HashMap::new(),
+        returning: Vec::new(),
         hand_backs: JoinSet::new(),
         watched,
         ready_said: false,
     };
     let code = loop {
+        let wakeup = work.next_wakeup();
         let (event, claims) = tokio::select! {
             biased; // Requests to go first, then what frees slots, then what fills them, then time.
             urgency = input.changed() => (on_urgency(urgency), Vec::new()),
             Some(ended) = work.runs.join_next_with_id() => (work.on_run_end(ended), Vec::new()),
             Some(answer) = work.calls.join_next_with_id() => work.on_answer(answer),
-            () = sleep_until(work.slots.next_wakeup()) => (Event::Tick, Vec::new()),
+            () = sleep_until(wakeup) => (Event::Tick, Vec::new()),
         };
         if let Some(code) = work.perform(event, claims) {
             break code;
@@ -160,11 +164,7 @@ impl Loop {
                         self.start(claim);
                     }
                 }
-                Effect::HandBack => {
-                    for claim in std::mem::take(&mut claims) {
-                        self.hand_back(claim);
-                    }
-                }
+                Effect::HandBack => self.keep_back(&mut claims),
                 Effect::AbortRuns => {
                     for running in self.running.values() {
                         running.kill.kill(Kill::new(tc_engine::StopReason::WorkerShutdown));
@@ -174,11 +174,31 @@ impl Loop {
                 Effect::End(code) => end = Some(code),
             }
         }
-        // A service that gives more than was asked for would lose what is left here; hand it back.
-        for claim in claims {
-            self.hand_back(claim);
+        // A service that gives more than was asked for would lose what is left here; it goes back, too.
+        self.keep_back(&mut claims);
+        let now = Instant::now();
+        let free = !self.slots.is_leaving() || self.calls.is_empty();
+        for (latest, claim) in std::mem::take(&mut self.returning) {
+            if free || now >= latest {
+                self.hand_back(claim);
+            } else {
+                self.returning.push((latest, claim));
+            }
         }
         end
+    }
+
+    /// Keeps tasks that go back until no call is open: by an open call they would come again, and lose one of their retries
+    /// each time. But not for longer than half of their lease.
+    fn keep_back(&mut self, claims: &mut Vec<Claim>) {
+        let now = Instant::now();
+        self.returning.extend(claims.drain(..).map(|claim| (now + claim.lease / 2, claim)));
+    }
+
+    /// When something has to happen at the latest.
+    fn next_wakeup(&self) -> Option<Instant> {
+        let going_back = self.returning.iter().map(|(latest, _)| *latest);
+        self.slots.next_wakeup().into_iter().chain(going_back).min()
     }
 
     fn claim(&mut self, call: u64, tasks: usize) {

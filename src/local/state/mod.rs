@@ -159,7 +159,13 @@ impl State {
         if blocked_by == 0 {
             self.add_run(now, id, WhyCreated::Scheduled);
         }
-        self.snapshot(id)
+        let mut status = self.snapshot(id)?;
+        // A worker that waited may have the run by now; who created the task is told how it was created.
+        for run in &mut status.runs {
+            run.state = RunState::Pending;
+            run.hold = None;
+        }
+        Ok(status)
     }
 
     /// Gives a worker up to `count` runs of a task queue, at once. Never overtakes a worker that waits.
