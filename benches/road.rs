@@ -1,6 +1,6 @@
 //! What the main road costs, as multiples of a floor that is measured in the same run.
 //!
-//! `cargo bench --bench road` prints the table. Rows: claim answered → first instruction (without and with 20 ms of network
+//! `cargo bench --profile ci --bench road` prints the table; it makes many small files, so `TMPDIR` should be on a fresh file system. Rows: claim answered → first instruction (without and with 20 ms of network
 //! latency), no-op tasks a second at capacity 8, memory of an idle worker after a claim over https.
 
 use std::{
