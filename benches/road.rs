@@ -1,7 +1,8 @@
 //! What the main road costs, as multiples of a floor that is measured in the same run.
 //!
-//! `cargo bench --profile ci --bench road` prints the table; it makes many small files, so `TMPDIR` should be on a fresh file system. Rows: claim answered → first instruction (without and with 20 ms of network
-//! latency), no-op tasks a second at capacity 8, memory of an idle worker after a claim over https.
+//! `cargo bench --profile ci --bench road` prints the table; it makes many small files, so `TMPDIR` should be on a fresh file
+//! system. Rows: claim answered → first instruction (without and with 20 ms of network latency), no-op tasks a second at
+//! capacity 8, memory of an idle worker after a claim over https.
 
 use std::{
     io::{Read as _, Write as _},
@@ -286,7 +287,7 @@ fn idle_memory() {
     let made = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
         .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
-        .args(["-addext", "basicConstraints=critical,CA:TRUE"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
         .arg("-keyout")
         .arg(&key)
         .arg("-out")
@@ -334,6 +335,8 @@ fn idle_memory() {
         std::thread::sleep(Duration::from_secs(3));
         std::fs::read_to_string(format!("/proc/{pid}/status")).ok()
     });
+    let said = std::fs::read_to_string(&log).unwrap_or_default();
+    assert!(!said.contains("Could not claim work"), "the claim did not get through:\n{said}");
     let kib = |name: &str| -> f64 {
         let line = memory.lines().find(|line| line.starts_with(name)).unwrap_or("0 0");
         line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0.0)
