@@ -15,7 +15,7 @@ use super::{
     outcome::{Blame, RunError},
 };
 use crate::{
-    api::{CredentialsCell, Queue, Services, Task, Transport},
+    api::{CredentialsCell, Queue, Services, Task},
     config::Config,
     log::{LiveServer, TaskLog},
     observe::memory::MemoryWatch,
@@ -32,8 +32,6 @@ pub struct Workshop {
     pub random: Arc<dyn Random>,
     /// Small state files.
     pub disk: Arc<dyn Disk>,
-    /// HTTP.
-    pub transport: Arc<dyn Transport>,
     /// Taskcluster's services.
     pub services: Services,
     /// What runs the commands.

@@ -72,7 +72,6 @@ pub async fn prepare(parts: Parts) -> Result<Ready, String> {
         clock: Arc::clone(&parts.clock),
         random: Arc::clone(&parts.random),
         disk: Arc::clone(&parts.disk),
-        transport: Arc::clone(&parts.transport),
         services,
         engine: Arc::clone(&parts.engine),
         live,
