@@ -17,6 +17,7 @@
 //! test holds the checker against an independent implementation of JSON Schema.
 
 mod check;
+pub mod docker;
 mod document;
 pub mod native;
 mod nearest;

@@ -41,6 +41,7 @@ pub async fn run(arguments: RunArgs, name: &Name) -> Result<u8, Failure> {
         host: Arc::new(SystemHost),
         transport: Arc::new(transport),
         engine,
+        docker: None,
         events: None,
         status_file: Some(status::path()),
         log_header_from_task: false,

@@ -53,7 +53,7 @@ pub fn admit(basics: &Basics, findings: &mut Findings) -> Option<Admitted> {
         let message = format!("task's maxRunTime of {} exceeded allowed maximum of {limit}", payload.max_run_time_secs);
         findings.add(Phase::Admit, CORE, RunError::new(Blame::Payload, message));
     }
-    let cx = RunContext::new(basics.clone(), payload);
+    let cx = RunContext::new(basics.clone(), payload, None);
     let table = Table::new(feature::wanted(&cx));
     for (position, error) in table.admit(&cx) {
         findings.add(Phase::Admit, position, error);

@@ -6,8 +6,8 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use tc_engine::{Engine, Environment, Identity};
-use tc_payload::native::Payload;
+use tc_engine::{Bind, Engine, Environment, Identity, Image};
+use tc_payload::{docker::Container, native::Payload};
 
 use super::{
     keeper,
@@ -34,8 +34,10 @@ pub struct Workshop {
     pub disk: Arc<dyn Disk>,
     /// Taskcluster's services.
     pub services: Services,
-    /// What runs the commands.
+    /// What runs the commands of native tasks.
     pub engine: Arc<dyn Engine>,
+    /// What runs containers; none where container payloads are off.
+    pub docker: Option<Arc<dyn Engine>>,
     /// Serves live logs; none when they are off.
     pub live: Option<LiveLogs>,
     /// Where logs and compressed artifacts lie while a task runs.
@@ -60,8 +62,10 @@ pub struct RunContext {
     pub run_id: u32,
     /// Its definition.
     pub task: Arc<Task>,
-    /// Its checked payload.
+    /// Its checked payload; for a container task the parts that all tasks have.
     pub payload: Payload,
+    /// What only a container task has.
+    pub container: Option<Container>,
     /// What all runs share.
     pub shop: Arc<Workshop>,
     /// Its log.
@@ -80,6 +84,10 @@ pub struct RunContext {
     place: OnceLock<Place>,
     /// Artifact names that parts publish, with the part's name; known from the end of admission.
     reserved: OnceLock<Vec<(String, &'static str)>>,
+    /// The image of a container task, known from the end of furnishing on.
+    image: OnceLock<Image>,
+    /// Directories that parts put into the container.
+    binds: Mutex<Vec<Bind>>,
 }
 
 /// Where a run lives.
@@ -114,13 +122,14 @@ pub struct Basics {
 
 impl RunContext {
     /// A run with a checked payload.
-    pub fn new(basics: Basics, payload: Payload) -> Self {
+    pub fn new(basics: Basics, payload: Payload, container: Option<Container>) -> Self {
         let Basics { task_id, run_id, task, shop, log, queue, credentials, kill } = basics;
         Self {
             task_id,
             run_id,
             task,
             payload,
+            container,
             shop,
             log,
             queue,
@@ -130,7 +139,30 @@ impl RunContext {
             extra_env: Mutex::default(),
             place: OnceLock::new(),
             reserved: OnceLock::new(),
+            image: OnceLock::new(),
+            binds: Mutex::default(),
         }
+    }
+
+    /// Notes the image of a container task. The first call counts.
+    pub fn set_image(&self, image: Image) {
+        // Nobody but the part that brings it calls this, and it runs once.
+        drop(self.image.set(image));
+    }
+
+    /// The image of a container task, once it is there.
+    pub fn image(&self) -> Option<&Image> {
+        self.image.get()
+    }
+
+    /// Puts a directory of this machine into the container.
+    pub fn add_bind(&self, bind: Bind) {
+        self.binds.lock().unwrap_or_else(PoisonError::into_inner).push(bind);
+    }
+
+    /// The directories that parts put into the container.
+    pub fn binds(&self) -> Vec<Bind> {
+        self.binds.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Adds a variable to the environment of the commands.

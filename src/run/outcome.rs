@@ -52,7 +52,9 @@ impl std::error::Error for RunError {}
 impl From<EngineError> for RunError {
     fn from(error: EngineError) -> Self {
         let blame = match error.fault {
+            Fault::Payload => Blame::Payload,
             Fault::Task => Blame::Task,
+            Fault::Lost => Blame::Shutdown,
             Fault::Worker => Blame::Worker,
             Fault::Resource => Blame::Service,
         };

@@ -64,7 +64,7 @@ async fn reserve(cx: &RunContext, engine: &dyn Engine) -> Result<Box<dyn Ground>
         // Another task whose id begins alike, or an earlier one whose files were kept.
         place = tasks_dir.join(&run);
     }
-    let ground = timeout(ENGINE_BOUND, engine.reserve(Names { run, task_dir: place }))
+    let ground = timeout(ENGINE_BOUND, engine.reserve(Names { run, task_dir: place, network: false }))
         .await
         .map_err(|_| RunError::new(Blame::Worker, "the engine did not reserve space for the task in time"))??;
     cx.settle(Place { task_dir: ground.task_dir().to_owned(), identity: ground.identity().clone() });
@@ -185,7 +185,7 @@ fn plan(cx: &RunContext, base: Environment) -> SandboxPlan {
     }
     env.extend(cx.extra_env());
     let commands = cx.payload.command.iter().map(|argv| CommandSpec { argv: argv.iter().map(Into::into).collect() });
-    SandboxPlan { commands: commands.collect(), env, fallback_path: std::env::var_os("PATH") }
+    SandboxPlan { commands: commands.collect(), env, fallback_path: std::env::var_os("PATH"), container: None }
 }
 
 /// How the commands of a run came to an end before their time.

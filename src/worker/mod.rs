@@ -46,8 +46,10 @@ pub struct Parts {
     pub host: Arc<dyn HostActions>,
     /// HTTP.
     pub transport: Arc<dyn Transport>,
-    /// What runs the commands.
+    /// What runs the commands of native tasks.
     pub engine: Arc<dyn Engine>,
+    /// What runs containers; none where container payloads are off.
+    pub docker: Option<Arc<dyn Engine>>,
     /// Where to tell about runs, if anybody listens.
     pub events: Option<mpsc::UnboundedSender<WorkerEvent>>,
     /// Where to say which tasks run now, for `status`; a worker that is not the machine's says it nowhere.

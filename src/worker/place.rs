@@ -74,6 +74,7 @@ pub async fn prepare(parts: Parts) -> Result<Ready, String> {
         disk: Arc::clone(&parts.disk),
         services,
         engine: Arc::clone(&parts.engine),
+        docker: parts.docker.clone(),
         live,
         spool_dir,
         header_from_task: parts.log_header_from_task,

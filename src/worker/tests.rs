@@ -110,6 +110,7 @@ async fn play(engine: FakeEngine, payload: Value, tasks: u32, deadline_secs: i64
         host: Arc::new(NoHostActions),
         transport: transport.clone(),
         engine: Arc::new(engine.clone()),
+        docker: None,
         events: None,
         log_header_from_task: false,
         status_file: None,

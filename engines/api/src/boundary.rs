@@ -4,17 +4,23 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use crate::{CommandEnd, Environment, Names, Owner, Quiet, SandboxPlan, Sink, StopReason};
+use crate::{
+    CommandEnd, Environment, Image, ImageBytes, ImageWant, Names, Owner, Progress, Quiet, SandboxPlan, Sink, StopReason,
+};
 
 /// Whose fault an engine error is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
+    /// The payload can never be run as it is.
+    Payload,
     /// The task asked for something that cannot be.
     Task,
     /// The engine or this worker is broken.
     Worker,
     /// The machine or a service it needs is short of something, for now.
     Resource,
+    /// What ran the task went away under it, through no fault of the task; elsewhere or later it will run.
+    Lost,
 }
 
 /// What went wrong in an engine.
@@ -70,6 +76,30 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Removes what earlier runs of this owner left behind, except the runs named in `keep`.
     async fn sweep(&self, owner: &Owner, keep: &[String]) -> Swept;
+
+    /// Brings an image, or finds that it is there. However many tasks want the same image at once, it is acquired once;
+    /// dropping the returned future ends the acquisition only if nobody else waits for it. `bytes` is there for
+    /// [`ImageWant::Artifact`] and is opened only if the engine does not have the image, again for a second attempt.
+    ///
+    /// # Errors
+    /// [`Fault::Task`] when there is no such image or what was brought is none, [`Fault::Resource`] when it could not be
+    /// reached or there is no room, [`Fault::Lost`] when the engine went away.
+    async fn image(
+        &self,
+        want: &ImageWant,
+        bytes: Option<Arc<dyn ImageBytes>>,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Image, EngineError> {
+        let _ = (bytes, progress);
+        Err(EngineError::new(Fault::Worker, format!("the engine {} has no images, {want} is wanted", self.name())))
+    }
+
+    /// Removes what nobody uses, least recently used first, until about this many bytes are free again on the disks that
+    /// the engine uses. Returns a sentence for each thing removed.
+    async fn make_room(&self, bytes: u64) -> Vec<String> {
+        let _ = bytes;
+        Vec::new()
+    }
 
     /// Makes the task directory and whatever else has to exist before the sandbox: a user, a network, a cgroup.
     async fn reserve(&self, names: Names) -> Result<Box<dyn Ground>, EngineError>;

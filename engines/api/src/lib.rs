@@ -19,10 +19,12 @@
 mod boundary;
 mod command;
 pub mod fake;
+mod image;
 mod plan;
 mod quiet;
 
 pub use boundary::{Engine, EngineError, Fault, Gone, Ground, Identity, RunHandle, Sandbox, Swept};
 pub use command::{CommandEnd, Exit, Sink, StopReason};
-pub use plan::{CommandSpec, Environment, Names, Owner, SandboxPlan};
+pub use image::{Image, ImageBytes, ImageStream, ImageWant, Progress};
+pub use plan::{Bind, CommandSpec, ContainerPlan, Environment, Limits, Names, Owner, SandboxPlan};
 pub use quiet::{Entry, EntryFault, Kind, OpenFile, Quiet};

@@ -86,10 +86,10 @@ fn main() {
             runtime.block_on(async {
                 let begun = Instant::now();
                 let run_name = format!("task_{number}");
-                let names = Names { task_dir: dir.path().join(&run_name), run: run_name };
+                let names = Names { task_dir: dir.path().join(&run_name), run: run_name, network: false };
                 let ground = engine.reserve(names).await.expect("reserved");
                 let commands = vec![CommandSpec { argv: vec!["/bin/true".into()] }];
-                let plan = SandboxPlan { commands, env: Environment::new(), fallback_path: None };
+                let plan = SandboxPlan { commands, env: Environment::new(), fallback_path: None, container: None };
                 let Ok(sandbox) = ground.create(plan).await else { panic!("not created") };
                 let mut handle = sandbox.start(Arc::new(Nowhere));
                 prepare.push(begun.elapsed());

@@ -31,12 +31,17 @@ fn main() {
     runtime.block_on(async {
         let task_dir = PathBuf::from(task_dir);
         let run = task_dir.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
-        let ground = engine.reserve(Names { run, task_dir }).await.expect("reserved");
+        let ground = engine.reserve(Names { run, task_dir, network: false }).await.expect("reserved");
         let argv = match std::env::var_os("WORKER_ARGV0") {
             Some(program) => vec![program],
             None => ["/bin/sh", "-c", script].into_iter().map(Into::into).collect(),
         };
-        let plan = SandboxPlan { commands: vec![CommandSpec { argv }], env: ground.base_environment(), fallback_path: None };
+        let plan = SandboxPlan {
+            commands: vec![CommandSpec { argv }],
+            env: ground.base_environment(),
+            fallback_path: None,
+            container: None,
+        };
         let Ok(sandbox) = ground.create(plan).await else { panic!("not created") };
         let mut handle = sandbox.start(Arc::new(Nowhere));
         let end = handle.run(0).await.expect("ran");

@@ -167,6 +167,7 @@ impl Session {
                 host: Arc::new(NoHostActions),
                 transport,
                 engine,
+                docker: None,
                 events: Some(send),
                 // The file is the machine's, and a worker of it may run beside us.
                 status_file: None,

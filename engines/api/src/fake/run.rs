@@ -59,8 +59,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_script_is_played_command_by_command() {
         let engine = FakeEngine::new([Step::prints("a"), Step::exits(0), Step::prints("b"), Step::exits(7)]);
-        let ground = engine.reserve(Names { run: "r".into(), task_dir: "/t".into() }).await.expect("the fake reserves");
-        let plan = SandboxPlan { commands: Vec::new(), env: Environment::new(), fallback_path: None };
+        let ground =
+            engine.reserve(Names { run: "r".into(), task_dir: "/t".into(), network: false }).await.expect("the fake reserves");
+        let plan = SandboxPlan { commands: Vec::new(), env: Environment::new(), fallback_path: None, container: None };
         let Ok(sandbox) = ground.create(plan).await else { panic!("the fake creates") };
         let sink = Arc::new(Collected(Mutex::default()));
         let mut handle = sandbox.start(sink.clone());

@@ -91,7 +91,7 @@ impl Bench {
     pub fn names(&self) -> Names {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let run = format!("task_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        Names { task_dir: self.dir.path().join(&run), run }
+        Names { task_dir: self.dir.path().join(&run), run, network: false }
     }
 
     pub async fn start(&self, commands: Vec<Vec<OsString>>) -> Run {
@@ -103,8 +103,12 @@ impl Bench {
         let task_dir = ground.task_dir().to_owned();
         let mut env = Environment::new();
         env.insert("PATH".into(), "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin".into());
-        let mut plan =
-            SandboxPlan { commands: commands.into_iter().map(|argv| CommandSpec { argv }).collect(), env, fallback_path: None };
+        let mut plan = SandboxPlan {
+            commands: commands.into_iter().map(|argv| CommandSpec { argv }).collect(),
+            env,
+            fallback_path: None,
+            container: None,
+        };
         adapt(&mut plan);
         let sandbox = match ground.create(plan).await {
             Ok(sandbox) => sandbox,

@@ -1,0 +1,1 @@
+//! Images written past the engine, into the store that it shares with containerd.

@@ -1,0 +1,1 @@
+//! Images: bringing them, knowing which are there, removing those that nobody uses.
