@@ -11,12 +11,14 @@
 //! [`kill::KillSwitch`]; cleaning up and resolving go on after that, each under a bound of its own.
 
 pub mod admit;
+pub mod commands;
 pub mod context;
 pub mod keeper;
 pub mod kill;
 pub mod lease;
 pub mod outcome;
 pub mod perform;
+pub mod plan;
 pub mod report;
 pub mod seal;
 
