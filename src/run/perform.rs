@@ -32,13 +32,9 @@ pub enum Remains {
 }
 
 /// Performs an admitted run up to the point where only its log is left.
-pub async fn perform(
-    admitted: Admitted,
-    engine: &dyn Engine,
-    findings: &mut Findings,
-) -> (Remains, RunContext, Table<RunContext>) {
+pub async fn perform(admitted: Admitted, findings: &mut Findings) -> (Remains, RunContext, Table<RunContext>) {
     let Admitted { cx, mut table } = admitted;
-    let remains = match reserve(&cx, engine).await {
+    let remains = match reserve(&cx).await {
         Ok(ground) => {
             let quiet = run_in(ground, &cx, &mut table, findings).await;
             finish(quiet, &cx, &mut table, findings).await
@@ -53,7 +49,17 @@ pub async fn perform(
     (remains, cx, table)
 }
 
-async fn reserve(cx: &RunContext, engine: &dyn Engine) -> Result<Box<dyn Ground>, RunError> {
+/// What runs the commands of this task.
+fn engine(cx: &RunContext) -> Result<&dyn Engine, RunError> {
+    match (&cx.container, &cx.shop.docker) {
+        (None, _) => Ok(cx.shop.engine.as_ref()),
+        (Some(_), Some(docker)) => Ok(docker.as_ref()),
+        (Some(_), None) => Err(RunError::new(Blame::Service, "this worker has no engine for containers")),
+    }
+}
+
+async fn reserve(cx: &RunContext) -> Result<Box<dyn Ground>, RunError> {
+    let engine = engine(cx)?;
     let tasks_dir = &cx.shop.config.tasks_dir;
     let run = run_name(&cx.task_id, cx.run_id);
     let mut place = tasks_dir.join(directory_name(&cx.task_id, cx.run_id));
