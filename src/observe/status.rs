@@ -21,12 +21,7 @@ pub fn content<'a>(task_ids: impl IntoIterator<Item = &'a str>, obstacle: Option
 }
 
 /// Writes the file, or removes it when nothing runs and nothing is in the way.
-pub fn write(
-    disk: &dyn Disk,
-    path: &std::path::Path,
-    task_ids: &BTreeSet<String>,
-    obstacle: Option<&str>,
-) -> io::Result<()> {
+pub fn write(disk: &dyn Disk, path: &std::path::Path, task_ids: &BTreeSet<String>, obstacle: Option<&str>) -> io::Result<()> {
     if task_ids.is_empty() && obstacle.is_none() {
         return disk.remove(path);
     }

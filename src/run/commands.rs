@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tc_engine::{CommandEnd, Exit, RunHandle};
+use nix::sys::signal::Signal;
+use tc_engine::{CommandEnd, Exit, RunHandle, StopReason};
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
@@ -14,6 +15,14 @@ use crate::log::format;
 
 /// Longest time between a command's kill and its death.
 const STOP_BOUND: Duration = Duration::from_secs(60);
+/// What a container gets between being asked to end and being killed, where the reason leaves time for it. A machine that is
+/// taken away leaves 30 seconds in all, and artifacts are still to come.
+const CONTAINER_GRACE: Duration = Duration::from_secs(3);
+/// When a machine goes down, its containers are often ended before the worker is told to go. A death that looks like it is
+/// held for this long.
+const VERDICT_HOLD: Duration = Duration::from_secs(3);
+/// Longest wait for the cloud to say whether it is about to take the machine away.
+const NOTICE_BOUND: Duration = Duration::from_secs(1);
 
 /// How the commands of a run came to an end before their time.
 pub enum Ended {
@@ -36,14 +45,20 @@ pub async fn commands(handle: &mut dyn RunHandle, cx: &RunContext) -> Result<(),
             end = handle.run(index) => Ok(end),
         };
         match ended {
-            Ok(Ok(end)) => command_end(cx, &end)?,
+            Ok(Ok(end)) => {
+                if let Some(kill) = going_down(cx, &end).await {
+                    cx.log.info(&format::aborted(began.elapsed(), cx.memory.usage().as_ref()));
+                    return Err(Ended::Killed(kill));
+                }
+                command_end(cx, &end)?;
+            }
             Ok(Err(error)) => {
                 cx.log.error(&format!("System error executing command: {error}"));
                 return Err(Ended::Itself(error.into()));
             }
             Err(kill) => {
                 cx.log.error("Aborting task...");
-                if timeout(STOP_BOUND, handle.stop(kill.reason, Duration::ZERO)).await.is_err() {
+                if timeout(STOP_BOUND, handle.stop(kill.reason, grace(cx, kill.reason))).await.is_err() {
                     warn!("Command {index} of task {} did not die in time", cx.task_id);
                 }
                 cx.log.info(&format::aborted(began.elapsed(), cx.memory.usage().as_ref()));
@@ -54,6 +69,37 @@ pub async fn commands(handle: &mut dyn RunHandle, cx: &RunContext) -> Result<(),
     Ok(())
 }
 
+/// How long a task may take to end by itself.
+fn grace(cx: &RunContext, reason: StopReason) -> Duration {
+    let leaves_time = matches!(reason, StopReason::MaxRunTime | StopReason::Canceled | StopReason::WorkerShutdown);
+    if leaves_time && cx.container.is_some() { CONTAINER_GRACE } else { Duration::ZERO }
+}
+
+/// Whether a command died because the machine goes down: then it is this worker that ends, not the task that failed.
+async fn going_down(cx: &RunContext, end: &CommandEnd) -> Option<Kill> {
+    let from_outside = match end.exit {
+        // As a shell or a container engine shows death by SIGKILL and SIGTERM.
+        Exit::Code(code) => cx.container.is_some() && matches!(code, 137 | 143),
+        Exit::Signal(signal) => signal == Signal::SIGKILL as i32 || signal == Signal::SIGTERM as i32,
+        Exit::NotStarted(_) => false,
+    };
+    if !from_outside || end.out_of_memory {
+        return None;
+    }
+    let told = timeout(VERDICT_HOLD, cx.kill.given(|reason| reason == StopReason::WorkerShutdown));
+    let noticed = timeout(NOTICE_BOUND, cx.shop.host.termination_is_imminent());
+    tokio::pin!(told);
+    let noticed = tokio::select! {
+        biased; // Being told is certain.
+        told = &mut told => return told.ok(),
+        noticed = noticed => noticed.unwrap_or(false),
+    };
+    if noticed {
+        return Some(Kill::because(StopReason::WorkerShutdown, "task aborted - this machine is about to be taken away"));
+    }
+    told.await.ok()
+}
+
 /// Writes the result of a command and says whether the next one may run.
 fn command_end(cx: &RunContext, end: &CommandEnd) -> Result<(), Ended> {
     if let Exit::NotStarted(why) = &end.exit {
@@ -61,6 +107,11 @@ fn command_end(cx: &RunContext, end: &CommandEnd) -> Result<(), Ended> {
         return Err(Ended::Itself(RunError::new(Blame::Task, why.clone())));
     }
     cx.log.info(&format::result_block(end, cx.memory.usage().as_ref()));
+    if end.out_of_memory {
+        cx.log.error("The container used more memory than there was, and was killed for it");
+        // Searched for by parsers of logs.
+        cx.log.error("Unsuccessful task run with exit code: 137");
+    }
     match &end.exit {
         Exit::Code(0) => Ok(()),
         Exit::Code(code) if cx.payload.on_exit.retry.contains(&i64::from(*code)) => Err(Ended::Itself(RunError::new(
@@ -75,7 +126,6 @@ fn command_end(cx: &RunContext, end: &CommandEnd) -> Result<(), Ended> {
 
 /// A signal as the end of a log names it; the words are those of the reference, which programs search for.
 fn signal_name(signal: i32) -> String {
-    use nix::sys::signal::Signal;
     let name = match Signal::try_from(signal) {
         Ok(Signal::SIGHUP) => "hangup",
         Ok(Signal::SIGINT) => "interrupt",

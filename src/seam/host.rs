@@ -2,13 +2,21 @@
 
 use std::{io, process::Command};
 
-/// Actions on the machine itself.
+use async_trait::async_trait;
+
+/// Actions on the machine itself, and what only the machine's owner can say.
+#[async_trait]
 pub trait HostActions: Send + Sync + 'static {
     /// Powers the machine off. `why` appears in the system's log.
     fn shutdown(&self, why: &str) -> io::Result<()>;
 
     /// Restarts the machine.
     fn reboot(&self, why: &str) -> io::Result<()>;
+
+    /// Asks whoever owns the machine whether it is about to be taken away. No cloud is asked yet: the answer is no.
+    async fn termination_is_imminent(&self) -> bool {
+        false
+    }
 }
 
 /// Uses the `shutdown` command of the machine, through `sudo` when the worker is not root, as the reference does.

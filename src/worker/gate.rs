@@ -163,12 +163,15 @@ impl Gate {
         let config = &self.shop.config;
         let wanted = u64::from(config.required_disk_space_megabytes) << 20;
         let free = || {
-            self.shop.disk.free_bytes(&config.tasks_dir).map_err(|error| {
-                Closed::for_now(format!("look for free space in {}: {error}", config.tasks_dir.display()))
-            })
+            self.shop
+                .disk
+                .free_bytes(&config.tasks_dir)
+                .map_err(|error| Closed::for_now(format!("look for free space in {}: {error}", config.tasks_dir.display())))
         };
         let mut there = free()?;
-        if there < wanted && let Some(docker) = &self.shop.docker {
+        if there < wanted
+            && let Some(docker) = &self.shop.docker
+        {
             let made = timeout(ENGINE_BOUND, docker.make_room(wanted - there)).await.unwrap_or_default();
             for line in made {
                 info!("{line}");

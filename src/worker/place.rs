@@ -70,6 +70,7 @@ pub async fn prepare(parts: Parts) -> Result<Ready, String> {
         clock: Arc::clone(&parts.clock),
         random: Arc::clone(&parts.random),
         disk: Arc::clone(&parts.disk),
+        host: Arc::clone(&parts.host),
         services,
         engine: Arc::clone(&parts.engine),
         docker: parts.docker.clone(),

@@ -17,7 +17,8 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
-    Engine, EngineError, Environment, Exit, Gone, Ground, Identity, Keep, Names, Owner, Quiet, Sandbox, SandboxPlan, Sink, Swept,
+    Engine, EngineError, Environment, Exit, Gone, Ground, Identity, Keep, Names, Owner, Quiet, Sandbox, SandboxPlan, Sink,
+    Swept,
 };
 
 /// One thing that a scripted command does.
