@@ -56,7 +56,7 @@ pub fn define(value: &Value, stem: &str, dependencies: &[&str], unknown: &[Strin
         notes.push(format!("it does not wait for {}{more}: no file here is such a task", names.join(", ")));
     }
     // What is no list stays, and the queue says so.
-    if task.get("dependencies").is_some_and(Value::is_array) {
+    if task.get("dependencies").map_or(!dependencies.is_empty(), Value::is_array) {
         task.insert("dependencies".to_owned(), json!(dependencies));
     }
     Defined { definition: Value::Object(task), notes }
@@ -189,6 +189,12 @@ mod tests {
         assert_eq!(defined.definition["expires"], "2027-01-03T08:33:20.000Z");
         assert_eq!(defined.definition["dependencies"], json!(["fN1SbArXTPSVFNUvaOlinQ"]));
         assert_eq!(defined.notes.len(), 3, "{:?}", defined.notes);
+    }
+
+    #[test]
+    fn a_task_of_a_graph_gets_its_dependencies() {
+        let defined = define(&json!({ "payload": {} }), "x", &["fN1SbArXTPSVFNUvaOlinQ"], &[], now());
+        assert_eq!(defined.definition["dependencies"], json!(["fN1SbArXTPSVFNUvaOlinQ"]));
     }
 
     #[test]

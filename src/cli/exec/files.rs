@@ -49,12 +49,11 @@ pub fn is_definition(value: &Value) -> bool {
     value.get("payload").is_some()
 }
 
-/// Everything that is wrong with the payload of a file, with places.
-pub fn problems(document: &Document) -> Vec<Problem> {
-    let value = document.value();
+/// Everything that is wrong with the payload of a task, or with a bare payload, that stands at `pointer` in a file.
+pub fn problems(document: &Document, value: &Value, pointer: &str) -> Vec<Problem> {
     let (payload, prefix) = match value.get("payload") {
-        Some(payload) => (payload, "/payload"),
-        None => (value, ""),
+        Some(payload) => (payload, format!("{pointer}/payload")),
+        None => (value, pointer.to_owned()),
     };
     let mut problems = if is_container_payload(payload) {
         let message = "payloads for containers are not run yet; they come with a later version";
@@ -62,7 +61,7 @@ pub fn problems(document: &Document) -> Vec<Problem> {
     } else {
         native::check(payload).err().unwrap_or_default()
     };
-    apply_places(&mut problems, document, prefix);
+    apply_places(&mut problems, document, &prefix);
     problems
 }
 
@@ -72,7 +71,7 @@ mod tests {
 
     fn said(text: &str) -> Vec<String> {
         let document = Document::parse("t.yml", text.as_bytes()).expect("parsed");
-        problems(&document).iter().map(ToString::to_string).collect()
+        problems(&document, document.value(), "").iter().map(ToString::to_string).collect()
     }
 
     #[test]
