@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::Value;
-use tc_payload::{Document, MAX_DOCUMENT_BYTES, Problem, apply_places, is_container_payload, native};
+use tc_payload::{Document, MAX_DOCUMENT_BYTES, Problem, apply_places, docker, is_container_payload, native};
 
 /// A file that was read.
 pub struct TaskFile {
@@ -56,8 +56,7 @@ pub fn problems(document: &Document, value: &Value, pointer: &str) -> Vec<Proble
         None => (value, pointer.to_owned()),
     };
     let mut problems = if is_container_payload(payload) {
-        let message = "payloads for containers are not run yet; they come with a later version";
-        vec![Problem::new("/image", message).about_key()]
+        docker::check(payload).err().unwrap_or_default()
     } else {
         native::check(payload).err().unwrap_or_default()
     };
@@ -85,10 +84,12 @@ mod tests {
     }
 
     #[test]
-    fn a_container_is_one_problem() {
-        let said = said("image: busybox\nmaxRunTime: x\n");
-        assert_eq!(said.len(), 1);
-        assert!(said[0].starts_with("t.yml:1:1: image: "), "{said:?}");
+    fn an_image_makes_it_a_container() {
+        assert_eq!(said("image: busybox\nmaxRunTime: 5\n"), Vec::<String>::new());
+        let said = said("image: --privileged\nmaxRunTime: x\n");
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said.iter().any(|line| line.starts_with("t.yml:1:8: image: ")), "{said:?}");
+        assert!(said.iter().any(|line| line.starts_with("t.yml:2:13: maxRunTime: ")), "{said:?}");
     }
 
     #[test]
