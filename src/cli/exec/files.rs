@@ -1,13 +1,17 @@
 //! Task files: read, parsed, and their payloads checked, before anything runs.
 
 use std::{
+    ffi::OsStr,
     fs::File,
     io::{self, Read as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use serde_json::Value;
 use tc_payload::{Document, MAX_DOCUMENT_BYTES, Problem, apply_places, docker, is_container_payload, native};
+
+/// Extensions of files for tasks.
+const EXTENSIONS: [&str; 3] = ["yml", "yaml", "json"];
 
 /// A file that was read.
 pub struct TaskFile {
@@ -15,6 +19,33 @@ pub struct TaskFile {
     pub document: Document,
     /// Its name without folders and extension, for people.
     pub stem: String,
+}
+
+/// The files that a path stands for: itself, or if it is a directory, the files for tasks in it, in the order of their names.
+/// Directories in it are not looked into.
+pub fn expand(path: &Path) -> Result<Vec<PathBuf>, Box<Problem>> {
+    if path == Path::new("-") || !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let name = path.display().to_string();
+    let read = || -> io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(path)? {
+            let file = entry?.path();
+            let named = file.extension().and_then(OsStr::to_str).is_some_and(|extension| EXTENSIONS.contains(&extension));
+            if named && file.is_file() {
+                found.push(file);
+            }
+        }
+        found.sort();
+        Ok(found)
+    };
+    let found = read().map_err(|error| Problem::of_file(&name, format!("cannot be read: {error}")))?;
+    if found.is_empty() {
+        let problem = Problem::of_file(&name, "has no files for tasks in it");
+        return Err(Box::new(problem.with_hint("their names end in .yml, .yaml or .json")));
+    }
+    Ok(found)
 }
 
 /// Reads a file; `-` is standard input.
@@ -97,6 +128,22 @@ mod tests {
         let said = |text: &str| Document::parse("t", text.as_bytes()).map_err(with_format).expect_err("no JSON").hint;
         assert!(said("{command: [[a]]}").is_some_and(|hint| hint.contains("YAML")));
         assert_eq!(said("a: [\n"), None);
+    }
+
+    #[test]
+    fn a_directory_stands_for_its_files() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let refused = expand(dir.path()).expect_err("nothing is in it").to_string();
+        assert!(refused.contains("has no files for tasks"), "{refused}");
+        for name in ["b.yml", "a.json", "c.yaml", "README", "d.yml~"] {
+            std::fs::write(dir.path().join(name), "").expect("written");
+        }
+        std::fs::create_dir(dir.path().join("e.yml")).expect("made");
+        let expected: Vec<_> = ["a.json", "b.yml", "c.yaml"].iter().map(|name| dir.path().join(name)).collect();
+        assert_eq!(expand(dir.path()).expect("read"), expected);
+        for other in ["-", "/nonexistent/x.yml"] {
+            assert_eq!(expand(Path::new(other)).expect("as it is"), [PathBuf::from(other)]);
+        }
     }
 
     #[test]

@@ -39,6 +39,11 @@ impl Item<'_> {
         if self.key.is_some() { format!("{file}: {}", self.called.name) } else { file.to_owned() }
     }
 
+    /// By which others name it.
+    pub fn label(&self) -> &str {
+        self.called.label.as_deref().unwrap_or(&self.called.name)
+    }
+
     /// Its name for a file's stem where it has none of its own.
     pub fn stem(&self) -> &str {
         if self.key.is_some() { &self.called.name } else { &self.file.stem }
@@ -87,7 +92,7 @@ pub fn place(items: &[Item<'_>], fresh: impl FnMut() -> String) -> Vec<Placed> {
         .iter()
         .map(|item| Named {
             value: item.value,
-            label: item.called.label.as_deref().unwrap_or(&item.called.name),
+            label: item.label(),
             key: item.key,
             edges: item.edges.iter().map(|(_, key)| *key).collect(),
             file: item.file_number,

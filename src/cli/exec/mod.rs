@@ -18,11 +18,15 @@ mod graph;
 mod items;
 mod label;
 mod reference;
+mod select;
 mod session;
 mod settings;
 mod summary;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use jiff::Timestamp;
 use tc_payload::Problem;
@@ -33,6 +37,7 @@ use self::{
     files::TaskFile,
     items::Item,
     label::Called,
+    select::Wanted,
     session::{Closed, Session},
     summary::{EXCEPTION, Outcome, Row, USAGE},
 };
@@ -52,7 +57,11 @@ pub async fn run(arguments: ExecArgs) -> Result<u8, Failure> {
     }
     let Some(files) = read(&arguments.files) else { return Ok(USAGE) };
     let listener = session::listen().await?;
-    let (tasks, mut rows) = prepare(&files, &listener.root_url());
+    let wanted = Wanted { only: arguments.only.as_ref(), with_deps: arguments.with_deps.as_ref() };
+    let (tasks, mut rows) = prepare(&files, &listener.root_url(), wanted);
+    if tasks.is_empty() && rows.is_empty() {
+        return Err(Failure::new(USAGE, "no task of these files is wanted").with_hint("--only and --with-deps look at labels"));
+    }
     if tasks.is_empty() {
         return Ok(EXCEPTION);
     }
@@ -76,13 +85,20 @@ pub async fn run(arguments: ExecArgs) -> Result<u8, Failure> {
 fn read(paths: &[PathBuf]) -> Option<Vec<TaskFile>> {
     let mut files = Vec::new();
     let mut wrong = false;
+    let mut explain = |path: &Path, problem: &Problem| {
+        wrong = true;
+        let content = problem.place.and_then(|place| Some((place, source_line(path, place.line)?)));
+        say(&problems::with_line(problem, content.as_ref().map(|(place, line)| (*place, line.as_str()))));
+    };
     for path in paths {
-        match files::read(path) {
-            Ok(file) => files.push(file),
-            Err(problem) => {
-                wrong = true;
-                let content = problem.place.and_then(|place| Some((place, source_line(path, place.line)?)));
-                say(&problems::with_line(&problem, content.as_ref().map(|(place, line)| (*place, line.as_str()))));
+        let paths = files::expand(path).unwrap_or_else(|problem| {
+            explain(path, &problem);
+            Vec::new()
+        });
+        for path in paths {
+            match files::read(&path) {
+                Ok(file) => files.push(file),
+                Err(problem) => explain(&path, &problem),
             }
         }
     }
@@ -90,7 +106,7 @@ fn read(paths: &[PathBuf]) -> Option<Vec<TaskFile>> {
 }
 
 /// A line of a file that could not be parsed, so that there is no document that has it.
-fn source_line(path: &std::path::Path, line: u32) -> Option<String> {
+fn source_line(path: &Path, line: u32) -> Option<String> {
     let text = std::fs::read(path).ok()?;
     let line = text.split(|byte| *byte == b'\n').nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
     Some(String::from_utf8_lossy(line).into_owned())
@@ -109,22 +125,28 @@ struct Ready {
 }
 
 /// Definitions of the valid tasks, each after those that it waits for; the others are explained and become rows of the summary.
-fn prepare(files: &[TaskFile], root_url: &str) -> (Vec<Ready>, Vec<(usize, Row)>) {
+fn prepare(files: &[TaskFile], root_url: &str, wanted: Wanted<'_>) -> (Vec<Ready>, Vec<(usize, Row)>) {
     let items = items::items(files);
-    let placed = items::place(&items, || slugid(&SystemRandom));
+    let mut placed = items::place(&items, || slugid(&SystemRandom));
+    let labels: Vec<&str> = items.iter().map(Item::label).collect();
+    let selected = select::select(&labels, &placed, wanted);
+    for task in &mut placed {
+        // What is not run is not waited for; that was asked for.
+        task.waits_for.retain(|on| selected.contains(on));
+    }
     let (order, circular) = depend::order(&placed);
     let mut values = Vec::with_capacity(items.len());
     let mut rows: BTreeMap<usize, Row> = BTreeMap::new();
     for (number, item) in items.iter().enumerate() {
         let (value, problems) = items::checked(&items, &placed, number, root_url);
         values.push(value);
-        if !problems.is_empty() {
+        if selected.contains(&number) && !problems.is_empty() {
             explain(&problems, item);
             let count = format!("{} problem{}", problems.len(), if problems.len() == 1 { "" } else { "s" });
             rows.insert(number, not_run(item, Outcome::Invalid, format!("{count} in it")));
         }
     }
-    for number in circular {
+    for number in circular.into_iter().filter(|number| selected.contains(number)) {
         rows.entry(number).or_insert_with(|| {
             let shown = items[number].shown();
             say(&format!("error: {shown}: the task waits for itself, directly or through others, so it is not run"));
@@ -133,7 +155,7 @@ fn prepare(files: &[TaskFile], root_url: &str) -> (Vec<Ready>, Vec<(usize, Row)>
     }
     let mut ready = Vec::new();
     for number in order {
-        if rows.contains_key(&number) {
+        if !selected.contains(&number) || rows.contains_key(&number) {
             continue;
         }
         let (item, Placed { id, waits_for, unknown }) = (&items[number], &placed[number]);
