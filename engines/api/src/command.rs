@@ -35,12 +35,14 @@ impl Exit {
 pub struct CommandEnd {
     /// How it ended.
     pub exit: Exit,
-    /// Processor time in user mode, of the command and the children it waited for.
+    /// Processor time in user mode, of the command and the children it waited for; zero where the engine does not know.
     pub user: Duration,
     /// Processor time in kernel mode, likewise.
     pub kernel: Duration,
     /// Time from before the start until after the end, on the monotonic clock.
     pub wall: Duration,
+    /// Whether something of it was killed for using more memory than it may. Engines that cannot know say no.
+    pub out_of_memory: bool,
 }
 
 /// Why the worker ends a run before its commands are done.
