@@ -76,6 +76,8 @@ fn container_plan(cx: &RunContext, container: &Container) -> ContainerPlan {
         devices,
         binds,
         volumes: container.volumes.clone(),
+        gpus: config.d2g.gpus.clone(),
+        limits: config.own.docker.limits,
         ..ContainerPlan::default()
     }
 }

@@ -3,13 +3,14 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
+use tc_payload::docker;
 
 use super::{
     depend::TASK_ID,
     label::LABEL,
     settings::{PROVISIONER_ID, WORKER_TYPE},
 };
-use crate::log::format::date;
+use crate::{log::format::date, run::admit::scope};
 
 /// How far `created` may be from now; the queue has this rule.
 const DRIFT: SignedDuration = SignedDuration::from_mins(15);
@@ -116,16 +117,27 @@ fn fill_dates(task: &mut Map<String, Value>, now: Timestamp, notes: &mut Vec<Str
 
 /// The last date that an artifact names: artifacts must not outlive their task.
 fn last_artifact_expiry(task: &Map<String, Value>) -> Option<Timestamp> {
-    let artifacts = task.get("payload")?.get("artifacts")?.as_array()?;
-    artifacts.iter().filter_map(|artifact| artifact.get("expires")?.as_str()?.parse().ok()).max()
+    let artifacts = match task.get("payload")?.get("artifacts")? {
+        Value::Array(list) => list.iter().collect::<Vec<_>>(),
+        // Of a container.
+        Value::Object(by_name) => by_name.values().collect(),
+        _ => return None,
+    };
+    artifacts.into_iter().filter_map(|artifact| artifact.get("expires")?.as_str()?.parse().ok()).max()
 }
 
 /// The scopes that the payload asks for.
 fn fill_scopes(task: &mut Map<String, Value>) {
-    let groups = task.get("payload").and_then(|payload| payload.get("osGroups")).and_then(Value::as_array);
-    let groups = groups.into_iter().flatten().filter_map(Value::as_str);
-    let scopes: Vec<String> =
-        groups.map(|group| format!("generic-worker:os-group:{PROVISIONER_ID}/{WORKER_TYPE}/{group}")).collect();
+    let queue = format!("{PROVISIONER_ID}/{WORKER_TYPE}");
+    let payload = task.get("payload").unwrap_or(&Value::Null);
+    let scopes: Vec<String> = match docker::check(payload) {
+        // Of each group, the first is the one that holds for all pools.
+        Ok(payload) => scope::needed(&payload, &queue).into_iter().filter_map(|group| group.into_iter().next()).collect(),
+        Err(_) => {
+            let groups = payload.get("osGroups").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+            groups.map(|group| format!("generic-worker:os-group:{queue}/{group}")).collect()
+        }
+    };
     set_default(task, "scopes", || json!(scopes));
 }
 
@@ -147,6 +159,24 @@ mod tests {
 
     fn now() -> Timestamp {
         "2026-01-01T00:00:00Z".parse().expect("a date")
+    }
+
+    #[test]
+    fn a_container_gets_what_it_asks_for() {
+        let payload = json!({
+            "image": "debian:12", "maxRunTime": 60, "cache": { "c": "/c" },
+            "capabilities": { "privileged": true, "devices": { "kvm": true } }, "features": { "allowPtrace": true },
+            "artifacts": { "public/a": { "type": "file", "path": "/a", "expires": "2028-01-01T00:00:00Z" } },
+        });
+        let defined = define(&payload, "hello", &[], &[], now());
+        let scopes = [
+            "docker-worker:capability:privileged",
+            "docker-worker:capability:device:kvm",
+            "docker-worker:feature:allowPtrace",
+            "docker-worker:cache:c",
+        ];
+        assert_eq!(defined.definition["scopes"], json!(scopes));
+        assert_eq!(defined.definition["expires"], "2028-01-01T00:00:00.000Z", "an artifact does not outlive its task");
     }
 
     #[test]

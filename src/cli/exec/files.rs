@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::Value;
-use tc_payload::{Document, MAX_DOCUMENT_BYTES, Problem, apply_places, is_container_payload, native};
+use tc_payload::{Document, MAX_DOCUMENT_BYTES, Problem, apply_places, docker, is_container_payload, native};
 
 /// A file that was read.
 pub struct TaskFile {
@@ -56,12 +56,8 @@ pub fn problems(document: &Document) -> Vec<Problem> {
         Some(payload) => (payload, "/payload"),
         None => (value, ""),
     };
-    let mut problems = if is_container_payload(payload) {
-        let message = "payloads for containers are not run yet; they come with a later version";
-        vec![Problem::new("/image", message).about_key()]
-    } else {
-        native::check(payload).err().unwrap_or_default()
-    };
+    let wrong = if is_container_payload(payload) { docker::check(payload).err() } else { native::check(payload).err() };
+    let mut problems = wrong.unwrap_or_default();
     apply_places(&mut problems, document, prefix);
     problems
 }
@@ -86,10 +82,11 @@ mod tests {
     }
 
     #[test]
-    fn a_container_is_one_problem() {
-        let said = said("image: busybox\nmaxRunTime: x\n");
-        assert_eq!(said.len(), 1);
-        assert!(said[0].starts_with("t.yml:1:1: image: "), "{said:?}");
+    fn an_image_makes_it_a_container() {
+        assert_eq!(said("image: busybox\nmaxRunTime: 1\n"), Vec::<String>::new());
+        let said = said("image: --privileged\nmaxRunTime: x\ncommand: [[a]]\n");
+        let at: Vec<&str> = said.iter().map(|line| line.split(' ').next().unwrap_or_default()).collect();
+        assert_eq!(at, ["t.yml:2:13:", "t.yml:3:11:", "t.yml:1:8:"], "{said:?}");
     }
 
     #[test]
