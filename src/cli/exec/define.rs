@@ -3,14 +3,13 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
-use tc_payload::docker;
 
 use super::{
     depend::TASK_ID,
     label::LABEL,
     settings::{PROVISIONER_ID, WORKER_TYPE},
 };
-use crate::{log::format::date, run::admit::scope};
+use crate::log::format::date;
 
 /// How far `created` may be from now; the queue has this rule.
 const DRIFT: SignedDuration = SignedDuration::from_mins(15);
@@ -57,7 +56,7 @@ pub fn define(value: &Value, stem: &str, dependencies: &[&str], unknown: &[Strin
         notes.push(format!("it does not wait for {}{more}: no file here is such a task", names.join(", ")));
     }
     // What is no list stays, and the queue says so.
-    if task.get("dependencies").is_some_and(Value::is_array) {
+    if task.get("dependencies").map_or(!dependencies.is_empty(), Value::is_array) {
         task.insert("dependencies".to_owned(), json!(dependencies));
     }
     Defined { definition: Value::Object(task), notes }
@@ -117,10 +116,10 @@ fn fill_dates(task: &mut Map<String, Value>, now: Timestamp, notes: &mut Vec<Str
 
 /// The last date that an artifact names: artifacts must not outlive their task.
 fn last_artifact_expiry(task: &Map<String, Value>) -> Option<Timestamp> {
-    let artifacts = match task.get("payload")?.get("artifacts")? {
-        Value::Array(list) => list.iter().collect::<Vec<_>>(),
-        // Of a container.
-        Value::Object(by_name) => by_name.values().collect(),
+    let artifacts: Vec<&Value> = match task.get("payload")?.get("artifacts")? {
+        Value::Array(artifacts) => artifacts.iter().collect(),
+        // Containers have them by name.
+        Value::Object(artifacts) => artifacts.values().collect(),
         _ => return None,
     };
     artifacts.into_iter().filter_map(|artifact| artifact.get("expires")?.as_str()?.parse().ok()).max()
@@ -128,16 +127,17 @@ fn last_artifact_expiry(task: &Map<String, Value>) -> Option<Timestamp> {
 
 /// The scopes that the payload asks for.
 fn fill_scopes(task: &mut Map<String, Value>) {
-    let queue = format!("{PROVISIONER_ID}/{WORKER_TYPE}");
-    let payload = task.get("payload").unwrap_or(&Value::Null);
-    let scopes: Vec<String> = match docker::check(payload) {
-        // Of each group, the first is the one that holds for all pools.
-        Ok(payload) => scope::needed(&payload, &queue).into_iter().filter_map(|group| group.into_iter().next()).collect(),
-        Err(_) => {
-            let groups = payload.get("osGroups").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-            groups.map(|group| format!("generic-worker:os-group:{queue}/{group}")).collect()
-        }
-    };
+    let Some(payload) = task.get("payload") else { return };
+    let groups = payload.get("osGroups").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    let mut scopes: Vec<String> =
+        groups.map(|group| format!("generic-worker:os-group:{PROVISIONER_ID}/{WORKER_TYPE}/{group}")).collect();
+    let keys = |pointer: &str| payload.pointer(pointer).and_then(Value::as_object).into_iter().flatten();
+    let asked = |pointer| keys(pointer).filter(|(_, value)| **value == json!(true)).map(|(key, _)| key.as_str());
+    scopes.extend(keys("/cache").map(|(name, _)| format!("docker-worker:cache:{name}")));
+    scopes.extend(asked("/capabilities").map(|name| format!("docker-worker:capability:{name}")));
+    scopes.extend(asked("/capabilities/devices").map(|name| format!("docker-worker:capability:device:{name}")));
+    let features = asked("/features").filter(|name| *name == "allowPtrace");
+    scopes.extend(features.map(|name| format!("docker-worker:feature:{name}")));
     set_default(task, "scopes", || json!(scopes));
 }
 
@@ -162,24 +162,6 @@ mod tests {
     }
 
     #[test]
-    fn a_container_gets_what_it_asks_for() {
-        let payload = json!({
-            "image": "debian:12", "maxRunTime": 60, "cache": { "c": "/c" },
-            "capabilities": { "privileged": true, "devices": { "kvm": true } }, "features": { "allowPtrace": true },
-            "artifacts": { "public/a": { "type": "file", "path": "/a", "expires": "2028-01-01T00:00:00Z" } },
-        });
-        let defined = define(&payload, "hello", &[], &[], now());
-        let scopes = [
-            "docker-worker:capability:privileged",
-            "docker-worker:capability:device:kvm",
-            "docker-worker:feature:allowPtrace",
-            "docker-worker:cache:c",
-        ];
-        assert_eq!(defined.definition["scopes"], json!(scopes));
-        assert_eq!(defined.definition["expires"], "2028-01-01T00:00:00.000Z", "an artifact does not outlive its task");
-    }
-
-    #[test]
     fn a_bare_payload_becomes_a_whole_task() {
         let payload = json!({ "command": [["a"]], "maxRunTime": 60, "osGroups": ["video"] });
         let defined = define(&payload, "hello", &[], &[], now());
@@ -191,6 +173,22 @@ mod tests {
         assert_eq!(defined.definition["provisionerId"], "local");
         assert_eq!(defined.definition["metadata"]["name"], "hello");
         assert_eq!(defined.notes, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_bare_payload_gets_the_scopes_that_it_asks_for() {
+        let payload = json!({
+            "image": "i", "cache": { "a b": "/c" }, "features": { "allowPtrace": true, "interactive": true },
+            "capabilities": { "privileged": true, "disableSeccomp": false, "devices": { "kvm": true, "loopbackAudio": false } },
+        });
+        let scopes = &define(&payload, "x", &[], &[], now()).definition["scopes"];
+        let expected = [
+            "docker-worker:cache:a b",
+            "docker-worker:capability:privileged",
+            "docker-worker:capability:device:kvm",
+            "docker-worker:feature:allowPtrace",
+        ];
+        assert_eq!(*scopes, json!(expected));
     }
 
     #[test]
@@ -219,6 +217,12 @@ mod tests {
         assert_eq!(defined.definition["expires"], "2027-01-03T08:33:20.000Z");
         assert_eq!(defined.definition["dependencies"], json!(["fN1SbArXTPSVFNUvaOlinQ"]));
         assert_eq!(defined.notes.len(), 3, "{:?}", defined.notes);
+    }
+
+    #[test]
+    fn a_task_of_a_graph_gets_its_dependencies() {
+        let defined = define(&json!({ "payload": {} }), "x", &["fN1SbArXTPSVFNUvaOlinQ"], &[], now());
+        assert_eq!(defined.definition["dependencies"], json!(["fN1SbArXTPSVFNUvaOlinQ"]));
     }
 
     #[test]
