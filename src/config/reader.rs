@@ -33,9 +33,9 @@ pub(super) fn load(path: &Path) -> Result<Loaded, ConfigError> {
     let exit_code = if settings.problems.is_empty() { INVALID } else { CANNOT_LOAD };
     // A value of the wrong type reads as unset; saying so a second time would only confuse.
     let mistyped: BTreeSet<String> = settings.problems.iter().map(|problem| problem.pointer.clone()).collect();
-    let mut problems = settings.problems;
+    let mut problems = std::mem::take(&mut settings.problems);
     for mut problem in rules::problems(&config, &values) {
-        problem.pointer = settings.spelled.get(&problem.pointer).cloned().unwrap_or_default();
+        problem.pointer = settings.as_written(&problem.pointer);
         if !mistyped.contains(&problem.pointer) {
             problems.push(problem);
         }
@@ -82,6 +82,19 @@ struct Settings {
 }
 
 impl Settings {
+    /// A pointer in the documented spelling as the file spells it. Where the setting is not in the file, it is the root.
+    fn as_written(&self, documented: &str) -> String {
+        let mut end = documented.len();
+        // Items of lists are no settings, but the list that they are in is one.
+        while let Some(written) = documented.get(..end).filter(|pointer| !pointer.is_empty()) {
+            match self.spelled.get(written) {
+                Some(spelled) => return format!("{spelled}{}", &documented[end..]),
+                None => end = written.rfind('/').unwrap_or(0),
+            }
+        }
+        String::new()
+    }
+
     /// Takes an object's settings, in their documented spelling. What stands twice in different spellings is merged.
     fn take(&mut self, object: &Map<String, Value>, keys: &[Key], written_in: &str, documented_in: &str) -> Map<String, Value> {
         let mut values = Map::new();

@@ -3,14 +3,13 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
-use tc_payload::docker;
 
 use super::{
     depend::TASK_ID,
     label::LABEL,
     settings::{PROVISIONER_ID, WORKER_TYPE},
 };
-use crate::{log::format::date, run::admit::scope};
+use crate::log::format::date;
 
 /// How far `created` may be from now; the queue has this rule.
 const DRIFT: SignedDuration = SignedDuration::from_mins(15);
@@ -158,24 +157,6 @@ mod tests {
 
     fn now() -> Timestamp {
         "2026-01-01T00:00:00Z".parse().expect("a date")
-    }
-
-    #[test]
-    fn a_container_gets_what_it_asks_for() {
-        let payload = json!({
-            "image": "debian:12", "maxRunTime": 60, "cache": { "c": "/c" },
-            "capabilities": { "privileged": true, "devices": { "kvm": true } }, "features": { "allowPtrace": true },
-            "artifacts": { "public/a": { "type": "file", "path": "/a", "expires": "2028-01-01T00:00:00Z" } },
-        });
-        let defined = define(&payload, "hello", &[], &[], now());
-        let scopes = [
-            "docker-worker:capability:privileged",
-            "docker-worker:capability:device:kvm",
-            "docker-worker:feature:allowPtrace",
-            "docker-worker:cache:c",
-        ];
-        assert_eq!(defined.definition["scopes"], json!(scopes));
-        assert_eq!(defined.definition["expires"], "2028-01-01T00:00:00.000Z", "an artifact does not outlive its task");
     }
 
     #[test]

@@ -122,6 +122,28 @@ fn all_that_is_wrong_with_registries_is_said_at_once() {
 }
 
 #[test]
+fn problems_have_the_place_of_what_is_wrong() {
+    let lines = [
+        "TCWORKER:",
+        "  Docker:",
+        "    registries:",
+        "      k.l:",
+        "        Mirrors: [https://fine.example, nowhere]",
+        "        username: u",
+        "    prefetch:",
+        "      - --privileged",
+    ];
+    let error = load_text(&lines.join("\n")).unwrap_err().to_string();
+    for line in [
+        "F:5:41: tcWorker.docker.registries.k.l.mirrors.1: must be an http or https URL",
+        "F:6:19: tcWorker.docker.registries.k.l.username: needs `passwordFile`",
+        "F:8:9: TCWORKER.Docker.prefetch.0: is not the name of an image",
+    ] {
+        assert!(error.contains(line), "{line} is not in\n{error}");
+    }
+}
+
+#[test]
 fn types_are_checked_down_to_the_items() {
     let all = "tcWorker.docker";
     for (docker, expected) in [
