@@ -141,7 +141,7 @@ const BOTH: [&str; 2] = ["/out/a.zip", "/out/a.txt"];
 
 #[tokio::test]
 async fn streams_and_bytes_in_memory_arrive_as_they_were() {
-    for size in [0, 1, 100_000, 3_000_000] {
+    for size in [0, 1, 100_000, 1_500_000] {
         let content = noise(size);
         let store = Store::start(|_, _| Fate::Store).await;
         for path in BOTH {
