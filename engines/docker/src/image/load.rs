@@ -307,13 +307,11 @@ async fn hear(answer: impl Stream<Item = Result<BuildInfo, bollard::errors::Erro
                 return heard;
             }
         }
-        next = match timeout(STALL, answer.next()).await {
-            Ok(next) => next,
-            Err(_) => {
-                heard.failure = Some((Refusal::Passing, format!("the engine said nothing for {} s", STALL.as_secs())));
-                return heard;
-            }
+        let Ok(item) = timeout(STALL, answer.next()).await else {
+            heard.failure = Some((Refusal::Passing, format!("the engine said nothing for {} s", STALL.as_secs())));
+            return heard;
         };
+        next = item;
     }
     if heard.names.is_empty() && heard.failure.is_none() {
         heard.failure = Some((Refusal::Final, "the engine found no image in it".to_owned()));
@@ -364,6 +362,7 @@ fn unhex(digits: &str) -> Option<[u8; 32]> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 mod tests {
     use super::*;
 

@@ -24,6 +24,8 @@ mod reference;
 mod room;
 mod table;
 mod tar;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,

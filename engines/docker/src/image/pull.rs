@@ -45,13 +45,13 @@ enum Verdict {
     Bring,
 }
 
-/// Decides. `same` says whether the image that is there is the one that was pulled under this name, `age` how long ago it was
-/// compared.
-fn decide(there: bool, pinned: bool, as_it_is: bool, same: bool, age: Option<Duration>, ttl: Duration) -> Verdict {
-    match (there, pinned || as_it_is) {
+/// Decides. `fixed` says that the name means what is there: it has a digest, or is to be taken as it is. `age` tells how long ago
+/// the image that is there was compared with the registry; none if that was never done, or was another image.
+fn decide(there: bool, fixed: bool, age: Option<Duration>, ttl: Duration) -> Verdict {
+    match (there, fixed) {
         (false, _) => Verdict::Bring,
         (true, true) => Verdict::Take,
-        (true, false) if same && age.is_some_and(|age| age < ttl) => Verdict::Take,
+        (true, false) if age.is_some_and(|age| age < ttl) => Verdict::Take,
         (true, false) => Verdict::Compare,
     }
 }
@@ -66,10 +66,10 @@ impl Inner {
         let key = format!("registry:{reference}");
         let row = self.table.rows().keys.get(&key).cloned();
         let there = self.present(&reference, row.as_ref(), &what).await?;
-        let same = row.as_ref().is_some_and(|row| Some(&row.id) == there.as_ref());
-        let age = row.and_then(|row| row.checked).map(|checked| Duration::from_secs(self.now_secs().saturating_sub(checked)));
-        let pinned = reference.digest.is_some();
-        match (decide(there.is_some(), pinned, as_it_is, same, age, self.options.manifest_ttl), there) {
+        let checked = row.filter(|row| Some(&row.id) == there.as_ref()).and_then(|row| row.checked);
+        let age = checked.map(|checked| Duration::from_secs(self.now_secs().saturating_sub(checked)));
+        let fixed = as_it_is || reference.digest.is_some();
+        match (decide(there.is_some(), fixed, age, self.options.manifest_ttl), there) {
             (Verdict::Take, Some(id)) => Ok(self.take(&reference, id)),
             (Verdict::Compare, Some(id)) => match self.bring(&reference, &what, 1, report).await {
                 Ok(new) => {
@@ -136,7 +136,7 @@ impl Inner {
     ) -> Result<String, (Refusal, String)> {
         let mirrors = self.options.registries.get(&reference.registry).map(|access| access.mirrors.clone());
         for mirror in mirrors.unwrap_or_default() {
-            match self.from_mirror(&reference.at(&mirror), reference, report).await {
+            match self.pull_through(&reference.at(&mirror), reference, report).await {
                 Ok(id) => return Ok(id),
                 Err((refusal @ (Refusal::Gone | Refusal::Room), message)) => return Err((refusal, message)),
                 Err((_, message)) => tracing::info!("{what}: not from the mirror {mirror}: {message}"),
@@ -157,7 +157,7 @@ impl Inner {
         self.identifier(reference).await
     }
 
-    async fn from_mirror(&self, there: &Reference, here: &Reference, report: &Report) -> Result<String, (Refusal, String)> {
+    async fn pull_through(&self, there: &Reference, here: &Reference, report: &Report) -> Result<String, (Refusal, String)> {
         self.pull(there, report).await?;
         let id = self.identifier(there).await?;
         // Under its digest the image keeps the name of the mirror: a digest cannot be given as a name.
@@ -241,12 +241,10 @@ mod tests {
     fn what_is_there_is_compared_only_when_it_could_be_another_one() {
         let hour = Duration::from_secs(3600);
         let ago = |secs| Some(Duration::from_secs(secs));
-        assert_eq!(decide(false, true, true, false, None, hour), Verdict::Bring);
-        assert_eq!(decide(true, true, false, false, None, hour), Verdict::Take, "a digest never changes");
-        assert_eq!(decide(true, false, true, false, None, hour), Verdict::Take, "as it is");
-        assert_eq!(decide(true, false, false, true, ago(10), hour), Verdict::Take);
-        assert_eq!(decide(true, false, false, true, ago(3600), hour), Verdict::Compare, "too old");
-        assert_eq!(decide(true, false, false, true, None, hour), Verdict::Compare, "never compared");
-        assert_eq!(decide(true, false, false, false, ago(10), hour), Verdict::Compare, "the name was given to another image");
+        assert_eq!(decide(false, true, None, hour), Verdict::Bring);
+        assert_eq!(decide(true, true, None, hour), Verdict::Take, "a digest never changes");
+        assert_eq!(decide(true, false, ago(10), hour), Verdict::Take);
+        assert_eq!(decide(true, false, ago(3600), hour), Verdict::Compare, "too old");
+        assert_eq!(decide(true, false, None, hour), Verdict::Compare, "never compared, or another image");
     }
 }

@@ -42,6 +42,7 @@ impl Reference {
         let plain =
             |text: &str, more: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
         let fits = plain(registry, ".:-[]")
+            && !registry.starts_with(['.', '-', ':'])
             && plain(&path, "._-/")
             && !path.chars().any(|c| c.is_ascii_uppercase())
             && path.split('/').all(|part| !part.is_empty() && !part.starts_with(['.', '-', '_']))
@@ -79,6 +80,7 @@ impl fmt::Display for Reference {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 mod tests {
     use super::Reference;
 

@@ -128,6 +128,7 @@ fn write(path: &Path, rows: &Rows) -> io::Result<()> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 mod tests {
     use super::*;
 

@@ -199,10 +199,9 @@ impl Extended {
                 "path" => self.path = said,
                 "linkpath" => self.link = said,
                 "size" => {
-                    self.size = said
-                        .map(|size| size.parse::<i64>().ok().and_then(|size| u64::try_from(size).ok()).ok_or(()))
-                        .transpose()
-                        .ok()?
+                    // The engines read it as a signed number.
+                    let size = said.map(|size| size.parse::<i64>().ok().and_then(|size| u64::try_from(size).ok()).ok_or(()));
+                    self.size = size.transpose().ok()?;
                 }
                 "GNU.sparse.name" => (self.sparse, self.sparse_name) = (true, said),
                 key if key.starts_with("GNU.sparse.") => self.sparse = true,
@@ -214,6 +213,7 @@ impl Extended {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 mod tests {
     use super::*;
 
