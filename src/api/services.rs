@@ -13,7 +13,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 
 use super::{
-    ApiError, CredentialsCell, Queue, RetryPolicy, Secret,
+    ApiError, CredentialsCell, Index, Queue, RetryPolicy, Secret,
     error::ErrorKind,
     hawk,
     transport::{Body, Request, Response, Transport},
@@ -120,6 +120,11 @@ impl Services {
     /// The queue, called with these credentials.
     pub fn queue(&self, credentials: CredentialsCell) -> Queue {
         Queue::new(self.clone(), credentials)
+    }
+
+    /// The index, called with these credentials.
+    pub fn index(&self, credentials: CredentialsCell) -> Index {
+        Index::new(self.clone(), credentials)
     }
 
     /// The root URL, without a slash at the end.
