@@ -174,7 +174,8 @@ mod tests {
     #[test]
     fn answers_are_told_apart() {
         let plain = HeaderMap::new();
-        for (status, expected) in [(403, "refused"), (400, "refused"), (404, "never"), (410, "never"), (503, "again"), (429, "again")]
+        for (status, expected) in
+            [(403, "refused"), (400, "refused"), (404, "never"), (410, "never"), (503, "again"), (429, "again")]
         {
             let found = match judge(status, &plain, None, 0, false) {
                 Verdict::UrlRefused(_) => "refused",

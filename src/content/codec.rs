@@ -100,7 +100,9 @@ pub(super) fn decode<S: Supply>(format: Format, input: &mut Reader<S>, take: &mu
             }
             Ok(())
         }
-        Format::Gzip => streams(format, input, |input| copy(flate2::bufread::GzDecoder::new(input), |d| d.get_ref().taken(), take)),
+        Format::Gzip => {
+            streams(format, input, |input| copy(flate2::bufread::GzDecoder::new(input), |d| d.get_ref().taken(), take))
+        }
         Format::Lz4 => streams(format, input, |input| {
             copy(lz4_flex::frame::FrameDecoder::new(Unending(input)), |d| d.get_ref().0.taken(), take)
         }),

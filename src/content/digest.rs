@@ -73,8 +73,7 @@ pub(super) fn run(from: mpsc::Receiver<Input>, to: &mpsc::Sender<Parcel>, shown:
 
 /// Nothing if nobody takes the bytes any more.
 fn digest(from: mpsc::Receiver<Input>, to: &mpsc::Sender<Parcel>, shown: &str) -> Result<Option<[u8; 32]>, ContentError> {
-    let mut intake =
-        Intake { from, raw: Context::new(&SHA256), pieces: VecDeque::new(), ended: false, expected: None };
+    let mut intake = Intake { from, raw: Context::new(&SHA256), pieces: VecDeque::new(), ended: false, expected: None };
     let (context, expected) = if intake.begin()? {
         let mut plain = Context::new(&SHA256);
         let mut reader = Reader::new(intake);
@@ -95,7 +94,9 @@ fn digest(from: mpsc::Receiver<Input>, to: &mpsc::Sender<Parcel>, shown: &str) -
             Ok(()) => {}
             Err(Broken::Unwanted) => return Ok(None),
             Err(Broken::Truncated) => return Err(ContentError::task(format!("{shown}: its gzip encoding is truncated"))),
-            Err(Broken::Corrupt(why)) => return Err(ContentError::task(format!("{shown}: its gzip encoding is corrupt: {why}"))),
+            Err(Broken::Corrupt(why)) => {
+                return Err(ContentError::task(format!("{shown}: its gzip encoding is corrupt: {why}")));
+            }
         }
         (plain, reader.supply().expected)
     } else {

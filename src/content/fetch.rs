@@ -280,9 +280,7 @@ impl Fetch {
         }
         match total {
             _ if repeat.is_some() => Ok(Attempt::Again("it is shorter than before".to_owned(), None)),
-            Some(total) if total != self.offset => {
-                Ok(Attempt::Again(format!("{} of {total} bytes came", self.offset), None))
-            }
+            Some(total) if total != self.offset => Ok(Attempt::Again(format!("{} of {total} bytes came", self.offset), None)),
             _ => Ok(Attempt::Complete),
         }
     }

@@ -22,9 +22,9 @@ mod image;
 mod parcel;
 mod source;
 mod stream;
-mod unpack;
 #[cfg(test)]
 mod tests;
+mod unpack;
 
 pub use codec::Format;
 pub use error::ContentError;

@@ -73,7 +73,9 @@ impl Source for Artifact {
             ArtifactContent::Error { .. } => return Err(ContentError::task(format!("{shown}: there is none"))),
         };
         let sha256 = match sha256.map(|text| from_hex(&text)) {
-            Some(None) => return Err(ContentError::unreachable(format!("{shown}: the object service gave no SHA-256 for one"))),
+            Some(None) => {
+                return Err(ContentError::unreachable(format!("{shown}: the object service gave no SHA-256 for one")));
+            }
             Some(found) => found,
             None => None,
         };

@@ -12,6 +12,7 @@
 
 pub mod admit;
 pub mod context;
+pub mod images;
 pub mod keeper;
 pub mod kill;
 pub mod lease;

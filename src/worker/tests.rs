@@ -112,6 +112,7 @@ async fn play(engine: FakeEngine, payload: Value, tasks: u32, deadline_secs: i64
         engine: Arc::new(engine.clone()),
         docker: None,
         events: None,
+        images_as_they_are: false,
         log_header_from_task: false,
         status_file: None,
     };

@@ -6,6 +6,10 @@ use std::sync::{
 };
 
 use super::*;
+use crate::content::{
+    fetch::{Count, Fetch},
+    parcel::Input,
+};
 
 #[tokio::test]
 async fn a_broken_connection_goes_on_where_it_broke() {
@@ -121,7 +125,8 @@ async fn an_expired_url_is_replaced_and_one_that_is_always_refused_is_not_asked_
     .await;
     assert!(fetch(&server, Packing::Keep).await == Ok((body.clone(), sha256(&body))));
     assert_eq!(server.count("/artifact-content/"), 2, "a new URL was asked for");
-    let server = Server::start(|_, request| if request.is_store() { Reply::new(403, Vec::new()) } else { request.locate() }).await;
+    let server =
+        Server::start(|_, request| if request.is_store() { Reply::new(403, Vec::new()) } else { request.locate() }).await;
     let error = fetch(&server, Packing::Keep).await.expect_err("refused");
     assert!(error.fault == Fault::Task && error.message.contains("403"), "{error:?}");
     assert_eq!(server.count("/store/"), 2);
@@ -207,6 +212,11 @@ async fn a_server_that_falls_silent_is_left() {
     let artifact =
         super::super::Artifact { queue, task_id: "fZ42HVdDQ-KFFycr9PxptA".into(), run_id: 0, name: "public/x".into() };
     let began = tokio::time::Instant::now();
-    assert_eq!(read(open(Arc::new(artifact), Packing::Keep)).await.map(|(bytes, _)| bytes), Ok(b"content".to_vec()));
+    // Without the threads, whose waiting would hold the clock.
+    let (to, mut from) = tokio::sync::mpsc::channel(8);
+    Fetch::new(Arc::new(artifact), to, Arc::new(Count::new())).run().await;
+    assert!(matches!(from.recv().await, Some(Input::Begin { gzip: false })));
+    assert!(matches!(from.recv().await, Some(Input::Pieces(pieces)) if pieces.concat() == b"content"));
+    assert!(matches!(from.recv().await, Some(Input::End { sha256: None })));
     assert!((60..120).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
 }

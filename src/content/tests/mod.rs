@@ -126,7 +126,8 @@ async fn what_cannot_be_had_is_said_with_whose_fault_it_is() {
         assert!(error.fault == fault && error.message.contains(text), "{status}: {error:?}");
         assert!(error.message.contains("artifact \"private/image.tar\" of task"), "{error}");
     }
-    let server = Server::start(|_, request| if request.is_store() { Reply::new(404, Vec::new()) } else { request.locate() }).await;
+    let server =
+        Server::start(|_, request| if request.is_store() { Reply::new(404, Vec::new()) } else { request.locate() }).await;
     assert_eq!(fetch(&server, Packing::Unpack).await.expect_err("no bytes").fault, Fault::Task);
 }
 

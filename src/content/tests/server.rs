@@ -72,8 +72,11 @@ impl Reply {
     /// All of `body`, or the part of it that was asked for.
     pub(super) fn part(request: &Request, body: &[u8]) -> Self {
         match request.from() {
-            Some(from) if from < body.len() => Self::new(206, body[from..].to_vec())
-                .with(&format!("content-range: bytes {from}-{}/{}", body.len() - 1, body.len())),
+            Some(from) if from < body.len() => Self::new(206, body[from..].to_vec()).with(&format!(
+                "content-range: bytes {from}-{}/{}",
+                body.len() - 1,
+                body.len()
+            )),
             Some(_) => Self::new(416, Vec::new()).with(&format!("content-range: bytes */{}", body.len())),
             None => Self::new(200, body.to_vec()),
         }
