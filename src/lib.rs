@@ -9,7 +9,7 @@
 //! queue ◀─api─▶ worker ──one task per run──▶ run ──▶ feature (the optional parts)
 //!   ▲             │                           │ │ │
 //!   │             └─ observe                  │ │ └─▶ tc_engine: Ground ▶ Sandbox ▶ RunHandle ▶ Quiet ▶ Gone
-//!   └── local (the embedded queue)            │ └───▶ artifact
+//!   └── local (the embedded queue)            │ └───▶ artifact, content
 //!                                             └─────▶ log
 //! ```
 //!
@@ -23,6 +23,7 @@
 //! | [`feature`] | the optional parts of a run, and the table that starts and stops them |
 //! | [`log`] | the task log: format, spool, live readers, compression |
 //! | [`artifact`] | finding, encoding and uploading what a task left behind |
+//! | [`content`] | fetching what a task needs: resumed, hashed, decompressed on the way |
 //! | [`observe`] | status file, metrics lines, memory |
 //! | [`local`] | the embedded queue: pure state machine, routes, store |
 //! | [`seam`] | clock, disk, randomness, the machine: what tests replace |
@@ -38,6 +39,7 @@ pub mod api;
 pub mod artifact;
 pub mod cli;
 pub mod config;
+pub mod content;
 pub mod feature;
 pub mod local;
 pub mod log;

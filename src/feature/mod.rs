@@ -3,6 +3,7 @@
 //!
 //! | part | starts in | stops in |
 //! |---|---|---|
+//! | Docker Image | furnish | return (nothing to do) |
 //! | Live Log | furnish | seal |
 //! | OS Groups | (checked at admission) | |
 //! | parts that come later | (refused at admission) | |
@@ -13,6 +14,7 @@
 //! | Max Run Time | run | run |
 
 mod artifacts;
+pub mod image;
 mod later;
 mod live_log;
 mod loopback;
@@ -33,6 +35,10 @@ use crate::run::{
 pub fn wanted(cx: &RunContext) -> Vec<Box<dyn Part<RunContext>>> {
     let features = &cx.payload.features;
     let mut parts: Vec<Box<dyn Part<RunContext>>> = Vec::new();
+    // First, so that it outranks what it makes fail, and because it takes longest.
+    if cx.container.is_some() {
+        parts.push(Box::new(image::Image));
+    }
     if features.live_log {
         parts.push(Box::new(live_log::LiveLog::default()));
     }

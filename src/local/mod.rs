@@ -3,7 +3,7 @@
 //! It is the server's side only; the worker talks to it over sockets like to any deployment.
 //!
 //! ```text
-//!  listen ──▶ routes ──▶ endpoint ──▶ tasks | claims | artifacts ──▶ desk ──▶ state
+//!  listen ──▶ routes ──▶ endpoint ──▶ tasks | claims | artifacts | index ─▶ desk ──▶ state
 //!  (TCP, TLS)            (auth, body,   (one function per call)     (lock,    (pure: tasks, runs,
 //!                         faults)             │                      line,     lanes, expiries,
 //!             transfer ◀──────────────────────┘                      clock)    artifacts)
@@ -23,6 +23,7 @@ mod definition;
 mod desk;
 mod endpoint;
 mod fault;
+mod index;
 mod listen;
 mod reply;
 mod routes;

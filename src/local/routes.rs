@@ -15,11 +15,12 @@ use super::{
     desk::Desk,
     endpoint::endpoint,
     fault::{Code, Fault},
-    scopes, store, tasks, transfer,
+    index, scopes, store, tasks, transfer,
 };
 
 const QUEUE: &str = "/api/queue/v1";
 const AUTH: &str = "/api/auth/v1";
+const INDEX: &str = "/api/index/v1";
 
 const GET: MethodFilter = MethodFilter::GET;
 const PUT: MethodFilter = MethodFilter::PUT;
@@ -54,6 +55,15 @@ pub(crate) fn router(desk: Arc<Desk>) -> Router {
         .route(&queue("/task/{taskId}/runs/{runId}/artifact-info/{*name}"), endpoint(GET, "artifactInfo", artifacts::info))
         .route(&queue("/task/{taskId}/artifact-info/{*name}"), endpoint(GET, "latestArtifactInfo", artifacts::info))
         .route(&format!("{AUTH}/scopes/expand"), endpoint(POST, "expandScopes", scopes::expand))
+        .route(&format!("{INDEX}/ping"), endpoint(GET, "ping", tasks::ping))
+        .route(
+            &format!("{INDEX}/task/{{indexPath}}"),
+            endpoint(GET, "findTask", index::find).merge(endpoint(PUT, "insertTask", index::insert)),
+        )
+        .route(
+            &format!("{INDEX}/task/{{indexPath}}/artifacts/{{*name}}"),
+            endpoint(GET, "findArtifactFromTask", index::artifact),
+        )
         .route(&format!("{}/{{task}}/{{run}}/{{*name}}", store::PREFIX), put(transfer::put).get(transfer::get))
         .method_not_allowed_fallback(wrong_method)
         .fallback(not_offered)

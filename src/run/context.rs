@@ -10,6 +10,7 @@ use tc_engine::{Bind, Engine, Environment, Identity, Image};
 use tc_payload::{docker::Container, native::Payload};
 
 use super::{
+    images::ImageDesk,
     keeper,
     kill::KillSwitch,
     outcome::{Blame, RunError},
@@ -40,6 +41,8 @@ pub struct Workshop {
     pub engine: Arc<dyn Engine>,
     /// What runs containers; none where container payloads are off.
     pub docker: Option<Arc<dyn Engine>>,
+    /// What runs and the prefetch tell each other about images.
+    pub images: ImageDesk,
     /// Serves live logs; none when they are off.
     pub live: Option<LiveLogs>,
     /// Where logs and compressed artifacts lie while a task runs.

@@ -15,6 +15,7 @@ mod control;
 mod drive;
 mod gate;
 mod place;
+pub mod prefetch;
 pub mod slots;
 #[cfg(test)]
 mod tests;
@@ -54,6 +55,8 @@ pub struct Parts {
     pub engine: Arc<dyn Engine>,
     /// What runs containers; none where container payloads are off.
     pub docker: Option<Arc<dyn Engine>>,
+    /// Whether images from registries that are there are taken as they are, as `docker run` does.
+    pub images_as_they_are: bool,
     /// Where to tell about runs, if anybody listens.
     pub events: Option<mpsc::UnboundedSender<WorkerEvent>>,
     /// Where to say which tasks run now, for `status`; a worker that is not the machine's says it nowhere.

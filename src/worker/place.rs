@@ -17,7 +17,10 @@ use crate::{
     api::{Credentials, CredentialsCell, Queue, Services},
     log::{LiveServer, reachable_host},
     observe::metrics::{self, event},
-    run::context::{LiveLogs, Workshop},
+    run::{
+        context::{LiveLogs, Workshop},
+        images::ImageDesk,
+    },
 };
 
 /// A worker that may claim.
@@ -74,6 +77,7 @@ pub async fn prepare(parts: Parts) -> Result<Ready, String> {
         services,
         engine: Arc::clone(&parts.engine),
         docker: parts.docker.clone(),
+        images: ImageDesk::open(parts.images_as_they_are, Arc::clone(&parts.disk), &config.own.state_dir),
         live,
         spool_dir,
         header_from_task: parts.log_header_from_task,

@@ -201,6 +201,7 @@ impl Session {
                 events: Some(send),
                 // The file is the machine's, and a worker of it may run beside us.
                 status_file: None,
+                images_as_they_are: true,
                 log_header_from_task: true,
             },
             input,

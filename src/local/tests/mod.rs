@@ -2,6 +2,7 @@
 //! session of the Python client.
 
 mod calls;
+mod index;
 mod line;
 mod server;
 mod uploads;
@@ -84,7 +85,8 @@ impl Rig {
     }
 
     pub(super) fn url(&self, path: &str) -> Url {
-        format!("{}/api/queue/v1{path}", self.server.root_url()).parse().expect("a URL")
+        let service = if path.starts_with("/api/") { "" } else { "/api/queue/v1" };
+        format!("{}{service}{path}", self.server.root_url()).parse().expect("a URL")
     }
 
     pub(super) async fn call_as(&self, who: As<'_>, method: Method, path: &str, body: Option<&Value>) -> Answer {
