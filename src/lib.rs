@@ -23,6 +23,7 @@
 //! | [`feature`] | the optional parts of a run, and the table that starts and stops them |
 //! | [`log`] | the task log: format, spool, live readers, compression |
 //! | [`artifact`] | finding, encoding and uploading what a task left behind |
+//! | [`cache`] | writable caches: who has them, when they are kept, how they end |
 //! | [`observe`] | status file, metrics lines, memory |
 //! | [`local`] | the embedded queue: pure state machine, routes, store |
 //! | [`seam`] | clock, disk, randomness, the machine: what tests replace |
@@ -36,6 +37,7 @@
 
 pub mod api;
 pub mod artifact;
+pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod feature;
