@@ -14,6 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
 use tc_engine::Engine;
 use tc_sys::removal::{self, What};
 use tokio::runtime::Handle;
@@ -163,6 +167,11 @@ impl Trash {
     /// A sentence fragment, if something of it is still there.
     pub fn delete(&self, path: &Path) -> Result<(), String> {
         let _alone = self.deleting.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another process that uses the directory may be at it. One that may not be opened can only be tried.
+        let _lock = match File::open(path).map(|opened| Flock::lock(opened, FlockArg::LockExclusiveNonblock)) {
+            Ok(Err((_, Errno::EAGAIN))) => return Ok(()),
+            lock => lock.ok().and_then(Result::ok),
+        };
         let why = match delete_ourselves(path) {
             Ok(()) => return Ok(()),
             Err(why) => why,
