@@ -21,6 +21,7 @@ pub mod file;
 mod lease;
 mod locked;
 pub mod places;
+mod purge;
 mod recover;
 mod room;
 mod store;
@@ -30,6 +31,8 @@ mod tests;
 mod trash;
 
 pub use lease::{Lease, Returned, Verdict};
+pub use places::TABLE;
+pub use purge::Purges;
 pub use store::{CacheError, CacheStore, Options};
 pub use table::PurgeRequest;
 pub use trash::Powers;

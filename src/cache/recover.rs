@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Names that are looked at while the directory is locked.
-const AT_ONCE: usize = 256;
+const AT_ONCE: usize = 64;
 
 impl Inner {
     /// Looks at everything once.

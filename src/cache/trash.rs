@@ -75,9 +75,10 @@ impl Trash {
         let thread = {
             let trash = Arc::clone(&trash);
             std::thread::Builder::new().name("cache-trash".to_owned()).spawn(move || {
+                // What comes first locks the directory now and then, and nobody should wait for one who yields.
+                first();
                 // On Linux this is about the calling thread. If it is refused, it competes with the tasks as an equal.
                 let _ = rustix::process::setpriority_process(None, NICE);
-                first();
                 trash.work();
             })
         };

@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | Live Log | furnish | seal |
 //! | OS Groups | (checked at admission) | |
+//! | Mounts/Caches, or Purge Requests now and then | furnish | return |
 //! | parts that come later | (refused at admission) | |
 //! | Metadata | furnish | return |
 //! | Artifacts | furnish | collect |
@@ -12,6 +13,7 @@
 //! | Max Run Time | run | run |
 
 mod artifacts;
+mod caches;
 mod later;
 mod live_log;
 mod max_run_time;
@@ -35,6 +37,11 @@ pub fn wanted(cx: &RunContext) -> Vec<Box<dyn Part<RunContext>>> {
     }
     if !cx.payload.os_groups.is_empty() {
         parts.push(Box::new(os_groups::OsGroups));
+    }
+    if cx.container.as_ref().is_some_and(|container| !container.caches.is_empty()) {
+        parts.push(Box::new(caches::Caches::default()));
+    } else if cx.shop.purges.is_due(cx.shop.clock.wall()) {
+        parts.push(Box::new(caches::PurgeRequests));
     }
     parts.extend(later::wanted(cx));
     if cx.shop.config.enable_metadata {

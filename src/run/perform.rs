@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::{
     admit::Admitted,
-    context::{Place, RunContext},
+    context::{CommandsState, Place, RunContext},
     kill::KillSwitch,
     outcome::{Blame, CORE, Findings, Kill, Phase, RunError},
 };
@@ -201,6 +201,7 @@ async fn commands(handle: &mut dyn RunHandle, cx: &RunContext) -> Result<(), End
         cx.log.info(&format::executing(index, argv));
         info!("Executing command {index} of task {}", cx.task_id);
         cx.memory.reset();
+        cx.note_commands(CommandsState::Unfinished);
         let began = Instant::now();
         let ended = tokio::select! {
             biased; // A reason from outside outranks the death that it causes.
@@ -228,6 +229,8 @@ async fn commands(handle: &mut dyn RunHandle, cx: &RunContext) -> Result<(), End
 
 /// Writes the result of a command and says whether the next one may run.
 fn command_end(cx: &RunContext, end: &CommandEnd) -> Result<(), Ended> {
+    let code = if let Exit::Code(code) = end.exit { Some(i64::from(code)) } else { None };
+    cx.note_commands(CommandsState::Ended(code));
     if let Exit::NotStarted(why) = &end.exit {
         cx.log.error(&format!("System error executing command: {why}"));
         return Err(Ended::Itself(RunError::new(Blame::Task, why.clone())));

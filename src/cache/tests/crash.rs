@@ -182,8 +182,8 @@ fn what_containers_gave_to_root_is_put_aside_and_named_by_a_worker_without_privi
     std::os::unix::fs::chown(rig.dir.join("tc-roots"), Some(NOBODY), Some(NOBODY)).expect("given");
     let date = "2026-08-01T10:00:00Z";
     let row = serde_json::json!({ "roots": [{ "created": date, "location": rig.dir.join("tc-roots/data") }] });
-    fs::write(rig.dir.join(places::TABLE), row.to_string()).expect("written");
-    std::os::unix::fs::chown(rig.dir.join(places::TABLE), Some(NOBODY), Some(NOBODY)).expect("given");
+    fs::write(rig.dir.join(TABLE), row.to_string()).expect("written");
+    std::os::unix::fs::chown(rig.dir.join(TABLE), Some(NOBODY), Some(NOBODY)).expect("given");
     let (other, answers) = start(&["clear"]);
     assert_eq!(answers, ["false"], "not everything is deleted");
     let names = rig.units();

@@ -116,7 +116,7 @@ fn play(ops: Vec<Op>) -> Result<(), TestCaseError> {
                     drop(fs::remove_dir_all(rig.dir.join(name)));
                 }
             }
-            Op::DeleteTable => drop(fs::remove_file(rig.dir.join(places::TABLE))),
+            Op::DeleteTable => drop(fs::remove_file(rig.dir.join(TABLE))),
             Op::DeleteAll => drop(fs::remove_dir_all(&rig.dir)),
         }
         // Who deletes the content of a cache in use ends what its task wrote.

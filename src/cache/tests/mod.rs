@@ -78,7 +78,7 @@ impl Rig {
 
     /// Names of directories.
     pub(super) fn units(&self) -> Vec<String> {
-        self.names().into_iter().filter(|name| name != places::TABLE).collect()
+        self.names().into_iter().filter(|name| name != TABLE).collect()
     }
 }
 
