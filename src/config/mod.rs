@@ -136,6 +136,8 @@ pub struct OwnConfig {
     pub engine: EngineChoice,
     /// How the processes of a task are kept together.
     pub containment: Containment,
+    /// Whether all caches are discarded when the worker ends. No file can say so.
+    pub fresh_caches: bool,
 }
 
 /// Whether there are live logs.

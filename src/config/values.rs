@@ -121,6 +121,7 @@ pub(super) fn config_of(values: &Map<String, Value>, cwd: &Path) -> Config {
                 Some("reaper") => Containment::Reaper,
                 _ => Containment::Detect,
             },
+            fresh_caches: false,
         },
         caches_dir,
     }

@@ -157,7 +157,7 @@ impl Session {
         let (control, input) = Control::new();
         let (send, events) = mpsc::unbounded_channel();
         let jobs = arguments.jobs.unwrap_or_else(|| usual_jobs(tasks.len()));
-        let config = settings::config(&root_url, (CLIENT_ID, &token), home.path(), jobs);
+        let config = settings::config(&root_url, (CLIENT_ID, &token), home.path(), jobs, settings::caches(arguments));
         let worker = tokio::spawn(worker::run(
             Parts {
                 config: Arc::new(config),
