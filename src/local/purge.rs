@@ -24,7 +24,7 @@ use super::{
 /// How long a request is shown.
 const KEPT_FOR: SignedDuration = SignedDuration::from_hours(24);
 /// Requests that are kept; the oldest give way.
-const MOST: usize = 10_000;
+const MOST: usize = 1000;
 
 /// Open requests: the time before which caches are meant, by pool and cache name.
 #[derive(Debug, Default)]
