@@ -24,6 +24,7 @@
 //! | [`log`] | the task log: format, spool, live readers, compression |
 //! | [`artifact`] | finding, encoding and uploading what a task left behind |
 //! | [`content`] | fetching what a task needs: resumed, hashed, decompressed on the way |
+//! | [`cache`] | writable caches: who has them, when they are kept, how they end |
 //! | [`observe`] | status file, metrics lines, memory |
 //! | [`local`] | the embedded queue: pure state machine, routes, store |
 //! | [`seam`] | clock, disk, randomness, the machine: what tests replace |
@@ -37,6 +38,7 @@
 
 pub mod api;
 pub mod artifact;
+pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod content;

@@ -6,6 +6,7 @@
 //! | Docker Image | furnish | return (nothing to do) |
 //! | Live Log | furnish | seal |
 //! | OS Groups | (checked at admission) | |
+//! | Mounts/Caches, or Purge Requests now and then | furnish | return |
 //! | parts that come later | (refused at admission) | |
 //! | Loopback Audio, Loopback Video | furnish | |
 //! | Metadata | furnish | return |
@@ -14,6 +15,7 @@
 //! | Max Run Time | run | run |
 
 mod artifacts;
+mod caches;
 pub mod image;
 mod later;
 mod live_log;
@@ -44,6 +46,11 @@ pub fn wanted(cx: &RunContext) -> Vec<Box<dyn Part<RunContext>>> {
     }
     if !cx.payload.os_groups.is_empty() {
         parts.push(Box::new(os_groups::OsGroups));
+    }
+    if cx.container.as_ref().is_some_and(|container| !container.caches.is_empty()) {
+        parts.push(Box::new(caches::Caches::default()));
+    } else if cx.shop.purges.is_due(cx.shop.clock.wall()) {
+        parts.push(Box::new(caches::PurgeRequests));
     }
     parts.extend(later::wanted(cx));
     if let Some(container) = &cx.container {

@@ -12,6 +12,7 @@
 //! - [`state`] decides everything and does nothing: no I/O, no clock, no lock.
 //! - `desk` holds the state, hands claims to those who wait, and lets time pass.
 //! - `auth` verifies Hawk with the `hawk` crate; the worker signs with code of its own, so that each proves the other.
+//! - `purge` is the purge-cache service, as far as workers and those who ask for purges know it.
 //! - `store` and `transfer` keep artifact bytes in files behind signed URLs.
 
 mod artifacts;
@@ -25,6 +26,7 @@ mod endpoint;
 mod fault;
 mod index;
 mod listen;
+mod purge;
 mod reply;
 mod routes;
 mod scopes;

@@ -178,7 +178,7 @@ impl Session {
         }));
         let engine = engine::engine(tc_engine_native::Containment::Detect).map_err(|failure| failure.with_code(EXCEPTION))?;
         let jobs = arguments.jobs.unwrap_or_else(|| usual_jobs(ready.len()));
-        let config = settings::config(&root_url, (CLIENT_ID, &token), home.path(), jobs);
+        let config = settings::config(&root_url, (CLIENT_ID, &token), home.path(), jobs, settings::caches(arguments));
         let containers = ready.iter().any(|ready| is_container_payload(&ready.defined.definition["payload"]));
         let docker = if containers { Some(container_engine(&config).await?) } else { None };
         let output = Output::start().map_err(|error| unable("start a thread for standard output", &error))?;

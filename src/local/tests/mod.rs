@@ -4,6 +4,7 @@
 mod calls;
 mod index;
 mod line;
+mod purge;
 mod server;
 mod uploads;
 
@@ -90,7 +91,10 @@ impl Rig {
     }
 
     pub(super) async fn call_as(&self, who: As<'_>, method: Method, path: &str, body: Option<&Value>) -> Answer {
-        let url = self.url(path);
+        self.call_at(who, method, self.url(path), body).await
+    }
+
+    pub(super) async fn call_at(&self, who: As<'_>, method: Method, url: Url, body: Option<&Value>) -> Answer {
         let mut request = self.http.request(method.clone(), url.clone());
         request = match who {
             As::Nobody => request,
