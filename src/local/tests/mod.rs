@@ -3,6 +3,7 @@
 
 mod calls;
 mod line;
+mod scopes;
 mod server;
 mod uploads;
 
