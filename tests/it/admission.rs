@@ -3,7 +3,11 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Deployment, script};
+use crate::support::{
+    Deployment,
+    proxy::{Fate, Proxy},
+    script,
+};
 
 /// A payload for a container with these further properties.
 fn container(more: Value) -> Value {
@@ -161,4 +165,46 @@ async fn parts_that_come_later_and_run_times_that_are_too_long_are_refused() {
         assert!(logs[0].contains(&format!("payload.{part} comes with a later version of this worker")), "{}", logs[0]);
     }
     assert!(logs[1].contains("task's maxRunTime of 100 exceeded allowed maximum of 99"), "{}", logs[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roles_stand_for_what_the_auth_service_says() {
+    const EXPAND: &str = "/api/auth/v1/scopes/expand";
+    let queue = Deployment::start().await;
+    let expanded =
+        r#"{"scopes": ["assume:some-role", "docker-worker:capability:privileged", "generic-worker:os-group:tests/it/*"]}"#;
+    let native = || {
+        let mut payload = script("true");
+        payload["osGroups"] = json!(["no-such-group"]);
+        payload
+    };
+    let privileged = || container(json!({ "capabilities": { "privileged": true } }));
+    for (payload, answer, expected, said) in [
+        (native(), Fate::Answer(200, expanded), "exception/malformed-payload", "unsupported osGroups: [no-such-group]"),
+        (native(), Fate::Pass, "exception/malformed-payload", "Feature \"OS Groups\" requires scopes:"),
+        (privileged(), Fate::Answer(200, expanded), "exception/resource-unavailable", "engine"),
+        (privileged(), Fate::Pass, "exception/malformed-payload", "d2g task requires scopes:"),
+        (privileged(), Fate::Answer(403, "{}"), "exception/malformed-payload", "auth.expandScopes: HTTP status 403"),
+    ] {
+        let proxy =
+            Proxy::start(queue.address(), move |_, path| if path == EXPAND { answer.clone() } else { Fate::Pass }).await;
+        let task = queue.create_with(payload, json!({ "scopes": ["assume:some-role"], "retries": 0 })).await;
+        let mut worker = queue.worker_at(&proxy.root_url(), taking_containers(json!({})));
+        assert_eq!(worker.code().await, Some(0));
+        let log = queue.log(&task);
+        assert_eq!((queue.resolution(&task).await.as_str(), log.contains(said)), (expected, true), "{said:?}\n{log}");
+        assert_eq!(proxy.count("POST", EXPAND), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_asked_what_roles_stand_for_when_nothing_needs_a_scope() {
+    let queue = Deployment::start().await;
+    let proxy =
+        Proxy::start(queue.address(), |_, path| if path.contains("/auth/") { Fate::Answer(403, "{}") } else { Fate::Pass })
+            .await;
+    let task = queue.create_with(script("true"), json!({ "scopes": ["assume:some-role"] })).await;
+    queue.worker_at(&proxy.root_url(), json!({})).wait().await;
+    assert_eq!(queue.resolution(&task).await, "completed/completed");
+    assert_eq!(proxy.count("POST", "/auth/"), 0);
 }
