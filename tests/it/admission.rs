@@ -10,6 +10,7 @@ use crate::support::{
 };
 
 /// A payload for a container with these further properties.
+#[expect(clippy::needless_pass_by_value, reason = "a literal at each of the many places of use")]
 fn container(more: Value) -> Value {
     let mut payload = json!({ "image": "busybox", "maxRunTime": 10 });
     for (name, value) in more.as_object().expect("an object") {
@@ -19,6 +20,7 @@ fn container(more: Value) -> Value {
 }
 
 /// A configuration that takes containers although there is no engine for them.
+#[expect(clippy::needless_pass_by_value, reason = "a literal at each of the many places of use")]
 fn taking_containers(more: Value) -> Value {
     let docker = json!({ "host": "unix:///nonexistent/docker.sock", "whenDown": "native-only" });
     let mut config = json!({ "d2gConfig": { "enableD2G": true }, "tcWorker": { "docker": docker } });
