@@ -3,6 +3,7 @@
 mod house;
 mod support;
 
+mod admission;
 mod bad_config;
 mod bad_payload;
 mod bad_queue;

@@ -5,6 +5,7 @@ mod calls;
 mod index;
 mod line;
 mod purge;
+mod scopes;
 mod server;
 mod uploads;
 
