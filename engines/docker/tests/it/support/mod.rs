@@ -26,7 +26,7 @@ pub fn hosts(test: &str) -> Vec<(&'static str, String)> {
 }
 
 /// Notes a test that this machine cannot run.
-fn not_run(test: &str, reason: &str) {
+pub fn not_run(test: &str, reason: &str) {
     use std::io::Write;
     println!("NOT RUN {test}: {reason}");
     if let Ok(path) = std::env::var("TC_TESTS_NOT_RUN") {
