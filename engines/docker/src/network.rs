@@ -48,10 +48,7 @@ pub(crate) async fn create_with(shared: &Shared, run: &str, ipv6: bool) -> Resul
         let body =
             body(&name, shared.owner.labels(run), ipv6, chosen.map(|attempt| subnet(&shared.owner.worker, run, attempt)));
         let created = shared.connection.docker().create_network(body);
-        let failure = match shared.connection.call(shared.bounds.create, created).await {
-            Ok(_) => return Ok(name),
-            Err(failure) => failure,
-        };
+        let Err(failure) = shared.connection.call(shared.bounds.create, created).await else { return Ok(name) };
         let next = chosen.map_or(0, |attempt| attempt + 1);
         match &failure {
             Failure::Answer { message, .. } if ipv6 && is_about_subnet(message) && next < ATTEMPTS => chosen = Some(next),

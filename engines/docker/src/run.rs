@@ -295,7 +295,7 @@ impl RunHandle for Running {
             drop(timeout(grace, self.started()).await);
             if let State::Running(live) = &self.state {
                 // The engine sends the signal that the image asks for, and SIGKILL after the grace.
-                let secs = i32::try_from(grace.as_secs_f64().ceil() as u64).unwrap_or(i32::MAX);
+                let secs = i32::try_from(grace.as_millis().div_ceil(1000)).unwrap_or(i32::MAX);
                 let options = StopContainerOptionsBuilder::default().t(secs).build();
                 let bound = grace + self.shared.bounds.kill / 2;
                 let stopped = self.shared.connection.docker().stop_container(&live.id, Some(options));

@@ -5,6 +5,7 @@
 
 mod container;
 mod ending;
+mod faults;
 mod network;
 mod output;
 mod support;

@@ -1,5 +1,7 @@
 //! Engines to test with, and short ways through a run.
 
+pub mod faulty;
+
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
