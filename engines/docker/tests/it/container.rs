@@ -266,8 +266,8 @@ async fn the_name_of_a_dead_runs_container_is_free_again_and_a_strangers_is_not(
                 labels: Some(labels),
                 ..ContainerCreateBody::default()
             };
-            let named = format!("tc-worker.{}", names.run);
-            let options = bollard::query_parameters::CreateContainerOptionsBuilder::default().name(&named).build();
+            let container = format!("tc-worker.{}", names.run);
+            let options = bollard::query_parameters::CreateContainerOptionsBuilder::default().name(&container).build();
             async move { docker.create_container(Some(options), body).await.expect("a container").id }
         };
         create("1@1@another boot").await;

@@ -39,7 +39,7 @@ async fn output_that_looks_like_frames_is_output() {
             b"\x01",
             b"plain\x00end",
         ];
-        let octal = |chunk: &[u8]| chunk.iter().map(|byte| format!("\\{byte:03o}")).collect::<String>();
+        let octal = |chunk: &[u8]| chunk.iter().map(|byte| format!("\\{byte:03o}")).collect::<Vec<_>>().concat();
         // Each chunk is read alone: the pause is the task's, not the test's.
         let script: Vec<_> = chunks.iter().map(|chunk| format!("printf '{}'; sleep 0.05", octal(chunk))).collect();
         let (end, sink) = rig.perform(sh(&rig, &script.join(";"))).await;
@@ -92,7 +92,7 @@ async fn a_hundred_megabytes_take_no_memory() {
             let (before, began) = (resident_kib(), Instant::now());
             let end = handle.run(0).await.expect("an end");
             let (grown, took) = (resident_kib().saturating_sub(before), began.elapsed());
-            println!("{name}: 100 MiB in {took:?} ({} us per write), {grown} KiB more resident", slowly);
+            println!("{name}: 100 MiB in {took:?} ({slowly} us per write), {grown} KiB more resident");
             assert_eq!((end.exit, sink.0.load(Ordering::Relaxed)), (Exit::Code(0), 100 << 20), "{name}");
             assert!(grown < 16 * 1024, "{name}: {grown} KiB");
             handle.quiesce().await.expect("quiet").destroy(false).await.expect("gone");
