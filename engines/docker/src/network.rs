@@ -42,7 +42,8 @@ pub(crate) async fn create(shared: &Shared, run: &str) -> Result<String, EngineE
 pub(crate) async fn create_with(shared: &Shared, run: &str, ipv6: bool) -> Result<String, EngineError> {
     let failed = |failure: Failure| failure.because(Fault::Resource, "make a network");
     let name = name_of(run);
-    let version = shared.connection.version().await.map_err(failed)?;
+    // Asked anew, as it costs little and the engine may have been replaced since the last run.
+    let version = shared.connection.negotiate().await.map_err(failed)?;
     let mut chosen = (ipv6 && version < CHOOSES_IPV6).then_some(0);
     loop {
         let body =

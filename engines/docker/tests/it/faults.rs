@@ -100,6 +100,7 @@ async fn creating() {
             case("POST", path, 1, Mood::Answer(500, "no space left on device"), refused),
             case("POST", path, 1, Mood::Answer(404, "no such thing"), refused),
             case("POST", path, 1, Mood::Answer(404, "No such image: x"), &[NotCreated(Fault::Resource)]),
+            case("POST", path, 1, Mood::Answer(400, "client version 1.51 is too old"), &[Exited(3)]),
             case("POST", path, 1, Mood::DropBefore, &[Exited(3)]),
             case("POST", path, 1, Mood::DropAfter, &[Exited(3)]),
             case("POST", path, 1, Mood::Noise, &[Exited(3)]),
