@@ -126,7 +126,7 @@ pub struct Identity {
 
 /// Reserved space in which nothing runs yet.
 #[async_trait]
-pub trait Ground: Send {
+pub trait Ground: Send + Sync {
     /// The task's directory; it exists.
     fn task_dir(&self) -> &Path;
 

@@ -21,6 +21,8 @@ pub(crate) enum Until {
 #[derive(Debug)]
 pub(crate) struct Watch {
     answer: JoinHandle<Result<i32, Failure>>,
+    /// What the answer was, once it was taken.
+    said: Option<Result<i32, Failure>>,
 }
 
 #[derive(Deserialize)]
@@ -43,15 +45,19 @@ impl Watch {
         };
         let path = format!("/containers/{container}/wait?condition={condition}");
         let exchange = connection.exchange(bound, Method::POST, &path, false).await?;
-        Ok(Self { answer: tokio::spawn(answer(exchange)) })
+        Ok(Self { answer: tokio::spawn(answer(exchange)), said: None })
     }
 
-    /// The exit code. May be dropped and called again until it has returned once.
+    /// The exit code. May be dropped and called again; it stays what it is.
     pub(crate) async fn exit_code(&mut self) -> Result<i32, Failure> {
-        match (&mut self.answer).await {
+        if let Some(said) = &self.said {
+            return said.clone();
+        }
+        let said = match (&mut self.answer).await {
             Ok(answer) => answer,
             Err(error) => Err(Failure::Broken(format!("the task that waits for it ended: {error}"))),
-        }
+        };
+        self.said.insert(said).clone()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Engines to test with, and short ways through a run.
 
+pub mod faulty;
+
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -29,7 +31,7 @@ pub fn hosts(test: &str) -> Vec<(&'static str, String)> {
 }
 
 /// Notes a test that this machine cannot run.
-fn not_run(test: &str, reason: &str) {
+pub fn not_run(test: &str, reason: &str) {
     use std::io::Write;
     println!("NOT RUN {test}: {reason}");
     if let Ok(path) = std::env::var("TC_TESTS_NOT_RUN") {
