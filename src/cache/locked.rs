@@ -116,8 +116,8 @@ impl<'a> Locked<'a> {
     }
 
     fn import(&self) -> Table {
-        let found = self.places.import.iter().filter(|path| path.parent() != Some(&self.places.dir));
-        let Some((path, table)) = found.filter_map(|path| Some((path, self.read(path)?))).next() else {
+        let mut found = self.places.import.iter().filter(|path| path.parent() != Some(&self.places.dir));
+        let Some((path, table)) = found.find_map(|path| Some((path, self.read(path)?))) else {
             return Table::default();
         };
         info!("Took over the caches that {} names: {}", path.display(), table.entries().count());

@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
+    os::unix::fs::{MetadataExt as _, PermissionsExt},
     process::{Child, Command, Stdio},
 };
 
@@ -31,6 +32,7 @@ fn child() {
                     println!("\n>{:?}", lease.give_back(Verdict::Keep));
                 }
             }
+            "return" => println!("\n>{:?}", leases.pop().expect("a cache").give_back(Verdict::Keep)),
             "clear" => println!("\n>{}", store.clear(PATIENCE)),
             _ => break,
         }
@@ -46,10 +48,13 @@ struct Other {
 }
 
 impl Other {
-    fn start(mut command: Command, dir: &Path) -> Self {
-        let me = std::env::current_exe().expect("this program");
+    fn start(dir: &Path) -> Self {
+        let program = std::env::current_exe().expect("this program");
+        Self::start_with(&mut Command::new(program), dir)
+    }
+
+    fn start_with(command: &mut Command, dir: &Path) -> Self {
         let mut child = command
-            .arg(me)
             .args(["--exact", "cache::tests::crash::child", "--nocapture"])
             .env(DIR, dir)
             .stdin(Stdio::piped())
@@ -93,15 +98,15 @@ fn a_worker_that_is_killed_leaves_no_half_written_cache() {
     let rig = Rig::new();
     let store = rig.open();
     kept(&rig, &store, "a", "whole");
-    let mut other = Other::start(Command::new("env"), &rig.dir);
+    let mut other = Other::start(&rig.dir);
     assert_eq!(other.ask("lease"), "whole");
     let meanwhile = rig.open();
-    assert!(meanwhile.settle(PATIENCE), "a start beside a living process touches nothing of its");
+    rig.tidy(&meanwhile);
     assert_eq!(content(&one(&meanwhile, "a")), None, "it is in use there");
-    assert_eq!(rig.units().iter().filter(|name| name.ends_with(".busy")).count(), 1);
+    assert_eq!(rig.units().iter().filter(|name| matches!(places::read(name), places::Named::Busy(_))).count(), 1);
     other.kill();
     let next = rig.open();
-    assert!(next.settle(PATIENCE));
+    rig.tidy(&next);
     assert_eq!((rig.units(), next.count()), (Vec::new(), 0));
 }
 
@@ -109,7 +114,7 @@ fn a_worker_that_is_killed_leaves_no_half_written_cache() {
 fn two_processes_hand_a_cache_to_each_other() {
     let rig = Rig::new();
     let store = rig.open();
-    let mut other = Other::start(Command::new("env"), &rig.dir);
+    let mut other = Other::start(&rig.dir);
     kept(&rig, &store, "a", "mine");
     assert_eq!(other.ask("lease"), "mine");
     let second = one(&store, "a");
@@ -138,55 +143,27 @@ fn what_containers_gave_to_root_is_put_aside_and_named_by_a_worker_without_privi
     let program = home.path().join("program");
     fs::copy(std::env::current_exe().expect("this program"), &program).expect("copied");
     let rig = Rig::at(&home.path().join("caches"));
-    let start = |word: &[&str]| {
-        let mut command = Command::new("setpriv");
-        command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()]).arg("--");
-        command.args(["env", "-C", "/"]);
-        let me = program.clone();
-        let mut child = command
-            .arg(me)
-            .args(["--exact", "cache::tests::crash::child", "--nocapture"])
-            .env(DIR, &rig.dir)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("started");
-        let output = BufReader::new(child.stdout.take().expect("piped"));
-        let mut other = Other { child, output };
-        let answers: Vec<String> = word.iter().map(|word| other.ask(word)).collect();
-        (other, answers)
-    };
-    let (mut other, _) = start(&["lease"]);
+    let mut command = Command::new("setpriv");
+    command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()]);
+    let mut other = Other::start_with(command.arg("--").arg(&program).current_dir("/"), &rig.dir);
+    assert_eq!(other.ask("lease"), "");
+    // What run-task and other programs do as root in a container.
     let unit = rig.units().pop().expect("a cache");
     let data = rig.dir.join(&unit).join(places::DATA);
-    // What run-task and other programs do as root in a container.
     fs::create_dir(data.join("deep")).expect("made");
     fs::write(data.join("deep/file"), "root's").expect("written");
-    for path in [data.join("deep/file"), data.join("deep"), data.clone()] {
-        std::os::unix::fs::chown(path, Some(0), Some(0)).expect("given");
-    }
-    fs::set_permissions(data.join("deep"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("closed");
-    fs::set_permissions(&data, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
-    drop(other.child.stdin.take());
-    drop(other);
-    // It could not even write its own file there any more, but the cache goes from task to task.
-    let next = rig.open();
-    assert!(next.settle(PATIENCE), "root can delete everything");
-    assert_eq!(rig.units(), [""; 0]);
+    fs::set_permissions(data.join("deep"), PermissionsExt::from_mode(0o700)).expect("closed");
+    std::os::unix::fs::chown(&data, Some(0), Some(NOBODY + 1)).expect("given");
+    assert_eq!(other.ask("return"), "Ok(Kept)", "whoever owns what is in it");
+    let free = rig.units().pop().expect("a cache");
+    let owner = rig.dir.join(&free).join(places::DATA).metadata().expect("there");
+    assert_eq!((owner.uid(), owner.gid()), (0, NOBODY + 1), "nobody changes owners");
 
-    // A free cache of root's, in a directory of the other user's.
-    let free = rig.dir.join("tc-roots/data/deep");
-    fs::create_dir_all(&free).expect("made");
-    fs::write(free.join("file"), "root's").expect("written");
-    std::os::unix::fs::chown(rig.dir.join("tc-roots"), Some(NOBODY), Some(NOBODY)).expect("given");
-    let date = "2026-08-01T10:00:00Z";
-    let row = serde_json::json!({ "roots": [{ "created": date, "location": rig.dir.join("tc-roots/data") }] });
-    fs::write(rig.dir.join(TABLE), row.to_string()).expect("written");
-    std::os::unix::fs::chown(rig.dir.join(TABLE), Some(NOBODY), Some(NOBODY)).expect("given");
-    let (other, answers) = start(&["clear"]);
-    assert_eq!(answers, ["false"], "not everything is deleted");
+    assert_eq!(other.ask("clear"), "false", "it may not delete all of it");
     let names = rig.units();
-    assert!(names.len() == 1 && names[0].starts_with("trash-"), "{names:?}");
+    assert!(matches!(names.as_slice(), [name] if places::read(name) == places::Named::Trash), "{names:?}");
     drop(other);
+    let privileged = rig.open();
+    rig.tidy(&privileged);
+    assert_eq!(rig.units(), [""; 0]);
 }

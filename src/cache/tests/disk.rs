@@ -51,7 +51,7 @@ fn what_is_discarded_or_never_was_used_is_gone() {
     assert_eq!(discarded.give_back(Verdict::Discard), Ok(Returned::Discarded));
     assert_eq!(unused.give_back(Verdict::Unused), Ok(Returned::Discarded));
     drop(one(&store, "c"));
-    assert!(store.settle(PATIENCE));
+    rig.tidy(&store);
     assert_eq!((rig.units(), store.count()), (Vec::new(), 0));
     assert_eq!(content(&one(&store, "a")), None);
 }
@@ -68,7 +68,7 @@ fn purge_requests_reach_free_caches_at_once_and_used_ones_at_their_return() {
     assert!(!one(&store, "a").was_there());
     assert_eq!(used.give_back(Verdict::Keep), Ok(Returned::Outdated));
     assert_eq!(other.give_back(Verdict::Keep), Ok(Returned::Kept));
-    assert!(store.settle(PATIENCE));
+    rig.tidy(&store);
     assert_eq!(store.count(), 1);
     assert!(one(&store, "b").was_there());
 }
@@ -91,10 +91,13 @@ fn trim_and_room_take_the_longest_unused_first() {
     assert_eq!(store.make_room(u64::MAX).len(), 1);
     assert!(leases.iter().all(|lease| lease.directory().exists()));
     drop(leases);
-    assert!(store.settle(PATIENCE));
+    rig.tidy(&store);
     assert_eq!(rig.units(), [""; 0]);
     assert_eq!(store.make_room(0), [""; 0]);
 }
+
+/// What somebody deletes, given the content of a cache.
+type What = fn(&Rig, &Path) -> PathBuf;
 
 #[test]
 fn anything_may_be_deleted_at_any_time() {
@@ -110,7 +113,6 @@ fn anything_may_be_deleted_at_any_time() {
     let all = |rig: &Rig, _: &Path| rig.dir.clone();
     let data = |_: &Rig, data: &Path| data.to_owned();
     let unit = |_: &Rig, data: &Path| data.parent().expect("a parent").to_owned();
-    type What = fn(&Rig, &Path) -> PathBuf;
     let cases: [(&str, What, Returned); 4] = [
         ("the table", table, Returned::Outdated),
         ("everything", all, Returned::Vanished),
@@ -146,8 +148,7 @@ fn anything_may_be_deleted_at_any_time() {
         store.trim(0);
         store.make_room(u64::MAX);
         let start = rig.open();
-        // Each leaves to the other what that is at.
-        assert!(start.settle(PATIENCE) && store.settle(PATIENCE), "{what}");
+        rig.tidy(&start);
         assert_eq!((rig.units(), start.count()), (Vec::new(), 0), "{what}");
     }
 }
@@ -168,7 +169,7 @@ fn a_table_that_is_none_is_a_fresh_start() {
         assert!(!one(&store, "a").was_there(), "{broken:?}");
         drop(store);
         let store = rig.open();
-        assert!(store.settle(PATIENCE));
+        rig.tidy(&store);
         assert_eq!(rig.units(), [""; 0], "{broken:?}");
     }
 }
@@ -197,7 +198,7 @@ fn what_is_in_the_place_of_a_cache_and_is_none_is_not_handed_out() {
     let lease = one(&store, "a");
     assert!(!lease.was_there());
     assert!(!lease.directory().symlink_metadata().expect("there").is_symlink());
-    assert!(store.settle(PATIENCE));
+    rig.tidy(&store);
     assert!(Path::new("/etc/passwd").exists());
 }
 
@@ -225,7 +226,7 @@ fn many_threads_and_two_stores_never_share_a_cache() {
             });
         }
     });
-    assert!(stores.iter().all(|store| store.settle(PATIENCE)));
+    rig.tidy(&stores[0]);
     let counted = stores[0].count();
     assert_eq!(rig.units().len(), counted);
     assert!(counted <= 16, "{counted}");

@@ -11,7 +11,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::{SignedDuration, Timestamp};
@@ -32,12 +32,8 @@ pub(super) struct Rig {
 impl Rig {
     pub(super) fn new() -> Self {
         let home = tempfile::tempdir().expect("a directory");
-        Self { _home: Some(home), ..Self::at(Path::new("/")) }.moved()
-    }
-
-    fn moved(mut self) -> Self {
-        self.dir = self._home.as_ref().expect("a directory").path().join("caches");
-        self
+        let rig = Self::at(&home.path().join("caches"));
+        Self { _home: Some(home), ..rig }
     }
 
     pub(super) fn at(dir: &Path) -> Self {
@@ -74,6 +70,15 @@ impl Rig {
             .unwrap_or_default();
         names.sort();
         names
+    }
+
+    /// Waits until everything is deleted, also by a store that was closed and ends what it was at.
+    pub(super) fn tidy(&self, store: &CacheStore) {
+        let deadline = Instant::now() + PATIENCE;
+        while !store.settle(PATIENCE) || self.units().iter().any(|name| places::read(name) == places::Named::Trash) {
+            assert!(Instant::now() < deadline, "{:?}", self.units());
+            std::thread::yield_now();
+        }
     }
 
     /// Names of directories.

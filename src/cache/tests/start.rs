@@ -33,7 +33,7 @@ fn caches_of_the_reference_are_taken_over_and_become_ours() {
     // From now on our own table counts, whatever theirs says.
     drop(store);
     let store = rig.open_with(vec![theirs]);
-    assert!(store.settle(PATIENCE));
+    rig.tidy(&store);
     assert_eq!((store.count(), rig.units().len()), (4, 4));
     assert!(one(&store, "c").was_there());
 }
@@ -45,7 +45,7 @@ fn what_no_table_names_goes_if_it_is_ours_and_stays_if_it_is_not() {
         fs::create_dir_all(rig.dir.join(name)).expect("made");
     }
     let store = rig.open();
-    assert!(store.settle(PATIENCE));
+    rig.tidy(&store);
     assert_eq!(rig.names(), ["AAAA", "other.txt.d"]);
 }
 
@@ -62,7 +62,7 @@ fn a_lease_of_a_dead_process_is_gone_and_one_of_a_living_is_not_touched() {
     let living = one(&store, "b");
     put(&living, "whole");
     let next = rig.open();
-    assert!(next.settle(PATIENCE));
+    rig.tidy(&next);
     assert_eq!(content(&one(&next, "a")), None);
     assert!(!one(&next, "b").was_there(), "in use elsewhere");
     assert_eq!(living.give_back(Verdict::Keep), Ok(Returned::Kept));
@@ -79,7 +79,7 @@ fn a_death_between_two_steps_of_a_return_keeps_the_cache() {
     fs::rename(&lease.unit.busy, &lease.unit.free).expect("renamed");
     drop(lease.lock.take());
     let next = rig.open();
-    assert!(next.settle(PATIENCE));
+    rig.tidy(&next);
     assert_eq!(content(&one(&next, "a")).as_deref(), Some("whole"));
 }
 
@@ -94,9 +94,9 @@ fn a_death_between_two_steps_of_a_lease_discards_the_cache() {
     // The table still says that it is free.
     fs::write(rig.dir.join(TABLE), before).expect("written");
     let next = rig.open();
-    assert!(next.settle(PATIENCE));
+    rig.tidy(&next);
     assert!(!one(&next, "a").was_there());
-    assert!(next.settle(PATIENCE));
+    rig.tidy(&next);
     assert_eq!(rig.units(), [""; 0]);
 }
 
@@ -115,9 +115,8 @@ fn twenty_thousand_caches_do_not_hold_up_the_first_task() {
         let location = rig.dir.join(format!("tc-{number}/data"));
         write!(
             text,
-            "{comma}\"cache-{}\":[{{\"created\":\"2026-08-01T10:00:00Z\",\"location\":{location:?},\"hits\":1,\"key\":\"\",\
-             \"sha256\":\"\",\"in_use\":false,\"last_used\":\"2026-08-01T10:00:00Z\"}}]",
-            number
+            "{comma}\"cache-{number}\":[{{\"created\":\"2026-08-01T10:00:00Z\",\"location\":{location:?},\"hits\":1,\"key\":\"\",\
+             \"sha256\":\"\",\"in_use\":false,\"last_used\":\"2026-08-01T10:00:00Z\"}}]"
         )
         .expect("a text");
     }
