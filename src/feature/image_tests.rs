@@ -172,7 +172,7 @@ fn log(cx: &RunContext) -> String {
 }
 
 fn archive() -> Vec<u8> {
-    zstd::encode_all(&[7; 100_000][..], 1).expect("into memory")
+    zstd::encode_all(&*vec![7; 100_000], 1).expect("into memory")
 }
 
 fn task(task_id: &str, path: &str) -> ImageForm {

@@ -147,9 +147,10 @@ async fn bring(shop: &Workshop, docker: &dyn Engine, form: &ImageForm, idle: &mu
         ended = &mut acquiring => Some(ended),
         _ = idle.wait_for(|idle| !*idle) => None,
     };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => tokio::select! {
+    let ended = if let Some(ended) = ended {
+        ended
+    } else {
+        tokio::select! {
             biased; // As above.
             ended = &mut acquiring => ended,
             goes_on = is_asked_for(&mut asked, &want) => {
@@ -160,7 +161,7 @@ async fn bring(shop: &Workshop, docker: &dyn Engine, form: &ImageForm, idle: &mu
                 // The task waits for the same; the engine bounds it.
                 acquiring.await
             }
-        },
+        }
     };
     match ended {
         Ok(image) if image.was_there => debug!("{want} is there"),
