@@ -98,12 +98,11 @@ impl ApiError {
 /// `Retry-After`, up to a bound: seconds, or a date that counts from the answer's own.
 pub fn pause(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    let pause = match text.parse() {
-        Ok(secs) => Duration::from_secs(secs),
-        Err(_) => {
-            let now = http_date(headers.get(header::DATE)?.to_str().ok()?)?;
-            Duration::try_from(http_date(text)?.duration_since(now)).ok()?
-        }
+    let pause = if let Ok(secs) = text.parse() {
+        Duration::from_secs(secs)
+    } else {
+        let now = http_date(headers.get(header::DATE)?.to_str().ok()?)?;
+        Duration::try_from(http_date(text)?.duration_since(now)).ok()?
     };
     Some(pause.min(PAUSE_BOUND))
 }

@@ -58,8 +58,7 @@ pub fn open(source: Arc<dyn Source>, packing: Packing) -> Stream {
             from_unpack
         }
     };
-    let _fetch = AbortOnDropHandle::new(fetch);
-    Stream { from, pieces: VecDeque::new(), sha256: None, failed: None, count, _fetch }
+    Stream { from, pieces: VecDeque::new(), sha256: None, failed: None, count, _fetch: AbortOnDropHandle::new(fetch) }
 }
 
 impl Stream {

@@ -149,3 +149,7 @@ impl Progress for Lines {
         self.0.info(&format!("[d2g] {text}"));
     }
 }
+
+#[cfg(test)]
+#[path = "image_tests.rs"]
+pub(crate) mod tests;

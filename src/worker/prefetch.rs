@@ -147,9 +147,10 @@ async fn bring(shop: &Workshop, docker: &dyn Engine, form: &ImageForm, idle: &mu
         ended = &mut acquiring => Some(ended),
         _ = idle.wait_for(|idle| !*idle) => None,
     };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => tokio::select! {
+    let ended = if let Some(ended) = ended {
+        ended
+    } else {
+        tokio::select! {
             biased; // As above.
             ended = &mut acquiring => ended,
             goes_on = is_asked_for(&mut asked, &want) => {
@@ -160,7 +161,7 @@ async fn bring(shop: &Workshop, docker: &dyn Engine, form: &ImageForm, idle: &mu
                 // The task waits for the same; the engine bounds it.
                 acquiring.await
             }
-        },
+        }
     };
     match ended {
         Ok(image) if image.was_there => debug!("{want} is there"),
@@ -187,7 +188,11 @@ impl Progress for Unheard {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+    use tc_engine::fake::Fate;
+
     use super::*;
+    use crate::feature::image::tests::Rig;
 
     fn name(name: &str) -> ImageForm {
         ImageForm::Registry(name.to_owned())
@@ -211,5 +216,90 @@ mod tests {
         assert_eq!(plan.next(later, &[name("c"), name("a")]), Next::Bring(name("c")));
         // What is not wanted any more is forgotten.
         assert_eq!(plan.next(later, &[name("b")]), Next::Bring(name("b")));
+    }
+
+    /// Waits until the engine's journal satisfies a condition.
+    async fn until(rig: &Rig, what: &str, holds: impl Fn(&[String]) -> bool) {
+        let patience = std::time::Instant::now() + Duration::from_secs(20);
+        while !holds(&rig.engine.journal()) {
+            assert!(std::time::Instant::now() < patience, "{what}: {:?}", rig.engine.journal());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn want(name: &str) -> ImageWant {
+        ImageWant::Registry { name: name.to_owned(), as_it_is: false }
+    }
+
+    #[tokio::test]
+    async fn images_are_brought_one_after_another_while_nothing_runs() {
+        let rig = Rig::start().await;
+        let public = rig.published("public/image.tar", b"archive", json!({})).await;
+        let private = rig.published("private/image.tar", b"archive", json!({})).await;
+        let of = |task_id: &str, path: &str| ImageForm::Task { task_id: task_id.to_owned(), path: path.to_owned() };
+        let shop = rig.shop(true);
+        shop.images.used(&name("recent"));
+        shop.images.used(&name("a"));
+        let (idle, watched) = watch::channel(false);
+        let configured = vec![name("a"), of(&private, "private/image.tar"), of(&public, "public/image.tar")];
+        let _prefetch = Prefetch::start(shop, configured, watched).expect("there is an engine");
+        tokio::task::yield_now().await;
+        assert!(rig.engine.journal().is_empty(), "not while something may run");
+        idle.send(true).expect("somebody listens");
+        until(&rig, "all are brought", |journal| journal.len() >= 3).await;
+        let journal = rig.engine.journal();
+        assert_eq!(journal[0], "want image \"a\"");
+        assert!(journal[1].contains(&public) && journal[2] == "want image \"recent\"", "the private one is left: {journal:?}");
+        idle.send(false).expect("somebody listens");
+        idle.send(true).expect("somebody listens");
+        tokio::task::yield_now().await;
+        assert_eq!(rig.engine.journal().len(), 3, "each once per time to live");
+    }
+
+    /// One that takes for ever has begun, and a task is claimed.
+    async fn claimed() -> (Rig, Arc<Workshop>, watch::Sender<bool>, Prefetch) {
+        let rig = Rig::start().await;
+        rig.engine.set_images(Fate::Hangs);
+        let shop = rig.shop(true);
+        let (idle, watched) = watch::channel(true);
+        let prefetch = Prefetch::start(Arc::clone(&shop), vec![name("a")], watched).expect("there is an engine");
+        until(&rig, "it begins", |journal| !journal.is_empty()).await;
+        idle.send(false).expect("somebody listens");
+        (rig, shop, idle, prefetch)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_claim_for_another_image_ends_it_at_once() {
+        let (rig, shop, idle, _prefetch) = claimed().await;
+        let began = Instant::now();
+        shop.images.ask(&want("other"));
+        until(&rig, "it is dropped", |journal| journal == ["want image \"a\"", "drop image \"a\""]).await;
+        assert!(began.elapsed() < ASK_BOUND / 2, "{:?}", began.elapsed());
+        // It was not tried to the end, so it is due again.
+        idle.send(true).expect("somebody listens");
+        until(&rig, "it begins again", |journal| journal.len() == 3).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_claim_for_the_same_image_does_not_end_it() {
+        let (rig, shop, _idle, _prefetch) = claimed().await;
+        shop.images.ask(&want("a"));
+        tokio::time::sleep(ASK_BOUND * 10).await;
+        assert_eq!(rig.engine.journal(), ["want image \"a\""]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_asks_for_no_image_is_not_held_up_for_long() {
+        let (rig, _shop, _idle, _prefetch) = claimed().await;
+        let claimed = Instant::now();
+        until(&rig, "it is dropped", |journal| journal.len() == 2).await;
+        let after = claimed.elapsed();
+        assert!(after > ASK_BOUND / 2 && after < ASK_BOUND * 2, "{after:?}");
+    }
+
+    #[tokio::test]
+    async fn a_worker_without_containers_brings_nothing() {
+        let rig = Rig::start().await;
+        assert!(Prefetch::start(rig.shop(false), vec![name("a")], watch::channel(true).1).is_none());
     }
 }

@@ -14,14 +14,11 @@ use crate::content::{
 #[tokio::test]
 async fn a_broken_connection_goes_on_where_it_broke() {
     let body = noise(2_000_000);
-    let server = Server::start({
+    let server = Server::store({
         let body = body.clone();
-        move |number, request| match request.is_store() {
-            true => {
-                let reply = Reply::part(request, &body).with("etag: \"v1\"");
-                if number < 4 { reply.cut_after(300_000) } else { reply }
-            }
-            false => request.locate(),
+        move |number, request| {
+            let reply = Reply::part(request, &body).with("etag: \"v1\"");
+            if number < 4 { reply.cut_after(300_000) } else { reply }
         }
     })
     .await;
@@ -37,16 +34,13 @@ async fn a_broken_connection_goes_on_where_it_broke() {
 async fn a_server_without_ranges_is_read_from_the_start_and_must_say_the_same() {
     let body = noise(900_000);
     for same in [true, false] {
-        let server = Server::start({
+        let server = Server::store({
             let body = body.clone();
-            move |number, request| match (request.is_store(), number) {
-                (true, 0) => Reply::new(200, body.clone()).cut_after(400_000),
-                (true, _) => {
-                    let mut body = body.clone();
-                    body[399_999] ^= u8::from(!same);
-                    Reply::new(200, body)
-                }
-                (false, _) => request.locate(),
+            move |number, _| {
+                let mut body = body.clone();
+                body[399_999] ^= u8::from(number > 0 && !same);
+                let reply = Reply::new(200, body);
+                if number == 0 { reply.cut_after(400_000) } else { reply }
             }
         })
         .await;
@@ -63,15 +57,14 @@ async fn a_server_without_ranges_is_read_from_the_start_and_must_say_the_same() 
 #[tokio::test]
 async fn another_version_does_not_count_before_it_has_shown_the_same_beginning() {
     let (first, second) = (noise(900_000), vec![7; 900_000]);
-    let server = Server::start({
+    let server = Server::store({
         let first = first.clone();
-        move |number, request| match (request.is_store(), number) {
-            (true, 0) => Reply::part(request, &first).with("etag: \"one\"").cut_after(400_000),
+        move |number, request| match number {
+            0 => Reply::part(request, &first).with("etag: \"one\"").cut_after(400_000),
             // If-Range does not hold: the server begins anew, and breaks off before the old bytes have all come again.
-            (true, 1) => Reply::new(200, second.clone()).with("etag: \"two\"").cut_after(100_000),
-            (true, _) if request.header("if-range") == Some("\"two\"") => Reply::part(request, &second).with("etag: \"two\""),
-            (true, _) => Reply::new(200, second.clone()).with("etag: \"two\""),
-            (false, _) => request.locate(),
+            1 => Reply::new(200, second.clone()).with("etag: \"two\"").cut_after(100_000),
+            _ if request.header("if-range") == Some("\"two\"") => Reply::part(request, &second).with("etag: \"two\""),
+            _ => Reply::new(200, second.clone()).with("etag: \"two\""),
         }
     })
     .await;
@@ -83,11 +76,11 @@ async fn another_version_does_not_count_before_it_has_shown_the_same_beginning()
 async fn parts_that_do_not_fit_are_not_joined() {
     let body = noise(600_000);
     for wrong in 0..3 {
-        let server = Server::start({
+        let server = Server::store({
             let body = body.clone();
-            move |number, request| match (request.is_store(), number) {
-                (true, 0) => Reply::part(request, &body).with("etag: W/\"weak\"").cut_after(200_000),
-                (true, 1) => {
+            move |number, request| match number {
+                0 => Reply::part(request, &body).with("etag: W/\"weak\"").cut_after(200_000),
+                1 => {
                     let part = Reply::new(206, body[100_000..].to_vec());
                     match wrong {
                         0 => part.with("content-range: bytes 100000-599999/600000"),
@@ -97,11 +90,10 @@ async fn parts_that_do_not_fit_are_not_joined() {
                         _ => Reply::new(416, Vec::new()).with("content-range: bytes */9"),
                     }
                 }
-                (true, _) => {
+                _ => {
                     assert_eq!(request.from(), None, "no further part");
                     Reply::new(200, body.clone())
                 }
-                (false, _) => request.locate(),
             }
         })
         .await;
@@ -113,20 +105,18 @@ async fn parts_that_do_not_fit_are_not_joined() {
 #[tokio::test]
 async fn an_expired_url_is_replaced_and_one_that_is_always_refused_is_not_asked_for_ever() {
     let body = noise(500_000);
-    let server = Server::start({
+    let server = Server::store({
         let body = body.clone();
-        move |number, request| match (request.is_store(), number) {
-            (true, 0) => Reply::part(request, &body).cut_after(100_000),
-            (true, 1) => Reply::new(403, b"<Code>AccessDenied</Code>".to_vec()),
-            (true, _) => Reply::part(request, &body),
-            (false, _) => request.locate(),
+        move |number, request| match number {
+            0 => Reply::part(request, &body).cut_after(100_000),
+            1 => Reply::new(403, b"<Code>AccessDenied</Code>".to_vec()),
+            _ => Reply::part(request, &body),
         }
     })
     .await;
     assert!(fetch(&server, Packing::Keep).await == Ok((body.clone(), sha256(&body))));
     assert_eq!(server.count("/artifact-content/"), 2, "a new URL was asked for");
-    let server =
-        Server::start(|_, request| if request.is_store() { Reply::new(403, Vec::new()) } else { request.locate() }).await;
+    let server = Server::store(|_, _| Reply::new(403, Vec::new())).await;
     let error = fetch(&server, Packing::Keep).await.expect_err("refused");
     assert!(error.fault == Fault::Task && error.message.contains("403"), "{error:?}");
     assert_eq!(server.count("/store/"), 2);
@@ -134,18 +124,13 @@ async fn an_expired_url_is_replaced_and_one_that_is_always_refused_is_not_asked_
 
 #[tokio::test]
 async fn a_store_that_is_down_is_tried_for_a_bounded_time() {
-    let server = Server::start(|number, request| match request.is_store() {
-        true if number < 2 => Reply::new(503, Vec::new()),
-        true => Reply::new(200, b"there".to_vec()),
-        false => request.locate(),
+    let server = Server::store(|number, _| match number {
+        0 | 1 => Reply::new(503, Vec::new()),
+        _ => Reply::new(200, b"there".to_vec()),
     })
     .await;
     assert_eq!(fetch(&server, Packing::Keep).await.map(|(bytes, _)| bytes), Ok(b"there".to_vec()));
-    let server = Server::start(|_, request| match request.is_store() {
-        true => Reply::new(200, noise(1000)).cut_after(500),
-        false => request.locate(),
-    })
-    .await;
+    let server = Server::store(|_, _| Reply::new(200, noise(1000)).cut_after(500)).await;
     let error = fetch(&server, Packing::Keep).await.expect_err("never whole");
     assert_eq!(error.fault, Fault::Resource);
     assert!(server.count("/store/") > 2);
@@ -154,17 +139,9 @@ async fn a_store_that_is_down_is_tried_for_a_bounded_time() {
 #[tokio::test]
 async fn lengths_that_are_not_kept_are_noticed() {
     // Says too much: what comes is short. Says nothing: what comes is all there is.
-    let server = Server::start(|_, request| match request.is_store() {
-        true => Reply::new(200, noise(1000)).claims(2000),
-        false => request.locate(),
-    })
-    .await;
+    let server = Server::store(|_, _| Reply::new(200, noise(1000)).claims(2000)).await;
     assert_eq!(fetch(&server, Packing::Keep).await.expect_err("short").fault, Fault::Resource);
-    let server = Server::start(|_, request| match request.is_store() {
-        true => Reply::new(200, noise(1000)).unmeasured(),
-        false => request.locate(),
-    })
-    .await;
+    let server = Server::store(|_, _| Reply::new(200, noise(1000)).unmeasured()).await;
     assert_eq!(fetch(&server, Packing::Keep).await.map(|(bytes, _)| bytes), Ok(noise(1000)));
 }
 
@@ -172,12 +149,9 @@ async fn lengths_that_are_not_kept_are_noticed() {
 async fn a_resumed_download_in_gzip_is_decoded_as_one() {
     let plain = noise(600_000);
     let encoded = archives::gzip(&plain);
-    let server = Server::start(move |number, request| match request.is_store() {
-        true => {
-            let reply = Reply::part(request, &encoded).with("content-encoding: gzip").with("etag: \"e\"");
-            if number == 0 { reply.cut_after(250_000) } else { reply }
-        }
-        false => request.locate(),
+    let server = Server::store(move |number, request| {
+        let reply = Reply::part(request, &encoded).with("content-encoding: gzip").with("etag: \"e\"");
+        if number == 0 { reply.cut_after(250_000) } else { reply }
     })
     .await;
     assert!(fetch(&server, Packing::Keep).await == Ok((plain.clone(), sha256(&plain))));

@@ -69,11 +69,7 @@ async fn the_encoding_of_the_transport_is_taken_off_before_the_digest() {
     let gzip = archives::gzip(&plain);
     // The object itself is in gzip: one layer is the transport's, the other is the archive's.
     let twice = archives::gzip(&gzip);
-    let server = Server::start(move |_, request| match request.is_store() {
-        true => Reply::new(200, twice.clone()).with("content-encoding: gzip"),
-        false => request.locate(),
-    })
-    .await;
+    let server = Server::store(move |_, _| Reply::new(200, twice.clone()).with("content-encoding: gzip")).await;
     assert_eq!(fetch(&server, Packing::Keep).await, Ok((gzip.clone(), sha256(&gzip))));
     assert_eq!(fetch(&server, Packing::Unpack).await, Ok((plain, sha256(&gzip))));
 }
@@ -91,18 +87,10 @@ async fn a_reference_may_lead_on_but_not_in_circles() {
     })
     .await;
     assert_eq!(fetch(&server, Packing::Keep).await.map(|(bytes, _)| bytes == body), Ok(true));
-    let circle = Server::start(|_, request| match request.is_store() {
-        true => Reply::new(302, Vec::new()).with("location: /store/again"),
-        false => request.locate(),
-    })
-    .await;
+    let circle = Server::store(|_, _| Reply::new(302, Vec::new()).with("location: /store/again")).await;
     let error = fetch(&circle, Packing::Keep).await.expect_err("no bytes");
     assert_eq!(error.fault, Fault::Task);
-    let file = Server::start(|_, request| match request.is_store() {
-        true => Reply::new(302, Vec::new()).with("location: file:///etc/passwd"),
-        false => request.locate(),
-    })
-    .await;
+    let file = Server::store(|_, _| Reply::new(302, Vec::new()).with("location: file:///etc/passwd")).await;
     assert!(fetch(&file, Packing::Keep).await.expect_err("no bytes").message.contains("\"file\""));
 }
 
@@ -126,8 +114,7 @@ async fn what_cannot_be_had_is_said_with_whose_fault_it_is() {
         assert!(error.fault == fault && error.message.contains(text), "{status}: {error:?}");
         assert!(error.message.contains("artifact \"private/image.tar\" of task"), "{error}");
     }
-    let server =
-        Server::start(|_, request| if request.is_store() { Reply::new(404, Vec::new()) } else { request.locate() }).await;
+    let server = Server::store(|_, _| Reply::new(404, Vec::new())).await;
     assert_eq!(fetch(&server, Packing::Unpack).await.expect_err("no bytes").fault, Fault::Task);
 }
 
@@ -162,16 +149,12 @@ async fn an_object_is_checked_against_the_hash_that_its_service_has() {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
 #[tokio::test]
 async fn nothing_goes_on_when_nobody_reads_any_more() {
-    let server = Server::start(|_, request| match request.is_store() {
-        true => Reply::new(200, vec![0; 64 << 20]).slowly(),
-        false => request.locate(),
-    })
-    .await;
+    let server = Server::store(|_, _| Reply::new(200, vec![0; 64 << 20]).slowly()).await;
     let mut stream = open(Arc::new(server.artifact()), Packing::Unpack);
     assert!(stream.next().await.expect("bytes").is_some());
     drop(stream);

@@ -146,9 +146,14 @@ impl Server {
         Self { address, seen, open, task }
     }
 
+    /// A queue that knows the artifact, and a store for which `script` answers.
+    pub(super) async fn store(mut script: impl FnMut(usize, &Request) -> Reply + Send + 'static) -> Self {
+        Self::start(move |number, request| if request.is_store() { script(number, request) } else { request.locate() }).await
+    }
+
     /// A store that has these bytes and knows ranges.
     pub(super) async fn files(body: Vec<u8>) -> Self {
-        Self::start(move |_, request| if request.is_store() { Reply::part(request, &body) } else { request.locate() }).await
+        Self::store(move |_, request| Reply::part(request, &body)).await
     }
 
     /// The artifact that it has, for somebody of little patience.

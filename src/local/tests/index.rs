@@ -2,9 +2,9 @@ use super::*;
 
 const NAME: &str = "/api/index/v1/task/project.images.build";
 
-fn entry(id: &str, rank: Value, minutes: i64) -> Value {
+fn entry(id: &str, rank: impl Into<Value>, minutes: i64) -> Value {
     let expires = Timestamp::now().saturating_add(SignedDuration::from_mins(minutes)).expect("a date");
-    json!({ "taskId": id, "rank": rank, "data": { "a": 1 }, "expires": format!("{expires:.3}") })
+    json!({ "taskId": id, "rank": rank.into(), "data": { "a": 1 }, "expires": format!("{expires:.3}") })
 }
 
 async fn found(rig: &Rig) -> Value {
