@@ -1,0 +1,3 @@
+//! The Docker engine, against real ones.
+
+mod image;
