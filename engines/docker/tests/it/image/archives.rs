@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 /// SHA-256 in hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
-    digest(&SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    digest(&SHA256, bytes).as_ref().iter().fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"))
 }
 
 /// A header block.
@@ -57,9 +57,10 @@ impl Tar {
     }
 }
 
-/// A layer with a shell's tools, of about 2 MB.
-pub fn busybox() -> Vec<u8> {
-    Tar::default().file("bin/busybox", &fs::read("/bin/busybox").unwrap()).hard_link("bin/cat", "bin/busybox").end()
+/// A layer with a shell's tools, of about 2 MB. Another one for each test, so that no test brings layers for another one.
+pub fn busybox(test: &str) -> Vec<u8> {
+    let tools = Tar::default().file("bin/busybox", &fs::read("/bin/busybox").unwrap());
+    tools.hard_link("bin/cat", "bin/busybox").file("test", test.as_bytes()).end()
 }
 
 /// A layer of about 300 kB that compresses badly, with one file that tells which it is.

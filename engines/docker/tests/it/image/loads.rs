@@ -18,7 +18,9 @@ async fn every_format_is_loaded_and_runs_and_is_not_loaded_again() {
     for engine in engines("every_format_is_loaded_and_runs_and_is_not_loaded_again") {
         let state = tempfile::tempdir().unwrap();
         let images = Images::new(engine.options(state.path()).await);
-        let layers = |content: &str| vec![busybox(), layer("which", content), layer("more", content), layer("which", content)];
+        let layers = |content: &str| {
+            vec![busybox("every_format"), layer("which", content), layer("more", content), layer("which", content)]
+        };
         for (format, archive) in [
             ("saved", Built::new(layers("saved"), &["busybox:latest"]).saved(true)),
             ("untagged", Built::new(layers("untagged"), &[]).saved(true)),
@@ -71,7 +73,7 @@ async fn layers_that_the_engine_has_are_not_sent() {
             let state = tempfile::tempdir().unwrap();
             let (counter, images) = counted(&engine, state.path()).await;
             let what = format!("{name} on {engine:?}");
-            let base = Built::new(vec![busybox(), layer("base", name)], &["busybox:latest"]);
+            let base = Built::new(vec![busybox(name), layer("base", name)], &["busybox:latest"]);
             let mut next = base.clone();
             next.layers.push(layer("which", &format!("{name} 2")));
 
@@ -108,7 +110,7 @@ async fn a_wrong_guess_costs_a_second_pass_and_nothing_else() {
     for engine in engines("a_wrong_guess_costs_a_second_pass_and_nothing_else") {
         let state = tempfile::tempdir().unwrap();
         let (counter, images) = counted(&engine, state.path()).await;
-        let first = Built::new(vec![busybox(), layer("a", "guess a"), layer("b", "guess b")], &[]);
+        let first = Built::new(vec![busybox("a_wrong_gues"), layer("a", "guess a"), layer("b", "guess b")], &[]);
         let one = bring(&images, "test:guess1", &Archive::new(first.saved(true))).await.unwrap();
         let mut clean = CleanUp(&engine, vec![one.id]);
         counter.sent();
@@ -142,11 +144,11 @@ async fn lies_do_not_change_an_image() {
     for engine in engines("lies_do_not_change_an_image") {
         let state = tempfile::tempdir().unwrap();
         let images = Images::new(engine.options(state.path()).await);
-        let honest = Built::new(vec![busybox(), layer("which", "honest")], &[]);
+        let honest = Built::new(vec![busybox("lies_do_not_"), layer("which", "honest")], &[]);
         let one = bring(&images, "test:honest", &Archive::new(honest.kaniko())).await.unwrap();
         let _clean = CleanUp(&engine, vec![one.id.clone()]);
         // Members under the names of layers that are there, of the same size, with another content that the configuration names.
-        let other = Built::new(vec![busybox(), layer("which", "hidden")], &[]);
+        let other = Built::new(vec![busybox("lies_do_not_"), layer("which", "hidden")], &[]);
         let name = |built: &Built| format!("{}.tar.gz", hex(&super::archives::gzip(&built.layers[1])));
         let mut archive = other.kaniko();
         replace(&mut archive, &name(&other), &name(&honest));
@@ -156,7 +158,7 @@ async fn lies_do_not_change_an_image() {
         assert_eq!(engine.read(&two.id, "/which"), "hidden", "{engine:?}");
         assert_eq!(engine.read(&one.id, "/which"), "honest", "{engine:?}");
         // A layer that is not what the configuration says is refused, and leaves nothing.
-        let wrong = Built::new(vec![busybox(), layer("which", "as it should be")], &[]);
+        let wrong = Built::new(vec![busybox("lies_do_not_"), layer("which", "as it should be")], &[]);
         let mut archive = wrong.saved(true);
         let at = archive.windows(15).position(|window| window == b"as it should be").unwrap();
         archive[at..at + 5].copy_from_slice(b"is it");
@@ -190,7 +192,7 @@ async fn kaniko_s_hard_links_inside_of_layers_are_the_engine_s_business() {
         let state = tempfile::tempdir().unwrap();
         let images = Images::new(engine.options(state.path()).await);
         let linked = Tar::default().file("which", b"linked").hard_link("also", "/which").end();
-        let built = Built::new(vec![busybox(), linked], &["busybox:latest"]);
+        let built = Built::new(vec![busybox("kaniko_s_har"), linked], &["busybox:latest"]);
         let image = bring(&images, "test:links", &Archive::new(built.kaniko())).await.unwrap();
         let _clean = CleanUp(&engine, vec![image.id.clone()]);
         assert_eq!(engine.read(&image.id, "/also"), "linked", "{engine:?}");
@@ -204,7 +206,7 @@ async fn what_is_no_image_is_the_task_s_fault_and_leaves_nothing() {
         let mut options = engine.options(state.path()).await;
         options.bounds = Bounds { bytes: 8 << 20, members: 100 };
         let images = Images::new(options);
-        let good = Built::new(vec![busybox(), layer("which", "cut")], &[]).saved(true);
+        let good = Built::new(vec![busybox("what_is_no_i"), layer("which", "cut")], &[]).saved(true);
         let empty = Tar::default().end();
         let missing = Built::new(vec![layer("a", "missing")], &[]);
         let manifest = format!(r#"[{{"Config":"{0}.json","RepoTags":null,"Layers":["{0}/layer.tar"]}}]"#, hex(b"x"));
@@ -235,7 +237,7 @@ async fn an_engine_that_is_gone_is_not_the_task_s_fault() {
         let (counter, images) = counted(&engine, state.path()).await;
         drop(counter);
         std::fs::remove_file(state.path().join("counted.sock")).unwrap();
-        let archive = Archive::new(Built::new(vec![busybox()], &[]).saved(true));
+        let archive = Archive::new(Built::new(vec![busybox("an_engine_th")], &[]).saved(true));
         let error = bring(&images, "test:gone", &archive).await.unwrap_err();
         assert_eq!(error.fault, Fault::Lost, "{error}");
     }
@@ -246,7 +248,7 @@ async fn many_tasks_load_an_image_once() {
     for engine in engines("many_tasks_load_an_image_once") {
         let state = tempfile::tempdir().unwrap();
         let images = Images::new(engine.options(state.path()).await);
-        let archive = Archive::new(Built::new(vec![busybox(), layer("which", "many")], &[]).kaniko());
+        let archive = Archive::new(Built::new(vec![busybox("many_tasks_l"), layer("which", "many")], &[]).kaniko());
         let want = ImageWant::Artifact { key: "test:many".to_owned(), shown: "many".to_owned() };
         let waits = (0..8).map(|_| images.image(&want, Some(archive.clone()), Arc::new(Lines::default())));
         let found = futures_util::future::join_all(waits).await;

@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 mod archives;
-mod bench;
 mod loads;
 mod pulls;
 mod room;

@@ -86,7 +86,7 @@ impl Registry {
     fn publish(&self, engine: &Bench, name: &str, content: &str, login: bool) -> String {
         let full = format!("{}/{name}", self.host);
         let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), Built::new(vec![busybox(), layer("which", content)], &[&full]).kaniko()).unwrap();
+        fs::write(file.path(), Built::new(vec![busybox("pulls"), layer("which", content)], &[&full]).kaniko()).unwrap();
         engine.docker(&["load", "-i", file.path().to_str().unwrap()]).unwrap();
         let config = tempfile::tempdir().unwrap();
         let auth = if login { basic(PASSWORD) } else { String::new() };

@@ -20,7 +20,7 @@ async fn the_least_recently_used_goes_first_and_what_is_used_stays() {
         let mut ids = Vec::new();
         let mut archives = Vec::new();
         for which in ["old", "used", "theirs", "new", "recent"] {
-            let archive = Archive::new(Built::new(vec![busybox(), layer("which", which)], &[]).kaniko());
+            let archive = Archive::new(Built::new(vec![busybox("room"), layer("which", which)], &[]).kaniko());
             if which == "recent" {
                 later.by(Duration::from_secs(86_400));
             }
