@@ -18,7 +18,10 @@ use bollard::{
 };
 use futures_util::StreamExt;
 use tc_engine::{CommandSpec, ContainerPlan, Engine, Environment, Names, SandboxPlan, Sink};
-use tc_engine_docker::{Bounds, Connection, DockerEngine, DockerOptions, OwnerIdentity};
+use tc_engine_docker::{
+    Bounds, Connection, DockerEngine, DockerOptions, OwnerIdentity,
+    image::{Images, ImagesOptions},
+};
 
 /// Remembers when the first byte came.
 #[derive(Default)]
@@ -112,7 +115,8 @@ async fn main() {
     println!("one call: {fresh:?} with a connection of its own, {:?} over a kept one", began.elapsed() / 200);
     let dir = tempfile::tempdir().unwrap();
     let owner = OwnerIdentity::new(format!("bench/{}", std::process::id()));
-    let engine = DockerEngine::new(DockerOptions { connection, owner, bounds: Bounds::default() });
+    let images = Images::new(ImagesOptions::new(connection.clone(), dir.path().join("state")));
+    let engine = DockerEngine::new(DockerOptions { connection, owner, images, bounds: Bounds::default() });
     let (mut mine, mut floor) = (Vec::new(), Vec::new());
     // In turns, so that whatever else the machine does hits both.
     for round in 0..=rounds {

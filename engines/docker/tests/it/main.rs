@@ -7,6 +7,7 @@ mod container;
 mod death;
 mod ending;
 mod faults;
+mod image;
 mod network;
 mod output;
 mod support;

@@ -8,7 +8,7 @@ use bollard::{
 };
 use tc_engine::{Engine, Owner};
 
-use crate::support::{Rig, hosts, sh};
+use crate::support::{Rig, hosts, keep, sh};
 
 /// A container, a volume and a network with the labels of a run.
 async fn make(rig: &Rig, owner: &str, run: &str, process: &str) {
@@ -64,7 +64,7 @@ async fn leftovers_of_dead_workers_go_and_all_else_stays() {
         }
         let own = format!("task_{unique}_1");
         let owner = Owner { worker: rig.worker.clone(), tasks_dir: rig.task_dir("") };
-        let swept = rig.engine.sweep(&owner, &[kept.clone(), own.clone()]).await;
+        let swept = rig.engine.sweep(&owner, keep(&[kept.clone(), own.clone()])).await;
         assert_eq!((swept.removed, swept.failed), (vec![dead.clone()], Vec::new()), "{name}");
         let left = rig.left().await;
         let of = |run: &str| left.iter().filter(|name| name.contains(run)).count();
@@ -72,7 +72,7 @@ async fn leftovers_of_dead_workers_go_and_all_else_stays() {
         // The other worker's is found by its own name only, and removing it would fail if it were gone.
         remove(&rig, other).await;
         // Now nothing is kept.
-        let swept = rig.engine.sweep(&owner, &[]).await;
+        let swept = rig.engine.sweep(&owner, keep(&[])).await;
         assert_eq!((swept.removed.len(), swept.failed.len()), (2, 0), "{name}: {swept:?}");
         assert_eq!(rig.left().await, Vec::<String>::new(), "{name}");
         assert!(handle.quiesce().await.is_ok(), "{name}: what was swept away is quiet");
@@ -84,15 +84,17 @@ async fn an_engine_that_is_not_there_is_said_so() {
     let dir = tempfile::tempdir().expect("a directory");
     let host = format!("unix://{}", dir.path().join("docker.sock").display());
     let connection = tc_engine_docker::Connection::new(&host).expect("an address");
+    let images = tc_engine_docker::image::ImagesOptions::new(connection.clone(), dir.path().join("state"));
     let engine = tc_engine_docker::DockerEngine::new(tc_engine_docker::DockerOptions {
         connection,
+        images: tc_engine_docker::image::Images::new(images),
         owner: tc_engine_docker::OwnerIdentity::new("test/nowhere"),
         bounds: crate::support::short_bounds(),
     });
     let why = engine.health().await.expect_err("nothing is there");
     assert!(why.contains("not installed or not running"), "{why}");
     let owner = Owner { worker: "test/nowhere".into(), tasks_dir: dir.path().into() };
-    assert_eq!(engine.sweep(&owner, &[]).await.failed.len(), 1);
+    assert_eq!(engine.sweep(&owner, keep(&[])).await.failed.len(), 1);
     for (name, host) in hosts("an_engine_that_is_not_there_is_said_so") {
         assert_eq!(Rig::new(&host).await.engine.health().await, Ok(()), "{name}");
     }
