@@ -156,7 +156,8 @@ async fn measure(host: &str, mib: usize) {
             assert!(matches!(row.ending, Ending::Uploaded { .. }), "{}", row.name);
         }
         // What is copied is the same either way.
-        let bytes = if path == "/small" { mib as f64 * 4.0 * 100_000.0 } else { mib as f64 * 1_048_576.0 } / 1e6;
+        let mib = f64::from(u32::try_from(mib).expect("a few gigabytes"));
+        let bytes = if path == "/small" { mib * 4.0 * 100_000.0 } else { mib * 1_048_576.0 } / 1e6;
         println!(
             "| {what} | {:.0} | {:.0} | {:.2} | {} |",
             bytes / took,
