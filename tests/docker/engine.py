@@ -125,6 +125,11 @@ class Engine:
         """What was decided when it was first started: kind, tree, number, disk."""
         return json.loads(self.facts_file.read_text()) if self.facts_file.exists() else None
 
+    def names(self):
+        """What all that it makes on the machine is named after."""
+        number = (self.facts() or {}).get("number")
+        return [] if number is None else [f"tcb{number} ", f"tc-engine-{number} ", f"10.223.{number}.", f"10.{224 + number}."]
+
     def answers(self):
         return ask(self.socket, "/_ping") is not None
 
@@ -136,7 +141,7 @@ class Engine:
         facts = self.facts()
         if facts is None:
             facts = {"kind": kind, "tree": str(tree) if tree else None, "disk": disk, "iptables": iptables}
-            facts["number"] = self.bridge()
+            facts["number"] = take_bridge()
             facts["group"] = f"/tc-engine-{facts['number']}"
             self.facts_file.write_text(json.dumps(facts))
         self.socket.unlink(missing_ok=True)
@@ -153,20 +158,6 @@ class Engine:
 
     def last_words(self):
         return "\n".join((self.directory / "log").read_text(errors="replace").splitlines()[-15:])
-
-    def bridge(self):
-        """Makes a bridge with the first number that is free."""
-        for number in range(ENGINES):
-            name = f"tcb{number}"
-            try:
-                told("ip", "link", "add", name, "type", "bridge")
-            except RuntimeError:
-                continue
-            told("ip", "address", "add", f"10.223.{number}.1/24", "dev", name)
-            told("ip", "-6", "address", "add", f"fd74:633a:{number}::1/64", "dev", name, check=False)
-            told("ip", "link", "set", name, "up")
-            return number
-        raise RuntimeError(f"all of the {ENGINES} bridges are taken")
 
     def command(self, facts):
         """The command that becomes dockerd, in the mount namespace of its predecessor if something still lives there."""
@@ -291,6 +282,21 @@ class Engine:
         if facts["iptables"]:
             for program in ("iptables", "ip6tables"):
                 forget_rules(program)
+
+
+def take_bridge():
+    """Makes a bridge with the first number that is free."""
+    for number in range(ENGINES):
+        name = f"tcb{number}"
+        try:
+            told("ip", "link", "add", name, "type", "bridge")
+        except RuntimeError:
+            continue
+        told("ip", "address", "add", f"10.223.{number}.1/24", "dev", name)
+        told("ip", "-6", "address", "add", f"fd74:633a:{number}::1/64", "dev", name, check=False)
+        told("ip", "link", "set", name, "up")
+        return number
+    raise RuntimeError(f"all of the {ENGINES} bridges are taken")
 
 
 def forget_rules(program):

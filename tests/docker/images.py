@@ -2,7 +2,8 @@
 """Builds the images of the tests from Debian's own files, and archives of them in all the forms that there are.
 
     images.py DIRECTORY                     the small ones, from this system's busybox
-    images.py DIRECTORY --debian TREE       the big one, too, from a Debian root in TREE
+    images.py DIRECTORY --debian TREE [--add PATH=FILE]...
+                                            the big one, too, from a Debian root in TREE, with some files more
 
 All but the big one take a second. `busybox` stands for any image of a few layers:
 
@@ -169,8 +170,8 @@ class Debian:
 
     NAME = "tc-test/debian:latest"
 
-    def __init__(self, tree, out, scratch):
-        self.tree, self.out, self.scratch = Path(tree), Path(out), Path(scratch)
+    def __init__(self, tree, out, scratch, added):
+        self.tree, self.out, self.scratch, self.added = Path(tree), Path(out), Path(scratch), added
 
     def files(self):
         """All that belongs in the image with its size, in one order always."""
@@ -228,6 +229,8 @@ class Debian:
             with open(self.tree / "etc/passwd") as passwd, open(self.tree / "etc/group") as group:
                 writer.data("etc/passwd", passwd.read() + "worker:x:1000:1000::/builds/worker:/bin/bash\n")
                 writer.data("etc/group", group.read() + "worker:x:1000:\n")
+            for name, file in self.added:
+                writer.file(name, file, 0o755)
             writer.close()
         return Layer(path)
 
@@ -236,6 +239,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--debian", metavar="TREE", type=Path)
+    parser.add_argument("--add", metavar="PATH=FILE", action="append", default=[])
     options = parser.parse_args()
     options.directory.mkdir(parents=True, exist_ok=True)
     for program in (BUSYBOX, "zstd", "lz4"):
@@ -244,7 +248,8 @@ def main():
     with tempfile.TemporaryDirectory(prefix="layers-", dir=options.directory) as scratch:
         Small(options.directory, scratch).build()
         if options.debian:
-            Debian(options.debian, options.directory, scratch).build()
+            added = [entry.partition("=")[::2] for entry in options.add]
+            Debian(options.debian, options.directory, scratch, added).build()
     return 0
 
 
