@@ -15,10 +15,11 @@ the same command; the containers it left behind are still there then, as they ar
 
 Each engine lives in a mount namespace of its own. There the programs of TREE lie over those of the system, so that all else,
 above all what containers bind, is found at the same path as outside; and there all mounts end that it makes. Its containers
-are below one control group, and its bridge tells the numbers of its networks, so that all of it is found again.
+are below one control group, and the number of its bridge is that of its networks, so that all of it is found again.
 """
 
 import argparse
+import hashlib
 import http.client
 import json
 import os
@@ -127,8 +128,11 @@ class Engine:
 
     def names(self):
         """What all that it makes on the machine is named after."""
-        number = (self.facts() or {}).get("number")
-        return [] if number is None else [f"tcb{number} ", f"tc-engine-{number} ", f"10.223.{number}.", f"10.{224 + number}."]
+        facts = self.facts()
+        if facts is None:
+            return []
+        number = facts["number"]
+        return [f"tcb{number} ", facts["group"].strip("/"), f"10.223.{number}.", f"10.{224 + number}.", str(self.directory)]
 
     def answers(self):
         return ask(self.socket, "/_ping") is not None
@@ -142,8 +146,14 @@ class Engine:
         if facts is None:
             facts = {"kind": kind, "tree": str(tree) if tree else None, "disk": disk, "iptables": iptables}
             facts["number"] = take_bridge()
-            facts["group"] = f"/tc-engine-{facts['number']}"
+            facts["group"] = "/tc-engine-" + hashlib.sha256(str(self.directory).encode()).hexdigest()[:12]
             self.facts_file.write_text(json.dumps(facts))
+        if self.answers():
+            return self.host
+        # Of a predecessor that was killed; dockerd takes even its zombie for alive.
+        predecessor = first_number(self.pid_file)
+        until(lambda: not (predecessor and alive(predecessor) and self.owns(predecessor)), STOP_SECS)
+        self.pid_file.unlink(missing_ok=True)
         self.socket.unlink(missing_ok=True)
         for name in ("data", "run"):
             (self.directory / name).mkdir(exist_ok=True)
@@ -326,7 +336,7 @@ def main():
     if options.action == "stop":
         engine.stop()
         return 0
-    if options.kind != "classic" and not options.tree:
+    if options.kind != "classic" and not options.tree and engine.facts() is None:
         parser.error(f"{options.kind} needs --tree or the variable TC_DOCKER_TREE")
     try:
         print(engine.start(options.kind, options.tree, options.disk, options.iptables))
