@@ -18,6 +18,7 @@ mod secret;
 mod services;
 mod transport;
 mod types;
+mod worker_manager;
 
 #[cfg(test)]
 mod tests;
@@ -31,3 +32,4 @@ pub use secret::Secret;
 pub use services::{Services, segment};
 pub use transport::{ANSWER_BYTES, Body, HttpTransport, Request, Response, Transport, TransportError};
 pub use types::{ArtifactAnswer, ArtifactInfo, NewArtifact, Reason, Resolution, Run, Task, TaskStatus};
+pub use worker_manager::WorkerError;

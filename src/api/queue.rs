@@ -33,6 +33,11 @@ impl Queue {
         Self { services, credentials }
     }
 
+    /// Whose credentials its calls carry.
+    pub fn credentials(&self) -> &CredentialsCell {
+        &self.credentials
+    }
+
     /// The deployment.
     pub fn services(&self) -> &Services {
         &self.services

@@ -11,9 +11,10 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::BoxStream};
-use tokio::sync::mpsc;
+use tc_engine::{Content, OpenFile, ReadError, Reopen};
+use tokio::{sync::mpsc, task::AbortHandle};
 
-use super::reading::{Digest, Rereadable, digest_of};
+use super::reading::{Digest, Memory, Unchanging, digest_of};
 
 /// Pieces between the reader and the network.
 const AHEAD: usize = 2;
@@ -34,12 +35,13 @@ pub struct Body {
 #[derive(Debug)]
 enum Source {
     Memory(Bytes),
-    File(Arc<Rereadable>),
+    File(Arc<Unchanging>, Memory),
+    Stream(Arc<dyn Reopen>, Memory),
 }
 
 /// One attempt at sending a body.
 pub struct Attempt {
-    /// The bytes; an error in it means that the file cannot be read, or changed.
+    /// The bytes; [`Progress::broken`] says what an error in it means.
     pub stream: BoxStream<'static, io::Result<Bytes>>,
     /// What is known about the attempt while it goes on.
     pub progress: Arc<Progress>,
@@ -50,7 +52,7 @@ pub struct Attempt {
 pub struct Progress {
     pub(super) taken: AtomicU64,
     pub(super) digest: OnceLock<Digest>,
-    pub(super) broken: OnceLock<String>,
+    pub(super) broken: OnceLock<ReadError>,
 }
 
 impl Progress {
@@ -65,15 +67,42 @@ impl Progress {
     }
 
     /// Why the bytes could not be read, if they could not.
-    pub fn broken(&self) -> Option<&str> {
-        self.broken.get().map(String::as_str)
+    pub fn broken(&self) -> Option<&ReadError> {
+        self.broken.get()
+    }
+
+    /// Of an attempt whose bytes could not be reached.
+    pub(super) fn failed(error: ReadError) -> Arc<Self> {
+        Arc::new(Self { broken: error.into(), ..Self::default() })
+    }
+
+    /// Notes why the bytes could not be read, and says it to the network.
+    pub(super) fn fail(&self, error: ReadError) -> io::Error {
+        let told = io::Error::other(error.to_string());
+        let _ = self.broken.set(error);
+        told
+    }
+}
+
+/// Ends a task that nobody needs any more, and lets go of what it holds.
+struct Ends(AbortHandle);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
 impl Body {
-    /// A file as it is.
-    pub fn identity(file: File, bytes: u64) -> Self {
-        Self::of_file(file, bytes, "identity", bytes, None)
+    /// Bytes as they are.
+    pub fn identity(content: Content) -> Self {
+        let bytes = content.bytes();
+        let source = match content {
+            Content::File(OpenFile { file, bytes }) => return Self::of_file(file, bytes, "identity", bytes, None),
+            Content::Memory(bytes) => Source::Memory(bytes),
+            Content::Stream(stream) => Source::Stream(stream, Memory::default()),
+        };
+        Self { source, bytes, encoding: "identity", plain_bytes: bytes, plain_sha256: None }
     }
 
     /// A file that is compressed already, and the size of what is in it.
@@ -82,7 +111,7 @@ impl Body {
     }
 
     fn of_file(file: File, bytes: u64, encoding: &'static str, plain_bytes: u64, plain_sha256: Option<Digest>) -> Self {
-        let source = Source::File(Arc::new(Rereadable::new(file, bytes)));
+        let source = Source::File(Arc::new(Unchanging::new(file)), Memory::default());
         Self { source, bytes, encoding, plain_bytes, plain_sha256 }
     }
 
@@ -117,26 +146,39 @@ impl Body {
         self.plain_sha256.unwrap_or(sent)
     }
 
-    /// Reads the bytes for one attempt. It is an error of the stream if an earlier attempt has read other bytes.
-    pub fn attempt(&self) -> Attempt {
+    /// Reads the bytes for one attempt, once the attempt before it has ended. It is an error of the stream if an earlier
+    /// attempt has read other bytes.
+    ///
+    /// # Errors
+    /// When the bytes cannot be reached.
+    pub async fn attempt(&self) -> Result<Attempt, ReadError> {
         let progress = Arc::<Progress>::default();
+        if self.bytes == 0 {
+            // Of nothing nothing is ever taken.
+            let _ = progress.digest.set(digest_of(&[]));
+        }
         let pieces = match &self.source {
             Source::Memory(bytes) => {
                 let _ = progress.digest.set(digest_of(bytes));
-                futures_util::stream::iter([Ok(bytes.clone())]).boxed()
+                let piece = (!bytes.is_empty()).then(|| Ok(bytes.clone()));
+                futures_util::stream::iter(piece).boxed()
             }
-            Source::File(source) => {
-                if self.bytes == 0 {
-                    // Of nothing nothing is ever taken.
-                    let _ = progress.digest.set(digest_of(&[]));
-                }
+            Source::File(source, memory) => {
+                let reading = memory.begin(self.bytes).await;
                 let (sender, receiver) = mpsc::channel(AHEAD);
                 let (source, progress) = (Arc::clone(source), Arc::clone(&progress));
                 // It ends with the file, or when the receiver is dropped with the request. A panic in it closes the channel
                 // early, which breaks the request off.
-                tokio::task::spawn_blocking(move || source.read(&sender, &progress));
-                futures_util::stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) })
-                    .boxed()
+                tokio::task::spawn_blocking(move || reading.file(&source, &sender, &progress));
+                received(receiver, None)
+            }
+            Source::Stream(source, memory) => {
+                let reading = memory.begin(self.bytes).await;
+                let pieces = source.open().await?;
+                let (sender, receiver) = mpsc::channel(AHEAD);
+                // Likewise; and it ends at once when the request does, for others may wait for the stream.
+                let task = tokio::spawn(reading.stream(pieces, sender, Arc::clone(&progress)));
+                received(receiver, Some(Ends(task.abort_handle())))
             }
         };
         let taken_over = Arc::clone(&progress);
@@ -144,13 +186,21 @@ impl Body {
             let bytes = piece.as_ref().map_or(0, Bytes::len);
             taken_over.taken.fetch_add(bytes as u64, Ordering::Relaxed);
         });
-        Attempt { stream: stream.boxed(), progress }
+        Ok(Attempt { stream: stream.boxed(), progress })
     }
 
     /// Whether one piece holds it.
     pub fn is_small(&self) -> bool {
         matches!(self.source, Source::Memory(_))
     }
+}
+
+/// What a reader sends. The stream keeps the reader alive.
+fn received(receiver: mpsc::Receiver<io::Result<Bytes>>, reader: Option<Ends>) -> BoxStream<'static, io::Result<Bytes>> {
+    futures_util::stream::unfold((receiver, reader), |(mut receiver, reader)| async move {
+        Some((receiver.recv().await?, (receiver, reader)))
+    })
+    .boxed()
 }
 
 #[cfg(test)]
@@ -165,6 +215,10 @@ mod tests {
         file
     }
 
+    fn identity(file: File, bytes: u64) -> Body {
+        Body::identity(Content::File(OpenFile { file, bytes }))
+    }
+
     fn noise(size: usize) -> Vec<u8> {
         let mut content = vec![0; size];
         crate::seam::Random::fill(&crate::seam::SeededRandom::new(1), &mut content);
@@ -175,9 +229,9 @@ mod tests {
     async fn every_attempt_gives_the_bytes_of_the_file() {
         for size in [0, 1, 1000, 1_000_000] {
             let content = noise(size);
-            let body = Body::identity(file(&content), size as u64);
+            let body = identity(file(&content), size as u64);
             for _ in 0..2 {
-                let attempt = body.attempt();
+                let attempt = body.attempt().await.expect("opened");
                 let pieces: Vec<Bytes> = attempt.stream.map(|piece| piece.expect("read")).collect().await;
                 assert!(pieces.concat() == content);
                 assert_eq!(attempt.progress.taken(), size as u64);
@@ -189,7 +243,7 @@ mod tests {
     #[tokio::test]
     async fn a_file_that_has_more_or_fewer_bytes_is_an_error_and_has_no_digest() {
         for said in [3, 9] {
-            let attempt = Body::identity(file(b"12345"), said).attempt();
+            let attempt = identity(file(b"12345"), said).attempt().await.expect("opened");
             let pieces: Vec<io::Result<Bytes>> = attempt.stream.collect().await;
             let complete: usize = pieces.iter().flatten().map(Bytes::len).sum();
             assert!(pieces.iter().any(Result::is_err) && (complete as u64) < said, "{said}");
@@ -202,8 +256,8 @@ mod tests {
         let content = noise(1_000_000);
         let source = file(&content);
         let modified = source.metadata().expect("metadata").modified().expect("a date");
-        let body = Body::identity(source.try_clone().expect("a second handle"), content.len() as u64);
-        let mut cut = body.attempt();
+        let body = identity(source.try_clone().expect("a second handle"), content.len() as u64);
+        let mut cut = body.attempt().await.expect("opened");
         for _ in 0..2 {
             cut.stream.next().await.expect("a piece").expect("read");
         }
@@ -211,10 +265,10 @@ mod tests {
         // Somebody changes the beginning and hides it. An attempt that only looks at itself notices nothing.
         source.write_all_at(b"other", 100).expect("written");
         source.set_modified(modified).expect("set back");
-        let attempt = body.attempt();
+        let attempt = body.attempt().await.expect("opened");
         let pieces: Vec<io::Result<Bytes>> = attempt.stream.collect().await;
         assert!(pieces.last().expect("pieces").is_err());
-        assert_eq!(attempt.progress.broken(), Some("its bytes changed between two attempts"));
+        assert_eq!(attempt.progress.broken(), Some(&ReadError::Broken("its bytes changed between two attempts".to_owned())));
         assert!(attempt.progress.digest().is_none());
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use jiff::Timestamp;
-use tc_engine::{Entry, EntryFault, Kind, OpenFile, Quiet};
+use tc_engine::{Content, Entry, EntryFault, Kind, Quiet, ReadError};
 use tc_payload::native::{ArtifactSpec, Encoding, FileOrDirectory};
 use tokio::sync::Semaphore;
 
@@ -12,7 +12,7 @@ use super::{
     body::Body,
     content::{content_encoding, content_type},
     gzip::{self, CompressError},
-    put::{Target, UploadError, publish},
+    put::{Target, UploadError, after_loss, publish},
 };
 use crate::api::NewArtifact;
 
@@ -144,10 +144,12 @@ async fn one(spec: &ArtifactSpec, entry: Entry, name: String, shared: &Shared<'_
     let expires = spec.expires.unwrap_or(shared.surroundings.expires);
     let Entry { relative, shown, content } = entry;
     let ending = match content {
-        Ok(file) => match upload(spec, file, &shown, &name, expires, shared).await {
+        Ok(content) => match upload(spec, content, &shown, &name, expires, shared).await {
             Ok(sha256) => Ending::Uploaded { sha256 },
             Err(error) => Ending::Failed(error),
         },
+        // Nobody knows whether it is missing.
+        Err(EntryFault::Lost(why)) => Ending::Failed(UploadError::Service(why)),
         Err(fault) => {
             let wanted = if relative.is_empty() { spec.kind } else { FileOrDirectory::File };
             let (reason, message) = explain(&fault, wanted, &shown);
@@ -162,7 +164,7 @@ async fn one(spec: &ArtifactSpec, entry: Entry, name: String, shared: &Shared<'_
 
 async fn upload(
     spec: &ArtifactSpec,
-    file: OpenFile,
+    content: Content,
     shown: &str,
     name: &str,
     expires: Timestamp,
@@ -170,20 +172,24 @@ async fn upload(
 ) -> Result<[u8; 32], UploadError> {
     let target = shared.surroundings.target;
     let content_type = spec.content_type.clone().filter(|t| !t.is_empty()).unwrap_or_else(|| content_type(shown));
-    let OpenFile { file, bytes } = file;
     if spec.content_encoding.unwrap_or_else(|| content_encoding(shown)) == Encoding::Identity {
-        return publish(target, name, &content_type, expires, &Body::identity(file, bytes)).await;
+        return publish(target, name, &content_type, expires, &Body::identity(content)).await;
     }
     // Given back when the compressed bytes are gone. Nobody closes the semaphore.
-    let mib = u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(COMPRESSED_MIB).min(COMPRESSED_MIB);
+    let mib = u32::try_from(content.bytes().div_ceil(1 << 20)).unwrap_or(COMPRESSED_MIB).min(COMPRESSED_MIB);
     let _room = shared.room.acquire_many(mib).await.ok();
-    let body = gzip::compress(file, bytes, &shared.surroundings.spool_dir, &shared.compressing).await.map_err(|error| {
-        let message = format!("compress: {error}");
-        match error {
-            CompressError::File(_) => UploadError::Changed(message),
-            CompressError::Spool(_) => UploadError::Service(message),
-        }
-    })?;
+    let mut losses = 0;
+    let body = loop {
+        let why = match gzip::compress(&content, &shared.surroundings.spool_dir, &shared.compressing).await {
+            Ok(body) => break body,
+            Err(CompressError::Source(ReadError::Lost(why))) => why,
+            Err(error @ CompressError::Source(_)) => return Err(UploadError::Changed(format!("compress: {error}"))),
+            Err(error @ CompressError::Spool(_)) => return Err(UploadError::Service(format!("compress: {error}"))),
+        };
+        losses += 1;
+        after_loss(losses, name, why).await?;
+    };
+    drop(content);
     publish(target, name, &content_type, expires, &body).await
 }
 
@@ -205,5 +211,6 @@ fn explain(fault: &EntryFault, wanted: FileOrDirectory, shown: &str) -> (&'stati
         EntryFault::Special(_) => ("invalid-resource-on-worker", format!("Could not read {noun} '{shown}': it {fault}")),
         EntryFault::Outward => ("file-not-readable-on-worker", format!("Could not read {noun} '{shown}': it {fault}")),
         EntryFault::Unreadable(error) => ("file-not-readable-on-worker", format!("Could not read {noun} '{shown}': {error}")),
+        EntryFault::Lost(why) => ("file-not-readable-on-worker", format!("Could not read {noun} '{shown}': {why}")),
     }
 }

@@ -1,14 +1,15 @@
-//! Compresses a file into one gzip member, on as many processors as are free.
+//! Compresses bytes into one gzip member, on as many processors as are free.
 //!
 //! ```text
-//! file ─▶ read, hash ─▶ block + the 32 KiB before it ─┬─▶ deflate ─┐
-//!         (in order)                                  ├─▶ deflate ─┼─▶ append (in order) ─▶ memory, or a file without a name
-//!                                                     └─▶ deflate ─┘
+//! bytes ─▶ read, hash ─▶ block + the 32 KiB before it ─┬─▶ deflate ─┐
+//!          (in order)                                  ├─▶ deflate ─┼─▶ append (in order) ─▶ memory, or a file without a name
+//!                                                      └─▶ deflate ─┘
 //! ```
 //!
 //! Each block ends at a byte boundary, so blocks can be put together. All bytes are read once: what is hashed is what is
 //! compressed. A permit is taken for each block, in order, and held until it is appended; so all files together have as many
-//! blocks in memory as there are permits, and the first block of each file never waits for another one.
+//! blocks in memory as there are permits, and the first block of each file never waits for another one. A stream is opened
+//! before the first permit is taken: who waits for other streams must not keep them waiting.
 
 use std::{
     collections::VecDeque,
@@ -20,7 +21,9 @@ use std::{
 };
 
 use aws_lc_rs::digest::{Context, SHA256};
+use bytes::{Buf as _, Bytes};
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
+use tc_engine::{Content, Pieces, ReadError};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinHandle,
@@ -28,7 +31,7 @@ use tokio::{
 
 use super::{
     body::Body,
-    reading::{Stamp, sha256, shrank, unchanged},
+    reading::{Unchanging, ended, grew, sha256, shrank},
 };
 
 /// Up to this many compressed bytes are kept in memory.
@@ -45,9 +48,9 @@ const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 /// Why a file could not be compressed.
 #[derive(Debug, thiserror::Error)]
 pub enum CompressError {
-    /// The file is at fault.
+    /// The bytes are at fault, or the way to them.
     #[error("{0}")]
-    File(io::Error),
+    Source(ReadError),
     /// The place for the result is.
     #[error("store the compressed bytes: {0}")]
     Spool(io::Error),
@@ -61,13 +64,14 @@ pub(super) fn permits() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from) + 1))
 }
 
-/// Compresses a file of this size. Large results lie in `dir` without a name.
+/// Compresses all bytes of `content`. Large results lie in `dir` without a name.
 ///
 /// # Errors
-/// When the file does not have exactly `bytes` bytes, changes meanwhile, or the disk is full.
-pub(super) async fn compress(file: File, bytes: u64, dir: &Path, permits: &Arc<Semaphore>) -> Result<Body, CompressError> {
-    let stamp = Stamp::of(&file);
-    let mut reader = Reader { file, bytes, at: 0, digest: Context::new(&SHA256), crc: Crc::new(), window: Vec::new() };
+/// When there are fewer or more bytes than it says, when they change meanwhile, or when the disk is full.
+pub(super) async fn compress(content: &Content, dir: &Path, permits: &Arc<Semaphore>) -> Result<Body, CompressError> {
+    let bytes = content.bytes();
+    let source = Source::open(content).await.map_err(CompressError::Source)?;
+    let mut reader = Reader { source, bytes, at: 0, digest: Context::new(&SHA256), crc: Crc::new(), window: Vec::new() };
     let mut spill = Spill { dir: dir.to_owned(), memory: HEADER.to_vec(), file: None, bytes: HEADER.len() as u64 };
     let mut running: VecDeque<JoinHandle<io::Result<Deflated>>> = VecDeque::new();
     let mut all_read = false;
@@ -79,7 +83,7 @@ pub(super) async fn compress(file: File, bytes: u64, dir: &Path, permits: &Arc<S
             Some(_) => Arc::clone(permits).try_acquire_owned().ok(),
         };
         if let Some(permit) = permit {
-            let (again, block) = blocking(move || reader.next()).await.map_err(CompressError::File)?;
+            let (again, block) = reader.next().await.map_err(CompressError::Source)?;
             (reader, all_read) = (again, block.is_last);
             running.push_back(tokio::task::spawn_blocking(move || Ok((block.deflated()?, permit))));
         } else if let Some(first) = running.pop_front() {
@@ -92,8 +96,7 @@ pub(super) async fn compress(file: File, bytes: u64, dir: &Path, permits: &Arc<S
             return Err(CompressError::Spool(io::Error::other("nobody may compress any more")));
         }
     }
-    let Reader { file, digest, crc, .. } = reader;
-    unchanged(&file, bytes, stamp).map_err(CompressError::File)?;
+    let Reader { digest, crc, .. } = reader;
     let trailer = [crc.sum().to_le_bytes(), crc.amount().to_le_bytes()].concat();
     let spill = blocking(move || spill.append(&trailer)).await.map_err(CompressError::Spool)?;
     Ok(match spill.file {
@@ -107,9 +110,30 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-/// Reads a file block by block.
+/// Where the bytes come from.
+enum Source {
+    File(Unchanging),
+    Memory(Bytes),
+    /// The stream, and what came of it beyond the end of a block.
+    Stream(Box<dyn Pieces>, Bytes),
+}
+
+impl Source {
+    async fn open(content: &Content) -> Result<Self, ReadError> {
+        Ok(match content {
+            Content::File(file) => {
+                let again = file.file.try_clone().map_err(|error| ReadError::Broken(error.to_string()))?;
+                Self::File(Unchanging::new(again))
+            }
+            Content::Memory(bytes) => Self::Memory(bytes.clone()),
+            Content::Stream(stream) => Self::Stream(stream.open().await?, Bytes::new()),
+        })
+    }
+}
+
+/// Reads bytes block by block.
 struct Reader {
-    file: File,
+    source: Source,
     bytes: u64,
     at: u64,
     digest: Context,
@@ -125,20 +149,54 @@ struct Block {
 }
 
 impl Reader {
-    fn next(mut self) -> io::Result<(Self, Block)> {
+    async fn next(mut self) -> Result<(Self, Block), ReadError> {
         // At most a block.
         let length = usize::try_from((self.bytes - self.at).min(BLOCK)).unwrap_or_default();
-        let mut plain = vec![0; length];
-        self.file.read_exact_at(&mut plain, self.at).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => shrank(self.at, self.bytes),
-            _ => error,
-        })?;
-        self.at += length as u64;
-        self.digest.update(&plain);
-        self.crc.update(&plain);
-        let end = plain[length.saturating_sub(WINDOW)..].to_vec();
-        let block = Block { window: std::mem::replace(&mut self.window, end), plain, is_last: self.at == self.bytes };
-        Ok((self, block))
+        let is_last = self.at + length as u64 == self.bytes;
+        let mut plain = Vec::with_capacity(length);
+        match &mut self.source {
+            // Further down, where it may block.
+            Source::File(_) => {}
+            Source::Memory(bytes) => plain.extend_from_slice(&bytes.split_to(length)),
+            Source::Stream(stream, rest) => {
+                while plain.len() < length {
+                    if rest.is_empty() {
+                        let Some(piece) = stream.next().await? else {
+                            return Err(shrank(self.at + plain.len() as u64, self.bytes));
+                        };
+                        *rest = piece;
+                    }
+                    let fits = rest.len().min(length - plain.len());
+                    plain.extend_from_slice(&rest[..fits]);
+                    rest.advance(fits);
+                }
+                if is_last {
+                    if !rest.is_empty() {
+                        return Err(grew());
+                    }
+                    ended(stream.as_mut()).await?;
+                }
+            }
+        }
+        let work = move || {
+            if let Source::File(source) = &self.source {
+                plain.resize(length, 0);
+                source.file.read_exact_at(&mut plain, self.at).map_err(|error| match error.kind() {
+                    io::ErrorKind::UnexpectedEof => shrank(self.at, self.bytes),
+                    _ => ReadError::Broken(error.to_string()),
+                })?;
+                if is_last {
+                    source.verify(self.bytes)?;
+                }
+            }
+            self.at += length as u64;
+            self.digest.update(&plain);
+            self.crc.update(&plain);
+            let end = plain[length.saturating_sub(WINDOW)..].to_vec();
+            let block = Block { window: std::mem::replace(&mut self.window, end), plain, is_last };
+            Ok((self, block))
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|error| ReadError::Broken(error.to_string()))?
     }
 }
 
@@ -193,14 +251,15 @@ mod tests {
     use std::io::Read as _;
 
     use futures_util::StreamExt as _;
+    use tc_engine::OpenFile;
 
     use super::*;
     use crate::artifact::reading::digest_of;
 
-    fn file(content: &[u8]) -> File {
+    fn file(content: &[u8], bytes: u64) -> Content {
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(content).expect("written");
-        file
+        Content::File(OpenFile { file, bytes })
     }
 
     fn noise(size: usize) -> Vec<u8> {
@@ -210,7 +269,7 @@ mod tests {
     }
 
     async fn sent(body: &Body) -> Vec<u8> {
-        let pieces: Vec<bytes::Bytes> = body.attempt().stream.map(|piece| piece.expect("read")).collect().await;
+        let pieces: Vec<Bytes> = body.attempt().await.expect("opened").stream.map(|piece| piece.expect("read")).collect().await;
         pieces.concat()
     }
 
@@ -234,7 +293,7 @@ mod tests {
         for content in [noise(0), noise(1), noise(1000), noise(block), noise(block + 1), lines(3 * block), vec![0; 2 * block]] {
             let permits = permits();
             let bytes = content.len() as u64;
-            let body = compress(file(&content), bytes, dir.path(), &permits).await.expect("compressed");
+            let body = compress(&file(&content, bytes), dir.path(), &permits).await.expect("compressed");
             let gzip = sent(&body).await;
             assert_eq!((gzip.len() as u64, body.plain_bytes(), body.encoding()), (body.bytes(), bytes, "gzip"));
             assert_eq!(body.plain_digest([0; 32]), digest_of(&content));
@@ -251,7 +310,7 @@ mod tests {
     #[tokio::test]
     async fn blocks_cost_next_to_nothing() {
         let content = lines(4 << 20);
-        let body = compress(file(&content), content.len() as u64, Path::new("/tmp"), &permits()).await.expect("compressed");
+        let body = compress(&file(&content, content.len() as u64), Path::new("/tmp"), &permits()).await.expect("compressed");
         let mut whole = flate2::write::GzEncoder::new(Vec::new(), Compression::new(LEVEL));
         whole.write_all(&content).expect("compressed");
         let whole = whole.finish().expect("compressed").len() as u64;
@@ -262,7 +321,8 @@ mod tests {
     async fn a_single_permit_is_enough_for_several_files() {
         let content = lines(3 << 20);
         let (permits, dir) = (Arc::new(Semaphore::new(1)), std::env::temp_dir());
-        let one = || compress(file(&content), content.len() as u64, &dir, &permits);
+        let file = file(&content, content.len() as u64);
+        let one = || compress(&file, &dir, &permits);
         let (a, b, c) = tokio::join!(one(), one(), one());
         assert!([a, b, c].into_iter().all(|body| body.is_ok()));
     }
@@ -271,11 +331,11 @@ mod tests {
     async fn a_file_that_changes_is_told_from_a_place_without_room() {
         let dir = tempfile::tempdir().expect("a directory");
         for said in [3, 9] {
-            let error = compress(file(b"12345"), said, dir.path(), &permits()).await.expect_err("changed");
-            assert!(matches!(error, CompressError::File(_)), "{error}");
+            let error = compress(&file(b"12345", said), dir.path(), &permits()).await.expect_err("changed");
+            assert!(matches!(error, CompressError::Source(ReadError::Broken(_))), "{error}");
         }
         let error =
-            compress(file(&noise(1_000_000)), 1_000_000, Path::new("/proc/self"), &permits()).await.expect_err("no place");
+            compress(&file(&noise(1_000_000), 1_000_000), Path::new("/proc/self"), &permits()).await.expect_err("no place");
         assert!(matches!(error, CompressError::Spool(_)), "{error}");
     }
 }

@@ -1,11 +1,12 @@
 //! One upload: an artifact is created, its bytes are sent, and sent again until the store has them.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderValue, Method, header};
 use jiff::Timestamp;
+use tc_engine::ReadError;
 use tokio::time::Instant;
 
 use super::body::{Body, Progress};
@@ -27,6 +28,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 const URL_AGE: Duration = Duration::from_secs(1800);
 /// How often a store may refuse a URL that is fresh, or send us elsewhere.
 const REFUSALS: u32 = 3;
+/// How often the way to the bytes may break.
+const LOSSES: u32 = 8;
 /// An attempt that moved at least this much was no failure to move bytes, however long it took.
 const MOVED_BYTES: u64 = 1 << 20;
 
@@ -50,7 +53,7 @@ pub enum UploadError {
     /// The queue does not take a request like this.
     #[error("{0}")]
     Refused(ApiError),
-    /// The queue or the store failed, in spite of all attempts.
+    /// The queue, the store or the engine failed, in spite of all attempts.
     #[error("{0}")]
     Service(String),
     /// The bytes could not be read, or were others at a second reading.
@@ -90,14 +93,27 @@ pub async fn publish(
 ) -> Result<[u8; 32], UploadError> {
     let artifact = NewArtifact::S3 { content_type: content_type.to_owned(), content_length: body.plain_bytes(), expires };
     let mut url = create(target, name, &artifact).await?;
-    let (mut wait, mut failing, mut refusals) = (FIRST_WAIT, Duration::ZERO, 0);
+    let (mut wait, mut failing, mut refusals, mut losses) = (FIRST_WAIT, Duration::ZERO, 0, 0);
     loop {
-        let attempt = body.attempt();
-        let progress = Arc::clone(&attempt.progress);
+        // The bytes first: a stream may have to wait for other streams, and the URL is not to grow old meanwhile.
+        let attempt = body.attempt().await;
+        if attempt.is_ok() && url.since.elapsed() > URL_AGE {
+            url = create(target, name, &artifact).await?;
+        }
         let began = Instant::now();
-        let answer = put(target, &url, attempt.stream, body, &progress).await;
-        if let Some(broken) = progress.broken() {
-            return Err(UploadError::Changed(broken.to_owned()));
+        let (answer, progress) = match attempt {
+            Ok(attempt) => (put(target, &url, attempt.stream, body, &attempt.progress).await, attempt.progress),
+            Err(error) => (Answer::Again(error.to_string()), Progress::failed(error)),
+        };
+        match progress.broken() {
+            None => {}
+            Some(ReadError::Broken(why)) => return Err(UploadError::Changed(why.clone())),
+            // Says nothing of the store, and has its own patience.
+            Some(ReadError::Lost(why)) => {
+                losses += 1;
+                after_loss(losses, name, why.clone()).await?;
+                continue;
+            }
         }
         let why = match (answer, progress.digest()) {
             (Answer::Stored, Some(digest)) if progress.taken() == body.bytes() => return Ok(body.plain_digest(digest)),
@@ -128,10 +144,17 @@ pub async fn publish(
         tracing::info!("Upload of {name} did not succeed, will try again: {why}");
         tokio::time::sleep(wait.mul_f64(0.5 + target.queue.services().random().fraction())).await;
         wait = wait.mul_f64(1.5).min(LONGEST_WAIT);
-        if url.since.elapsed() > URL_AGE {
-            url = create(target, name, &artifact).await?;
-        }
     }
+}
+
+/// Waits after the way to the bytes broke for the n-th time, or gives up. Says nothing of the store.
+pub(super) async fn after_loss(losses: u32, name: &str, why: String) -> Result<(), UploadError> {
+    if losses > LOSSES {
+        return Err(UploadError::Service(why));
+    }
+    tracing::info!("Artifact {name} could not be read, will try again: {why}");
+    tokio::time::sleep(FIRST_WAIT.mul_f64(1.5_f64.powi(losses.cast_signed() - 1)).min(LONGEST_WAIT)).await;
+    Ok(())
 }
 
 /// A place to put bytes.

@@ -99,8 +99,9 @@ pub struct RunArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "A file is a task definition if it has the key `payload`, else a bare payload; dates, ids, scopes and metadata that it
-lacks are filled in, dates that have passed are moved. `dependencies` are left out, with a warning: each file is run on
-its own, and they are begun in the order given. The log goes to standard output, everything else to standard error.
+lacks are filled in, dates that have passed are moved. `dependencies` name other files' tasks, by label or by the value
+of the key `taskId` beside `payload`; entries that name none are left out, with a warning. Tasks are begun in the order
+given, each after those it waits for. The log goes to standard output, everything else to standard error.
 
 A task's label is the value of the key `label` beside `payload`, else the name of its file without its extension.
 Artifacts are written to DIR/<label>/<name of the artifact>, with their content encoding removed; the id of the task

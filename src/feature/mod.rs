@@ -6,6 +6,7 @@
 //! | Live Log | furnish | seal |
 //! | OS Groups | (checked at admission) | |
 //! | parts that come later | (refused at admission) | |
+//! | Loopback Audio, Loopback Video | furnish | |
 //! | Metadata | furnish | return |
 //! | Artifacts | furnish | collect |
 //! | Resource Monitor | run | run |
@@ -14,6 +15,7 @@
 mod artifacts;
 mod later;
 mod live_log;
+mod loopback;
 mod max_run_time;
 mod metadata;
 mod os_groups;
@@ -37,6 +39,15 @@ pub fn wanted(cx: &RunContext) -> Vec<Box<dyn Part<RunContext>>> {
         parts.push(Box::new(os_groups::OsGroups));
     }
     parts.extend(later::wanted(cx));
+    if let Some(container) = &cx.container {
+        let (config, can) = (&cx.shop.config, container.capabilities);
+        if can.loopback_audio {
+            parts.push(Box::new(loopback::Loopback::Audio(config.loopback_audio_device_number)));
+        }
+        if can.loopback_video {
+            parts.push(Box::new(loopback::Loopback::Video(config.loopback_video_device_number)));
+        }
+    }
     if cx.shop.config.enable_metadata {
         parts.push(Box::new(metadata::Metadata));
     }

@@ -283,6 +283,7 @@ mod tests {
             user: Duration::from_micros(1234),
             kernel: Duration::from_micros(2345),
             wall: Duration::from_micros(12300),
+            out_of_memory: false,
         };
         let memory = MemoryUse { average_available: 10 << 30, average_used: 5 << 30, peak_used: 6 << 30, total: 16 << 30 };
         assert_eq!(

@@ -9,17 +9,21 @@ pub fn path() -> PathBuf {
     std::env::temp_dir().join("worker-status.json")
 }
 
-/// The file's content for these tasks.
-pub fn content<'a>(task_ids: impl IntoIterator<Item = &'a str>) -> String {
+/// The file's content for these tasks, and for what keeps the worker from taking more. The latter is ours; readers of the
+/// reference's file do not look at it.
+pub fn content<'a>(task_ids: impl IntoIterator<Item = &'a str>, obstacle: Option<&str>) -> String {
     let ids: Vec<&str> = task_ids.into_iter().collect();
-    let status = serde_json::json!({ "currentTaskIds": ids });
+    let mut status = serde_json::json!({ "currentTaskIds": ids });
+    if let Some(obstacle) = obstacle {
+        status["notClaiming"] = obstacle.into();
+    }
     format!("{status:#}\n")
 }
 
-/// Writes the file, or removes it when nothing runs.
-pub fn write(disk: &dyn Disk, path: &std::path::Path, task_ids: &BTreeSet<String>) -> io::Result<()> {
-    if task_ids.is_empty() {
+/// Writes the file, or removes it when nothing runs and nothing is in the way.
+pub fn write(disk: &dyn Disk, path: &std::path::Path, task_ids: &BTreeSet<String>, obstacle: Option<&str>) -> io::Result<()> {
+    if task_ids.is_empty() && obstacle.is_none() {
         return disk.remove(path);
     }
-    disk.replace(path, content(task_ids.iter().map(String::as_str)).as_bytes(), 0o644, Lasting::Process)
+    disk.replace(path, content(task_ids.iter().map(String::as_str), obstacle).as_bytes(), 0o644, Lasting::Process)
 }

@@ -19,7 +19,7 @@ use crate::{
     config::Config,
     log::{LiveServer, TaskLog},
     observe::memory::MemoryWatch,
-    seam::{Clock, Disk, Random},
+    seam::{Clock, Disk, HostActions, Random},
 };
 
 /// What all runs of a worker share. Immutable.
@@ -32,6 +32,8 @@ pub struct Workshop {
     pub random: Arc<dyn Random>,
     /// Small state files.
     pub disk: Arc<dyn Disk>,
+    /// The machine.
+    pub host: Arc<dyn HostActions>,
     /// Taskcluster's services.
     pub services: Services,
     /// What runs the commands of native tasks.

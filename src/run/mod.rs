@@ -11,12 +11,14 @@
 //! [`kill::KillSwitch`]; cleaning up and resolving go on after that, each under a bound of its own.
 
 pub mod admit;
+pub mod commands;
 pub mod context;
 pub mod keeper;
 pub mod kill;
 pub mod lease;
 pub mod outcome;
 pub mod perform;
+pub mod plan;
 pub mod report;
 pub mod seal;
 
@@ -52,10 +54,19 @@ pub struct RunEnd {
     pub blame: Option<Blame>,
     /// The sentence that decided; none if the task completed.
     pub why: Option<String>,
-    /// Why this machine takes no further tasks, usually something that could not be removed from it.
-    pub left_behind: Option<String>,
+    /// What could not be removed from this machine.
+    pub left_behind: Option<LeftBehind>,
     /// From the claim to the resolution.
     pub took: Duration,
+}
+
+/// What a run left on the machine.
+#[derive(Debug)]
+pub struct LeftBehind {
+    /// A sentence fragment.
+    pub what: String,
+    /// A sweep of the engine can remove it later. Otherwise this machine takes no further tasks.
+    pub sweepable: bool,
 }
 
 impl RunEnd {
@@ -87,7 +98,7 @@ pub async fn execute(
             let told = tell_without_log(&queue, &task_id, run_id, Reason::InternalError).await;
             let why = format!("make the task log: {error}");
             // A worker that cannot store this log cannot store the next one.
-            let left_behind = Some(format!("task logs cannot be stored: {error}"));
+            let left_behind = Some(LeftBehind { what: format!("task logs cannot be stored: {error}"), sweepable: false });
             return RunEnd { told, blame: Some(Blame::Worker), why: Some(why), left_behind, took: claimed.elapsed() };
         }
     };
@@ -117,15 +128,14 @@ pub async fn execute(
 }
 
 /// Everything between the header and the report. Returns what could not be removed.
-async fn through_the_phases(basics: &Basics, findings: &mut Findings) -> Option<String> {
+async fn through_the_phases(basics: &Basics, findings: &mut Findings) -> Option<LeftBehind> {
     let mut artifact = LogArtifact { name: tc_payload::native::Logs::default().backing, publish: true };
     let (remains, furnished) = match admit::admit(basics, findings) {
         None => (Remains::Gone(Gone::nothing_was_made()), None),
         Some(admitted) => {
             artifact.name.clone_from(&admitted.cx.payload.logs.backing);
             artifact.publish = admitted.cx.payload.features.backing_log;
-            let engine = Arc::clone(&basics.shop.engine);
-            let (remains, cx, table) = perform::perform(admitted, engine.as_ref(), findings).await;
+            let (remains, cx, table) = perform::perform(admitted, findings).await;
             (remains, Some((cx, table)))
         }
     };
@@ -133,7 +143,9 @@ async fn through_the_phases(basics: &Basics, findings: &mut Findings) -> Option<
         Remains::Gone(_) => None,
         Remains::Left(what) => {
             findings.add(Phase::Destroy, CORE, RunError::new(Blame::Worker, format!("clean up after the task: {what}")));
-            Some(what)
+            // What is left of a container has names and labels by which the engine finds it again.
+            let sweepable = furnished.as_ref().is_some_and(|(cx, _)| cx.container.is_some());
+            Some(LeftBehind { what, sweepable })
         }
     };
     let sealed = seal::seal(basics, findings).await;

@@ -2,17 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tc_engine::{
-    CommandEnd, CommandSpec, Engine, Environment, Exit, Gone, Ground, Names, Quiet, RunHandle, SandboxPlan, Sink, StopReason,
-};
+use tc_engine::{Engine, Gone, Ground, Names, Quiet, Sink, StopReason};
 use tokio::time::{Instant, timeout};
-use tracing::{info, warn};
 
 use super::{
     admit::Admitted,
+    commands::{Ended, commands},
     context::{Place, RunContext},
     kill::KillSwitch,
     outcome::{Blame, CORE, Findings, Kill, Phase, RunError},
+    plan,
 };
 use crate::{feature::table::Table, log::format};
 
@@ -22,8 +21,6 @@ const ENGINE_BOUND: Duration = Duration::from_secs(600);
 pub const SHUTDOWN_UPLOAD_BOUND: Duration = Duration::from_secs(120);
 /// Longest that they may be uploaded once the queue has ended the run; it accepts them for 25 minutes.
 pub const ENDED_UPLOAD_BOUND: Duration = Duration::from_secs(600);
-/// Longest time between a command's kill and its death.
-const STOP_BOUND: Duration = Duration::from_secs(60);
 
 /// What is left of a run on this machine.
 #[derive(Debug)]
@@ -35,13 +32,9 @@ pub enum Remains {
 }
 
 /// Performs an admitted run up to the point where only its log is left.
-pub async fn perform(
-    admitted: Admitted,
-    engine: &dyn Engine,
-    findings: &mut Findings,
-) -> (Remains, RunContext, Table<RunContext>) {
+pub async fn perform(admitted: Admitted, findings: &mut Findings) -> (Remains, RunContext, Table<RunContext>) {
     let Admitted { cx, mut table } = admitted;
-    let remains = match reserve(&cx, engine).await {
+    let remains = match reserve(&cx).await {
         Ok(ground) => {
             let quiet = run_in(ground, &cx, &mut table, findings).await;
             finish(quiet, &cx, &mut table, findings).await
@@ -56,7 +49,17 @@ pub async fn perform(
     (remains, cx, table)
 }
 
-async fn reserve(cx: &RunContext, engine: &dyn Engine) -> Result<Box<dyn Ground>, RunError> {
+/// What runs the commands of this task.
+fn engine(cx: &RunContext) -> Result<&dyn Engine, RunError> {
+    match (&cx.container, &cx.shop.docker) {
+        (None, _) => Ok(cx.shop.engine.as_ref()),
+        (Some(_), Some(docker)) => Ok(docker.as_ref()),
+        (Some(_), None) => Err(RunError::new(Blame::Service, "this worker has no engine for containers")),
+    }
+}
+
+async fn reserve(cx: &RunContext) -> Result<Box<dyn Ground>, RunError> {
+    let engine = engine(cx)?;
     let tasks_dir = &cx.shop.config.tasks_dir;
     let run = run_name(&cx.task_id, cx.run_id);
     let mut place = tasks_dir.join(directory_name(&cx.task_id, cx.run_id));
@@ -119,7 +122,7 @@ async fn run_in(
     if !note(findings, cx, Phase::Furnish, errors) {
         return quieted(ground.quiesce(), findings).await;
     }
-    let sandbox = match ground.create(plan(cx, base)).await {
+    let sandbox = match ground.create(plan::plan(cx, base)).await {
         Ok(sandbox) => sandbox,
         Err((error, quiet)) => {
             note(findings, cx, Phase::Create, vec![(CORE, error.into())]);
@@ -160,113 +163,6 @@ async fn quieted(quiesce: impl Future<Output = Box<dyn Quiet>>, findings: &mut F
         findings.add(Phase::Quiet, CORE, RunError::new(Blame::Worker, "the engine did not give up the task's space in time"));
     }
     quiet
-}
-
-fn plan(cx: &RunContext, base: Environment) -> SandboxPlan {
-    let mut env = base;
-    env.extend(cx.payload.env.iter().map(|(k, v)| (k.into(), v.into())));
-    let config = &cx.shop.config;
-    let forced = [
-        ("TASK_ID", cx.task_id.clone()),
-        ("RUN_ID", cx.run_id.to_string()),
-        ("TASK_GROUP_ID", cx.task.task_group_id.clone()),
-        ("TASKCLUSTER_ROOT_URL", config.root_url.clone()),
-    ];
-    env.extend(forced.into_iter().map(|(k, v)| (k.into(), v.into())));
-    if let Some(place) = cx.place() {
-        env.insert("TASK_WORKDIR".into(), place.task_dir.clone().into());
-    }
-    for (name, value) in
-        [("TASKCLUSTER_WORKER_LOCATION", &config.worker_location), ("TASKCLUSTER_INSTANCE_TYPE", &config.instance_type)]
-    {
-        if !value.is_empty() {
-            env.insert(name.into(), value.into());
-        }
-    }
-    env.extend(cx.extra_env());
-    let commands = cx.payload.command.iter().map(|argv| CommandSpec { argv: argv.iter().map(Into::into).collect() });
-    SandboxPlan { commands: commands.collect(), env, fallback_path: std::env::var_os("PATH"), container: None }
-}
-
-/// How the commands of a run came to an end before their time.
-enum Ended {
-    /// By themselves.
-    Itself(RunError),
-    /// From outside.
-    Killed(Kill),
-}
-
-async fn commands(handle: &mut dyn RunHandle, cx: &RunContext) -> Result<(), Ended> {
-    for (index, argv) in cx.payload.command.iter().enumerate() {
-        cx.log.info(&format::executing(index, argv));
-        info!("Executing command {index} of task {}", cx.task_id);
-        cx.memory.reset();
-        let began = Instant::now();
-        let ended = tokio::select! {
-            biased; // A reason from outside outranks the death that it causes.
-            kill = cx.kill.killed() => Err(kill),
-            end = handle.run(index) => Ok(end),
-        };
-        match ended {
-            Ok(Ok(end)) => command_end(cx, &end)?,
-            Ok(Err(error)) => {
-                cx.log.error(&format!("System error executing command: {error}"));
-                return Err(Ended::Itself(error.into()));
-            }
-            Err(kill) => {
-                cx.log.error("Aborting task...");
-                if timeout(STOP_BOUND, handle.stop(kill.reason, Duration::ZERO)).await.is_err() {
-                    warn!("Command {index} of task {} did not die in time", cx.task_id);
-                }
-                cx.log.info(&format::aborted(began.elapsed(), cx.memory.usage().as_ref()));
-                return Err(Ended::Killed(kill));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Writes the result of a command and says whether the next one may run.
-fn command_end(cx: &RunContext, end: &CommandEnd) -> Result<(), Ended> {
-    if let Exit::NotStarted(why) = &end.exit {
-        cx.log.error(&format!("System error executing command: {why}"));
-        return Err(Ended::Itself(RunError::new(Blame::Task, why.clone())));
-    }
-    cx.log.info(&format::result_block(end, cx.memory.usage().as_ref()));
-    match &end.exit {
-        Exit::Code(0) => Ok(()),
-        Exit::Code(code) if cx.payload.on_exit.retry.contains(&i64::from(*code)) => Err(Ended::Itself(RunError::new(
-            Blame::Intermittent,
-            format!("task appears to have failed intermittently - exit code {code} found in task payload.onExitStatus list"),
-        ))),
-        Exit::Code(code) => Err(Ended::Itself(RunError::new(Blame::Task, format!("exit status {code}")))),
-        Exit::Signal(signal) => Err(Ended::Itself(RunError::new(Blame::Task, format!("signal: {}", signal_name(*signal))))),
-        Exit::NotStarted(why) => Err(Ended::Itself(RunError::new(Blame::Task, why.clone()))),
-    }
-}
-
-/// A signal as the end of a log names it; the words are those of the reference, which programs search for.
-fn signal_name(signal: i32) -> String {
-    use nix::sys::signal::Signal;
-    let name = match Signal::try_from(signal) {
-        Ok(Signal::SIGHUP) => "hangup",
-        Ok(Signal::SIGINT) => "interrupt",
-        Ok(Signal::SIGQUIT) => "quit",
-        Ok(Signal::SIGILL) => "illegal instruction",
-        Ok(Signal::SIGTRAP) => "trace/breakpoint trap",
-        Ok(Signal::SIGABRT) => "aborted",
-        Ok(Signal::SIGBUS) => "bus error",
-        Ok(Signal::SIGFPE) => "floating point exception",
-        Ok(Signal::SIGKILL) => "killed",
-        Ok(Signal::SIGUSR1) => "user defined signal 1",
-        Ok(Signal::SIGSEGV) => "segmentation fault",
-        Ok(Signal::SIGUSR2) => "user defined signal 2",
-        Ok(Signal::SIGPIPE) => "broken pipe",
-        Ok(Signal::SIGALRM) => "alarm clock",
-        Ok(Signal::SIGTERM) => "terminated",
-        _ => return format!("signal {signal}"),
-    };
-    name.to_owned()
 }
 
 /// Waits until uploads of a run have no point any more, or no time. A reason from outside changes nothing else about them: a

@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use tc_engine::Owner;
 use tokio::{
     sync::mpsc,
     task::{Id, JoinError, JoinSet},
@@ -19,17 +18,18 @@ use super::{
     ControlInput, Ended, WorkerEvent,
     cancel::{self, Watched},
     control::Urgency,
+    gate::{Closed, Gate, WhenDown},
     place::Ready,
     slots::{Effect, Event, Limits, Slots},
 };
 use crate::{
-    api::{Claim, CredentialsCell, Queue, Reason},
+    api::{Claim, CredentialsCell, Queue, Reason, WorkerError},
     log::format,
     observe::{
         metrics::{self, event},
         status,
     },
-    run::{self, RunEnd, context::Workshop, kill::KillSwitch, outcome::Blame, outcome::Kill, report::Told},
+    run::{self, LeftBehind, RunEnd, context::Workshop, kill::KillSwitch, outcome::Blame, outcome::Kill, report::Told},
 };
 
 /// Longest wait at the end for tasks that are handed back: the usual length of a claim, after which the queue helps itself.
@@ -42,15 +42,15 @@ type Answer = Result<Vec<Claim>, NotAsked>;
 struct NotAsked {
     /// A sentence for the log.
     why: String,
-    /// The machine stands in the way, not the service.
-    machine: bool,
+    /// The machine stands in the way, not the service; perhaps for good.
+    machine: Option<Closed>,
     /// How long the service wants a pause.
     pause: Option<Duration>,
 }
 
 impl NotAsked {
-    fn by_machine(why: &str) -> Self {
-        Self { why: format!("Not claiming any task: {why}"), machine: true, pause: None }
+    fn by_machine(closed: Closed) -> Self {
+        Self { why: format!("Not claiming any task: {}", closed.why), machine: Some(closed), pause: None }
     }
 }
 
@@ -78,6 +78,9 @@ struct Loop {
     hand_backs: JoinSet<()>,
     watched: Watched,
     ready_said: bool,
+    gate: Arc<Gate>,
+    /// Why nothing is claimed although it should be.
+    obstacle: Option<String>,
 }
 
 /// Works until the end.
@@ -89,6 +92,7 @@ pub async fn drive(ready: Ready, mut input: ControlInput) -> Ended {
         idle_timeout: (config.idle_timeout_secs > 0).then(|| Duration::from_secs(u64::from(config.idle_timeout_secs))),
         give_up_after: Duration::from_secs(config.own.give_up_after_secs),
     };
+    let when_down = WhenDown { native_only: false, give_up_after: Duration::from_secs(900) };
     let watched = Watched::default();
     let mut background = JoinSet::new();
     if config.own.cancel_poll_secs > 0 {
@@ -97,6 +101,8 @@ pub async fn drive(ready: Ready, mut input: ControlInput) -> Ended {
         background.spawn(cancel::watch(services, watched.clone(), interval, random));
     }
     let mut work = Loop {
+        gate: Arc::new(Gate::new(Arc::clone(&ready.shop), when_down)),
+        obstacle: None,
         shop: ready.shop,
         queue: ready.queue,
         events: ready.events,
@@ -207,10 +213,10 @@ impl Loop {
             self.ready_said = true;
             metrics::emit(config, event::WORKER_READY, self.shop.clock.wall(), None);
         }
-        let (shop, queue) = (Arc::clone(&self.shop), self.queue.clone());
+        let (shop, gate, queue) = (Arc::clone(&self.shop), Arc::clone(&self.gate), self.queue.clone());
         // `Slots` asks for at most 32.
         let tasks = u8::try_from(tasks).unwrap_or(u8::MAX);
-        let handle = self.calls.spawn(async move { (call, ask(&shop, &queue, tasks).await) });
+        let handle = self.calls.spawn(async move { (call, ask(&shop, &gate, &queue, tasks).await) });
         self.call_ids.insert(handle.id(), call);
     }
 
@@ -219,12 +225,16 @@ impl Loop {
         match answer {
             Ok((id, (call, answer))) => {
                 self.call_ids.remove(&id);
+                if !matches!(&answer, Err(NotAsked { machine: Some(_), .. })) && self.obstacle.take().is_some() {
+                    self.write_status();
+                }
                 match answer {
                     Ok(claims) => (Event::Claimed { call, tasks: claims.len() }, claims),
                     Err(NotAsked { why, machine, pause }) => {
                         // A worker that goes does not mind a queue that goes, too.
-                        if machine {
+                        if let Some(closed) = machine {
                             error!("{why}");
+                            self.on_closed(closed);
                         } else if !self.slots.is_leaving() {
                             warn!("{why}");
                         }
@@ -240,6 +250,37 @@ impl Loop {
         }
     }
 
+    /// Shows why nothing is claimed, and ends the worker if that cannot be waited for any longer.
+    fn on_closed(&mut self, closed: Closed) {
+        if closed.hopeless {
+            error!("This worker has waited long enough, and ends: {}", closed.why);
+            self.last_words(&closed.why);
+            // Nothing but the end of claims can follow from this; runs that go on are waited for.
+            drop(self.slots.on(Event::Unfit, Instant::now()));
+        }
+        self.obstacle = Some(closed.why);
+        self.write_status();
+    }
+
+    /// Tells the pool's owners that this worker cannot work. Nothing waits for it for long, and nothing depends on it.
+    fn last_words(&mut self, why: &str) {
+        let (shop, credentials) = (Arc::clone(&self.shop), self.queue.credentials().clone());
+        let config = &shop.config;
+        let report = WorkerError {
+            pool: config.task_queue_id(),
+            worker_group: config.worker_group.clone(),
+            worker_id: config.worker_id.clone(),
+            kind: "worker-unusable",
+            title: "The worker cannot take tasks",
+            description: why.to_owned(),
+        };
+        self.hand_backs.spawn(async move {
+            if let Err(error) = shop.services.report_worker_error(&report, &credentials).await {
+                warn!("Could not report that this worker is unusable. {error}");
+            }
+        });
+    }
+
     fn start(&mut self, claim: Claim) {
         let (task_id, run_id) = (claim.task_id.clone(), claim.run_id);
         info!("Claimed task {task_id} run {run_id}");
@@ -251,6 +292,7 @@ impl Loop {
         // Shared with the run, so that they are the newest also when somebody else has to speak for it.
         let credentials = CredentialsCell::new(claim.credentials.clone());
         let queue = self.shop.services.queue(credentials.clone());
+        self.gate.began(&task_id, run_id);
         self.watched.add(&task_id, run_id, kill.clone());
         let follow = {
             let (events, task_id) = (self.events.clone(), task_id.clone());
@@ -286,19 +328,15 @@ impl Loop {
         let Some(running) = self.running.remove(&id) else { return Event::Tick };
         let Running { task_id, run_id, queue, .. } = running;
         self.watched.remove(&task_id, run_id);
+        self.gate.ended(&task_id, run_id);
         metrics::emit(&self.shop.config, event::TASK_FINISH, self.shop.clock.wall(), Some((&task_id, run_id)));
         let end = end.unwrap_or_else(|| {
             // Nobody else can tell the queue any more, or clean up.
-            let (task_id, shop) = (task_id.clone(), Arc::clone(&self.shop));
-            let config = &self.shop.config;
-            let owner =
-                Owner { worker: format!("{}/{}", config.worker_group, config.worker_id), tasks_dir: config.tasks_dir.clone() };
-            let keep: Vec<String> = self.running.values().flat_map(|r| run::perform::names(&r.task_id, r.run_id)).collect();
+            let (task_id, gate) = (task_id.clone(), Arc::clone(&self.gate));
+            gate.sweep_first();
             self.hand_backs.spawn(async move {
                 run::tell_without_log(&queue, &task_id, run_id, Reason::InternalError).await;
-                for failure in shop.engine.sweep(&owner, &keep).await.failed {
-                    warn!("{failure}");
-                }
+                gate.sweep_native().await;
             });
             RunEnd {
                 told: Told::Resolved(crate::api::Resolution::Exception(Reason::InternalError)),
@@ -314,7 +352,10 @@ impl Loop {
             end.why.as_ref().map_or(String::new(), |w| format!(" ({w})"))
         );
         self.after_run();
-        if let Some(what) = &end.left_behind {
+        if let Some(LeftBehind { what, sweepable: true }) = &end.left_behind {
+            warn!("Task {task_id} run {run_id} left something behind, which is removed before the next one: {what}");
+            self.gate.sweep_first();
+        } else if let Some(LeftBehind { what, .. }) = &end.left_behind {
             error!("This machine takes no further tasks: {what}");
             // The run still holds its slot, so nothing can follow from this but that no more is claimed.
             drop(self.slots.on(Event::Unfit, Instant::now()));
@@ -338,38 +379,20 @@ impl Loop {
     fn write_status(&self) {
         let Some(file) = &self.status_file else { return };
         let task_ids: BTreeSet<String> = self.running.values().map(|r| r.task_id.clone()).collect();
-        if let Err(error) = status::write(self.shop.disk.as_ref(), file, &task_ids) {
+        if let Err(error) = status::write(self.shop.disk.as_ref(), file, &task_ids, self.obstacle.as_deref()) {
             warn!("Could not write which tasks run now to {}: {error}", file.display());
         }
     }
 }
 
 /// One call for work, unless this machine cannot take tasks now.
-async fn ask(shop: &Workshop, queue: &Queue, tasks: u8) -> Answer {
+async fn ask(shop: &Workshop, gate: &Gate, queue: &Queue, tasks: u8) -> Answer {
+    gate.pass().await.map_err(NotAsked::by_machine)?;
     let config = &shop.config;
-    if let Err(why) = shop.engine.health().await {
-        return Err(NotAsked::by_machine(&why));
-    }
-    let wanted = u64::from(config.required_disk_space_megabytes) << 20;
-    match shop.disk.free_bytes(&config.tasks_dir) {
-        Ok(free) if free >= wanted => {}
-        Ok(free) => {
-            return Err(NotAsked::by_machine(&format!(
-                "{} has {} free, and requiredDiskSpaceMegabytes asks for {}",
-                config.tasks_dir.display(),
-                format::memory_size(free),
-                format::memory_size(wanted)
-            )));
-        }
-        Err(error) => {
-            let why = format!("look for free space in {}: {error}", config.tasks_dir.display());
-            return Err(NotAsked::by_machine(&why));
-        }
-    }
     let pool = format!("{}/{}", config.provisioner_id, config.worker_type);
     queue.claim_work(&pool, &config.worker_group, &config.worker_id, tasks).await.map_err(|error| NotAsked {
         why: format!("Could not claim work. {error}"),
-        machine: false,
+        machine: None,
         pause: error.retry_after(),
     })
 }

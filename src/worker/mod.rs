@@ -13,6 +13,7 @@
 pub mod cancel;
 mod control;
 mod drive;
+mod gate;
 mod place;
 pub mod slots;
 #[cfg(test)]

@@ -9,11 +9,10 @@ use std::{
 
 use nix::fcntl::{Flock, FlockArg};
 
-use tc_engine::Owner;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use super::{Parts, WorkerEvent};
+use super::{Parts, WorkerEvent, gate};
 use crate::{
     api::{Credentials, CredentialsCell, Queue, Services},
     log::{LiveServer, reachable_host},
@@ -44,9 +43,8 @@ pub async fn prepare(parts: Parts) -> Result<Ready, String> {
     let spool_dir = config.own.state_dir.join("spool");
     clear(&spool_dir);
     info!("Tasks run in {}, logs and state are kept in {}", config.tasks_dir.display(), config.own.state_dir.display());
-    let owner = Owner { worker: format!("{}/{}", config.worker_group, config.worker_id), tasks_dir: config.tasks_dir.clone() };
     if config.clean_up_task_dirs {
-        let swept = parts.engine.sweep(&owner, &[]).await;
+        let swept = parts.engine.sweep(&gate::owner(config), Arc::new(|_: &str| false)).await;
         for name in &swept.removed {
             info!("Removed what an earlier run left behind: {name}");
         }
@@ -72,6 +70,7 @@ pub async fn prepare(parts: Parts) -> Result<Ready, String> {
         clock: Arc::clone(&parts.clock),
         random: Arc::clone(&parts.random),
         disk: Arc::clone(&parts.disk),
+        host: Arc::clone(&parts.host),
         services,
         engine: Arc::clone(&parts.engine),
         docker: parts.docker.clone(),

@@ -6,7 +6,10 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tc_engine::fake::{FakeEngine, Step as Does};
+use tc_engine::{
+    Engine, Exit,
+    fake::{FakeEngine, Step as Does},
+};
 use tokio::time::Instant;
 
 use super::{Control, Ended, Parts, run, slots};
@@ -52,6 +55,19 @@ impl Played {
 
 /// Gives the worker this task once, or as often as it asks, and plays on until it ends.
 async fn play(engine: FakeEngine, payload: Value, tasks: u32, deadline_secs: i64, odd: Odd) -> Played {
+    stage(engine, None, payload, tasks, deadline_secs, odd, None).await
+}
+
+/// The same with an engine for containers, and with somebody who ends the worker after a while.
+async fn stage(
+    engine: FakeEngine,
+    docker: Option<FakeEngine>,
+    payload: Value,
+    tasks: u32,
+    deadline_secs: i64,
+    odd: Odd,
+    abort_after: Option<Duration>,
+) -> Played {
     let began = Instant::now();
     let start: jiff::Timestamp = START.parse().expect("a date");
     let date = move |secs: i64| (start + jiff::SignedDuration::from_secs(secs)).to_string();
@@ -110,13 +126,26 @@ async fn play(engine: FakeEngine, payload: Value, tasks: u32, deadline_secs: i64
         host: Arc::new(NoHostActions),
         transport: transport.clone(),
         engine: Arc::new(engine.clone()),
-        docker: None,
+        docker: docker.map(|docker| Arc::new(docker) as Arc<dyn Engine>),
         events: None,
         log_header_from_task: false,
         status_file: None,
     };
-    let (_control, input) = Control::new();
-    let ended = run(parts, input).await;
+    let (control, input) = Control::new();
+    let abort = async {
+        match abort_after {
+            Some(time) => tokio::time::sleep(time).await,
+            None => std::future::pending().await,
+        }
+        control.abort();
+    };
+    let worker = run(parts, input);
+    tokio::pin!(worker);
+    let ended = tokio::select! {
+        biased;
+        ended = &mut worker => ended,
+        () = abort => worker.await,
+    };
     let requests = transport
         .seen()
         .into_iter()
@@ -224,4 +253,40 @@ async fn a_queue_that_refuses_a_report_for_good_does_not_hold_the_slot() {
     let played = play(engine, payload(60), 1, 360_000, odd).await;
     assert!(played.took < Duration::from_secs(1200), "{:?}", played.took);
     assert_eq!(played.ended.resolved, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_death_by_signal_just_before_the_worker_is_told_to_go_is_not_the_tasks_failure() {
+    let dies = || FakeEngine::new([Does::Take(Duration::from_secs(10)), Does::End(Exit::Signal(15))]);
+    let told = |after| stage(dies(), None, payload(60), 1, 3600, usual, Some(Duration::from_secs(after)));
+    assert_eq!(told(12).await.reports(), ["exception worker-shutdown"]);
+    assert_eq!(told(14).await.reports(), ["failed"], "nobody said anything for three seconds");
+    let fails = FakeEngine::new([Does::Take(Duration::from_secs(10)), Does::exits(15)]);
+    let played = stage(fails, None, payload(60), 1, 3600, usual, Some(Duration::from_secs(12))).await;
+    assert_eq!(played.reports(), ["failed"], "it ended by itself");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_container_engine_stays_down_claims_nothing_and_ends_with_a_report() {
+    let docker = FakeEngine::new([]);
+    docker.set_unhealthy(Some("the Docker engine is not running"));
+    let played = stage(FakeEngine::new([Does::exits(0)]), Some(docker), payload(60), 1, 3600, usual, None).await;
+    assert_eq!(played.ended, Ended { code: slots::INTERNAL_ERROR, resolved: 0 });
+    assert_eq!(played.times("/claim-work/"), [0_u64; 0]);
+    assert_eq!(played.times("/worker-pool-errors/").len(), 1);
+    assert!((900..1000).contains(&played.took.as_secs()), "{:?}", played.took);
+}
+
+#[tokio::test(start_paused = true)]
+async fn claims_go_on_when_the_container_engine_is_back() {
+    let docker = FakeEngine::new([]);
+    docker.set_unhealthy(Some("the Docker engine is not running"));
+    let later = docker.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        later.set_unhealthy(None);
+    });
+    let played = stage(FakeEngine::new([Does::exits(0)]), Some(docker), payload(60), 1, 3600, usual, None).await;
+    assert_eq!(played.ended, Ended { code: slots::TASKS_COMPLETE, resolved: 1 });
+    assert!(played.times("/claim-work/")[0] >= 600);
 }

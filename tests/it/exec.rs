@@ -75,6 +75,47 @@ fn exit_codes_tell_failed_exception_and_usage_apart() {
     assert!(stderr.contains("invalid.yml:4:6") && stderr.contains("env.A"), "{stderr}");
 }
 
+#[test]
+fn tasks_wait_for_those_they_depend_on() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let task = |label: &str, more: &str, script: &str| {
+        let command = format!("[/bin/sh, -c, '{script}']");
+        write(dir.path(), &format!("{label}.yml"), &format!("{more}\npayload: {{command: [{command}], maxRunTime: 60}}\n"));
+    };
+    task("build", "taskId: fN1SbArXTPSVFNUvaOlinQ", "echo built > $OUT_OF_TASK");
+    let note = dir.path().join("note");
+    // Tasks inherit the environment of `exec`.
+    let run = |files: &[&str]| {
+        let out = Command::new(BINARY)
+            .arg("exec")
+            .args(files)
+            .current_dir(dir.path())
+            .env("OUT_OF_TASK", &note)
+            .output()
+            .expect("it starts");
+        (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    task("use", "dependencies: [fN1SbArXTPSVFNUvaOlinQ, nobody]", "cat $OUT_OF_TASK");
+    task("fails", "", "exit 4");
+    task("after", "dependencies: [fails]", "true");
+    task("whatever", "dependencies: [fails]\nrequires: all-resolved", "true");
+    task("circle", "dependencies: [circle]", "true");
+    let (code, text) = run(&["--jobs", "2", "use.yml", "build.yml"]);
+    assert_eq!(code, Some(0), "it ran although its file came first: {text}");
+    assert!(text.contains("does not wait for \"nobody\""), "{text}");
+    let (code, text) = run(&["after.yml", "whatever.yml", "fails.yml"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("not run    after") && text.contains("completed  whatever"), "{text}");
+    let (code, text) = run(&["circle.yml"]);
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("waits for itself"), "{text}");
+    task("again", "taskId: fN1SbArXTPSVFNUvaOlinQ", "true");
+    task("odd", "taskId: odd", "true");
+    let (code, text) = run(&["build.yml", "again.yml", "odd.yml"]);
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("another file's task") && text.contains("is no task id"), "{text}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_ends_the_task_and_leaves_nothing() {
     let home = tempfile::tempdir().expect("a directory");

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use crate::{
-    CommandEnd, Environment, Image, ImageBytes, ImageWant, Names, Owner, Progress, Quiet, SandboxPlan, Sink, StopReason,
+    CommandEnd, Environment, Image, ImageBytes, ImageWant, Keep, Names, Owner, Progress, Quiet, SandboxPlan, Sink, StopReason,
 };
 
 /// Whose fault an engine error is.
@@ -74,8 +74,8 @@ pub trait Engine: Send + Sync + 'static {
     /// Whether a task could be run now; if not, a sentence fragment that says why.
     async fn health(&self) -> Result<(), String>;
 
-    /// Removes what earlier runs of this owner left behind, except the runs named in `keep`.
-    async fn sweep(&self, owner: &Owner, keep: &[String]) -> Swept;
+    /// Removes what dead runs of this owner left behind. May be called while others run.
+    async fn sweep(&self, owner: &Owner, keep: Keep) -> Swept;
 
     /// Brings an image, or finds that it is there. However many tasks want the same image at once, it is acquired once;
     /// dropping the returned future ends the acquisition only if nobody else waits for it. `bytes` is there for

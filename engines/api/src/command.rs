@@ -41,6 +41,8 @@ pub struct CommandEnd {
     pub kernel: Duration,
     /// Time from before the start until after the end, on the monotonic clock.
     pub wall: Duration,
+    /// Whether it was killed because it used more memory than it may or than there is, as far as the engine knows.
+    pub out_of_memory: bool,
 }
 
 /// Why the worker ends a run before its commands are done.

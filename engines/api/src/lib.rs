@@ -26,5 +26,5 @@ mod quiet;
 pub use boundary::{Engine, EngineError, Fault, Gone, Ground, Identity, RunHandle, Sandbox, Swept};
 pub use command::{CommandEnd, Exit, Sink, StopReason};
 pub use image::{Image, ImageBytes, ImageStream, ImageWant, Progress};
-pub use plan::{Bind, CommandSpec, ContainerPlan, Environment, Limits, Names, Owner, SandboxPlan};
-pub use quiet::{Entry, EntryFault, Kind, OpenFile, Quiet};
+pub use plan::{Bind, CommandSpec, ContainerPlan, Environment, Keep, Limits, Names, Owner, SandboxPlan};
+pub use quiet::{Content, Entry, EntryFault, Kind, OpenFile, Pieces, Quiet, ReadError, Reopen};

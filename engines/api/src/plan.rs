@@ -1,6 +1,6 @@
 //! What the worker asks of an engine: names, commands, environment.
 
-use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
+use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc};
 
 /// Environment variables by name. Sorted, so that two runs of one task look the same.
 pub type Environment = BTreeMap<OsString, OsString>;
@@ -25,6 +25,10 @@ pub struct Owner {
     /// The directory under which task directories are made.
     pub tasks_dir: PathBuf,
 }
+
+/// Whether a run of this name goes on and has to be left alone. Asked after what there is was listed, so that a run that
+/// begins meanwhile is not taken for a dead one.
+pub type Keep = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// One command of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]

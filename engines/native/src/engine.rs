@@ -14,7 +14,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tc_engine::{Engine, EngineError, Environment, Fault, Ground, Identity, Names, Owner, Swept};
+use tc_engine::{Engine, EngineError, Environment, Fault, Ground, Identity, Keep, Names, Owner, Swept};
 use tc_sys::{
     process,
     removal::{self, What},
@@ -135,8 +135,8 @@ impl Engine for NativeEngine {
         }
     }
 
-    async fn sweep(&self, owner: &Owner, keep: &[String]) -> Swept {
-        let (shared, tasks_dir, keep) = (Arc::clone(&self.shared), owner.tasks_dir.clone(), keep.to_vec());
+    async fn sweep(&self, owner: &Owner, keep: Keep) -> Swept {
+        let (shared, tasks_dir) = (Arc::clone(&self.shared), owner.tasks_dir.clone());
         let swept = tokio::task::spawn_blocking(move || {
             let mut swept = Swept::default();
             // Processes first: they would go on writing into the directories.
@@ -160,9 +160,9 @@ impl Engine for NativeEngine {
 }
 
 /// Ends what a worker that is gone has left running.
-fn sweep_group(group: Group, keep: &[String], swept: &mut Swept) {
+fn sweep_group(group: Group, keep: &Keep, swept: &mut Swept) {
     let name = group.name();
-    if keep.contains(&name) {
+    if keep(&name) {
         return;
     }
     let deadline = Instant::now() + KILL_BOUND;
@@ -176,7 +176,7 @@ fn sweep_group(group: Group, keep: &[String], swept: &mut Swept) {
     }
 }
 
-fn sweep_directories(tasks_dir: &Path, keep: &[String], swept: &mut Swept) {
+fn sweep_directories(tasks_dir: &Path, keep: &Keep, swept: &mut Swept) {
     let entries = match fs::read_dir(tasks_dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return,
@@ -191,7 +191,7 @@ fn sweep_directories(tasks_dir: &Path, keep: &[String], swept: &mut Swept) {
         let shown = name.to_string_lossy().into_owned();
         let is_leftover = shown.starts_with(TASK_PREFIX)
             && entry.file_type().is_ok_and(|kind| kind.is_dir())
-            && !keep.contains(&shown)
+            && !keep(&shown)
             && !is_in_use(&entry.path());
         if !is_leftover {
             continue;

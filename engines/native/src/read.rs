@@ -14,7 +14,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use tc_engine::{Entry, EntryFault, Kind, OpenFile};
+use tc_engine::{Content, Entry, EntryFault, Kind, OpenFile};
 use tc_sys::{
     beneath::{self, Fault, Found, Named, Root, Status},
     directory,
@@ -66,9 +66,9 @@ fn send_entry(send: &Sender<Entry>, entry: Entry) -> bool {
     send.blocking_send(entry).is_ok()
 }
 
-fn content_of(found: Result<Found, Fault>) -> Result<OpenFile, EntryFault> {
+fn content_of(found: Result<Found, Fault>) -> Result<Content, EntryFault> {
     match found {
-        Ok(Found::File(file, bytes)) => Ok(OpenFile { file, bytes }),
+        Ok(Found::File(file, bytes)) => Ok(Content::File(OpenFile { file, bytes })),
         Ok(Found::Directory(_)) => Err(EntryFault::IsDirectory),
         Err(fault) => Err(fault_of(fault)),
     }
@@ -180,7 +180,7 @@ impl Walk<'_> {
         if send_entry(self.send, self.entry(way, content)) { Ok(None) } else { Err(Unwanted) }
     }
 
-    fn entry(&self, way: &[OsString], content: Result<OpenFile, EntryFault>) -> Entry {
+    fn entry(&self, way: &[OsString], content: Result<Content, EntryFault>) -> Entry {
         let relative: PathBuf = way.iter().collect();
         let shown = self.shown.join(&relative).display().to_string();
         match relative.to_str() {

@@ -157,7 +157,13 @@ impl RunHandle for Running {
             Outcome::Ended(ended) => ended,
             Outcome::Refused(text) => {
                 let exit = Exit::NotStarted(text);
-                return Ok(CommandEnd { exit, user: Duration::ZERO, kernel: Duration::ZERO, wall: begun.elapsed() });
+                return Ok(CommandEnd {
+                    exit,
+                    user: Duration::ZERO,
+                    kernel: Duration::ZERO,
+                    wall: begun.elapsed(),
+                    out_of_memory: false,
+                });
             }
         };
         let wall = begun.elapsed();
@@ -168,7 +174,7 @@ impl RunHandle for Running {
             process::Exit::Code(code) => Exit::Code(code),
             process::Exit::Signal(signal) => Exit::Signal(signal),
         };
-        Ok(CommandEnd { exit, user: ended.user, kernel: ended.kernel, wall })
+        Ok(CommandEnd { exit, user: ended.user, kernel: ended.kernel, wall, out_of_memory: false })
     }
 
     async fn stop(&mut self, _reason: StopReason, grace: Duration) {

@@ -3,6 +3,7 @@
 use std::{io::Write as _, sync::Arc, time::Duration};
 
 use serde_json::json;
+use tc_engine::{Content, OpenFile};
 use tokio::time::Instant;
 
 use super::date;
@@ -19,7 +20,7 @@ use crate::{
 fn body(bytes: usize) -> Body {
     let mut file = tempfile::tempfile().expect("a file");
     file.write_all(&vec![b'x'; bytes]).expect("written");
-    Body::identity(file, bytes as u64)
+    Body::identity(Content::File(OpenFile { file, bytes: bytes as u64 }))
 }
 
 fn is_put(seen: &Seen) -> bool {

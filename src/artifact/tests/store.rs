@@ -21,7 +21,7 @@ use axum::{
 };
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use tc_engine::{EngineError, Entry, EntryFault, Gone, Kind, OpenFile, Quiet};
+use tc_engine::{Content, EngineError, Entry, EntryFault, Gone, Kind, OpenFile, Quiet};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -223,7 +223,9 @@ fn entry(path: &Path, base: &Path) -> Entry {
         Err(_) => Err(EntryFault::Missing),
         Ok(metadata) if metadata.is_dir() => Err(EntryFault::IsDirectory),
         Ok(metadata) if metadata.file_type().is_fifo() => Err(EntryFault::Special("FIFO")),
-        Ok(metadata) => File::open(path).map(|file| OpenFile { file, bytes: metadata.len() }).map_err(EntryFault::Unreadable),
+        Ok(metadata) => {
+            File::open(path).map(|file| Content::File(OpenFile { file, bytes: metadata.len() })).map_err(EntryFault::Unreadable)
+        }
     };
     Entry { relative, shown: path.display().to_string(), content }
 }

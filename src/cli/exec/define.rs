@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
 use super::{
+    depend::TASK_ID,
     label::LABEL,
     settings::{PROVISIONER_ID, WORKER_TYPE},
 };
@@ -19,6 +20,9 @@ const USUAL: SignedDuration = SignedDuration::from_hours(24);
 /// How long a task and its artifacts are said to exist. Nothing of it is left after `exec`, but payloads can name dates.
 const KEPT: SignedDuration = SignedDuration::from_hours(365 * 24);
 
+/// How many dependencies a note names.
+const NAMED: usize = 3;
+
 /// A definition, and what its author should know about it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Defined {
@@ -28,14 +32,16 @@ pub struct Defined {
     pub notes: Vec<String>,
 }
 
-/// Makes a definition from the value of a file whose payload is valid.
-pub fn define(value: &Value, stem: &str, now: Timestamp) -> Defined {
+/// Makes a definition from the value of a file whose payload is valid. `dependencies` are the ids of the tasks of this session
+/// that it waits for; `unknown` are entries that name none.
+pub fn define(value: &Value, stem: &str, dependencies: &[&str], unknown: &[String], now: Timestamp) -> Defined {
     let mut notes = Vec::new();
     let mut task = match value.as_object() {
         Some(task) if task.contains_key("payload") => {
             let mut task = task.clone();
-            // For us alone: a queue knows no such key.
+            // For us alone: a queue knows no such keys.
             task.shift_remove(LABEL);
+            task.shift_remove(TASK_ID);
             task
         }
         _ => Map::from_iter([("payload".to_owned(), value.clone())]),
@@ -44,9 +50,14 @@ pub fn define(value: &Value, stem: &str, now: Timestamp) -> Defined {
     fill_dates(&mut task, now, &mut notes);
     fill_scopes(&mut task);
     fill_metadata(&mut task, stem);
-    if task.get("dependencies").and_then(Value::as_array).is_some_and(|dependencies| !dependencies.is_empty()) {
-        notes.push("its dependencies are left out: each file is run on its own".to_owned());
-        task.shift_remove("dependencies");
+    if !unknown.is_empty() {
+        let names: Vec<String> = unknown.iter().take(NAMED).map(|name| format!("{name:?}")).collect();
+        let more = if unknown.len() > NAMED { format!(" and {} more", unknown.len() - NAMED) } else { String::new() };
+        notes.push(format!("it does not wait for {}{more}: no file here is such a task", names.join(", ")));
+    }
+    // What is no list stays, and the queue says so.
+    if task.get("dependencies").is_some_and(Value::is_array) {
+        task.insert("dependencies".to_owned(), json!(dependencies));
     }
     Defined { definition: Value::Object(task), notes }
 }
@@ -141,7 +152,7 @@ mod tests {
     #[test]
     fn a_bare_payload_becomes_a_whole_task() {
         let payload = json!({ "command": [["a"]], "maxRunTime": 60, "osGroups": ["video"] });
-        let defined = define(&payload, "hello", now());
+        let defined = define(&payload, "hello", &[], &[], now());
         assert_eq!(defined.definition["payload"], payload);
         assert_eq!(defined.definition["created"], "2026-01-01T00:00:00.000Z");
         assert_eq!(defined.definition["deadline"], "2026-01-02T00:00:00.000Z");
@@ -159,39 +170,39 @@ mod tests {
             "expires": "2026-01-04T00:00:00Z", "scopes": ["x"], "tags": { "label": "build/x" },
             "metadata": { "name": "n", "description": "d", "owner": "o", "source": "https://s/" }, "payload": { "maxRunTime": 1 },
         });
-        let defined = define(&task, "file", now());
+        let defined = define(&task, "file", &[], &[], now());
         assert_eq!((defined.definition, defined.notes), (task.clone(), vec![]));
         let mut labelled = task.clone();
         labelled["label"] = json!("x");
-        assert_eq!(define(&labelled, "file", now()).definition, task, "the label is not for the queue");
+        assert_eq!(define(&labelled, "file", &[], &[], now()).definition, task, "the label is not for the queue");
     }
 
     #[test]
     fn a_definition_from_another_time_is_run_now() {
         let task = json!({
             "created": "2020-01-01T00:00:00Z", "deadline": "2020-01-02T00:00:00Z", "expires": "2020-01-03T00:00:00Z",
-            "dependencies": ["fN1SbArXTPSVFNUvaOlinQ"], "payload": { "maxRunTime": 200_000 },
+            "dependencies": ["a", "b"], "payload": { "maxRunTime": 200_000 },
         });
-        let defined = define(&task, "file", now());
+        let defined = define(&task, "file", &["fN1SbArXTPSVFNUvaOlinQ"], &["b".to_owned()], now());
         assert_eq!(defined.definition["created"], "2026-01-01T00:00:00.000Z");
         assert_eq!(defined.definition["deadline"], "2026-01-03T08:33:20.000Z", "maxRunTime and an hour");
         assert_eq!(defined.definition["expires"], "2027-01-03T08:33:20.000Z");
-        assert_eq!(defined.definition.get("dependencies"), None);
+        assert_eq!(defined.definition["dependencies"], json!(["fN1SbArXTPSVFNUvaOlinQ"]));
         assert_eq!(defined.notes.len(), 3, "{:?}", defined.notes);
     }
 
     #[test]
     fn artifacts_do_not_outlive_a_task_whose_dates_are_filled_in() {
         let payload = json!({ "maxRunTime": 1, "artifacts": [{ "expires": "2099-01-01T00:00:00.000Z" }, {}] });
-        assert_eq!(define(&payload, "file", now()).definition["expires"], "2099-01-01T00:00:00.000Z");
-        let far = define(&json!({ "maxRunTime": u64::MAX }), "file", now());
+        assert_eq!(define(&payload, "file", &[], &[], now()).definition["expires"], "2099-01-01T00:00:00.000Z");
+        let far = define(&json!({ "maxRunTime": u64::MAX }), "file", &[], &[], now());
         assert_eq!(far.definition["deadline"], "2026-01-06T00:00:00.000Z");
     }
 
     #[test]
     fn what_makes_no_sense_is_left_to_the_queue() {
         let task = json!({ "created": 5, "deadline": "soon", "metadata": [], "payload": {} });
-        let defined = define(&task, "file", now());
+        let defined = define(&task, "file", &[], &[], now());
         assert_eq!(defined.definition["created"], 5);
         assert_eq!(defined.definition["deadline"], "soon");
         assert_eq!(defined.definition["metadata"], json!([]));

@@ -11,6 +11,7 @@
 mod artifacts;
 mod colour;
 mod define;
+mod depend;
 mod files;
 mod follow;
 mod label;
@@ -18,13 +19,14 @@ mod session;
 mod settings;
 mod summary;
 
-use std::path::PathBuf;
+use std::{collections::HashSet, path::PathBuf};
 
 use jiff::Timestamp;
-use tc_payload::Problem;
+use tc_payload::{Problem, apply_places};
 
 use self::{
     define::Defined,
+    depend::{Named, Placed},
     files::TaskFile,
     label::Called,
     session::{Closed, Session},
@@ -35,6 +37,7 @@ use super::{
     log::{self, Amount},
     problems::{self, Failure, say},
 };
+use crate::seam::{SystemRandom, slugid};
 
 /// Runs the files and returns the exit code.
 pub async fn run(arguments: ExecArgs) -> Result<u8, Failure> {
@@ -92,30 +95,86 @@ fn source_line(path: &std::path::Path, line: u32) -> Option<String> {
 struct Ready {
     /// The number of its file.
     file: usize,
+    /// The id of its task.
+    id: String,
+    /// The numbers of the files whose tasks it waits for.
+    waits_for: Vec<usize>,
     called: Called,
     defined: Defined,
 }
 
-/// Definitions of the valid files; the invalid ones are explained and become rows of the summary.
+/// Definitions of the valid files, each after those that it waits for; the others are explained and become rows of the summary.
 fn prepare(files: &[TaskFile]) -> (Vec<Ready>, Vec<(usize, Row)>) {
-    let (mut ready, mut invalid) = (Vec::new(), Vec::new());
-    for (number, (file, called)) in files.iter().zip(label::call(files)).enumerate() {
-        let problems = files::problems(&file.document);
-        if problems.is_empty() {
-            let defined = define::define(file.document.value(), &file.stem, Timestamp::now());
-            for note in defined.notes.iter().chain(&called.note) {
-                say(&format!("warning: {}: {note}", file.document.name()));
-            }
-            ready.push(Ready { file: number, called, defined });
-        } else {
+    let called = label::call(files);
+    let named: Vec<Named<'_>> = files
+        .iter()
+        .zip(&called)
+        .map(|(file, called)| Named { value: file.document.value(), label: called.folder.as_deref().unwrap_or(&called.name) })
+        .collect();
+    let placed = depend::place(&named, || slugid(&SystemRandom));
+    let (order, circular) = depend::order(&placed);
+    let mut invalid: Vec<(usize, Row)> = Vec::new();
+    let mut lost = HashSet::new();
+    for (number, file) in files.iter().enumerate() {
+        let problems = problems_of(file, &placed, number);
+        if !problems.is_empty() {
             explain(&problems, file);
             let count = format!("{} problem{}", problems.len(), if problems.len() == 1 { "" } else { "s" });
-            let why = Some(format!("{count} in its payload"));
-            let name = file.document.name().to_owned();
-            invalid.push((number, Row { name, outcome: Outcome::Invalid, why, took: None, artifacts: None }));
+            invalid.push((number, not_run(&called[number], file, Outcome::Invalid, format!("{count} in it"))));
+            lost.insert(number);
         }
     }
+    for number in circular.into_iter().filter(|number| !lost.contains(number)).collect::<Vec<_>>() {
+        let file = &files[number];
+        say(&format!(
+            "error: {}: the task waits for itself, directly or through others, so it is not run",
+            file.document.name()
+        ));
+        let why = "it waits for itself".to_owned();
+        invalid.push((number, not_run(&called[number], file, Outcome::Invalid, why)));
+        lost.insert(number);
+    }
+    let mut ready = Vec::new();
+    for number in order.into_iter().filter(|number| !lost.contains(number)).collect::<Vec<_>>() {
+        let (file, placed_here) = (&files[number], &placed[number]);
+        if let Some(on) = placed_here.waits_for.iter().find(|on| lost.contains(on)) {
+            let why = format!("it waits for {}, which is not run", called[*on].name);
+            invalid.push((number, not_run(&called[number], file, Outcome::NotRun, why)));
+            lost.insert(number);
+            continue;
+        }
+        let dependencies: Vec<&str> = placed_here.waits_for.iter().map(|on| placed[*on].id.as_str()).collect();
+        let value = file.document.value();
+        let defined = define::define(value, &file.stem, &dependencies, &placed_here.unknown, Timestamp::now());
+        let called = called[number].clone();
+        for note in defined.notes.iter().chain(&called.note) {
+            say(&format!("warning: {}: {note}", file.document.name()));
+        }
+        let waits_for = placed_here.waits_for.clone();
+        ready.push(Ready { file: number, id: placed_here.id.clone(), waits_for, called, defined });
+    }
     (ready, invalid)
+}
+
+/// Everything that is wrong with one file, with places.
+fn problems_of(file: &TaskFile, placed: &[Placed], number: usize) -> Vec<Problem> {
+    let mut problems = files::problems(&file.document);
+    let mut id = match depend::declared_id(file.document.value()) {
+        Err(problem) => vec![problem],
+        Ok(Some(id)) if placed[..number].iter().any(|other| other.id == id) => {
+            vec![Problem::new("/taskId", "is the id of another file's task, too")]
+        }
+        Ok(_) => Vec::new(),
+    };
+    apply_places(&mut id, &file.document, "");
+    problems.extend(id);
+    problems
+}
+
+fn not_run(called: &Called, file: &TaskFile, outcome: Outcome, why: String) -> Row {
+    // People look for the file, not for what it would have been called.
+    let name = if outcome == Outcome::Invalid { file.document.name() } else { &called.name };
+    Row { name: name.to_owned(), outcome, why: Some(why), took: None, artifacts: None }
 }
 
 fn explain(problems: &[Problem], file: &TaskFile) {

@@ -64,6 +64,10 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// One task of the session.
 struct Task {
     file: usize,
+    /// Files whose tasks have to be resolved before it is begun.
+    waits_for: Vec<usize>,
+    /// It is begun also if they fail.
+    whatever_comes: bool,
     id: String,
     name: String,
     /// Below the directory for artifacts.
@@ -201,6 +205,7 @@ impl Session {
         let mut stopping = false;
         loop {
             let running = self.look().await;
+            self.give_up_waiting();
             if self.tasks.iter().all(|task| task.end.is_some()) || (stopping && running == Some(0)) {
                 break;
             }
@@ -283,6 +288,31 @@ impl Session {
             }
         }
         Some(running)
+    }
+
+    /// Tasks whose dependencies did not complete will never be begun.
+    fn give_up_waiting(&mut self) {
+        loop {
+            let lost = |task: &Task| {
+                let of = |file: &usize| self.tasks.iter().find(|other| other.file == *file);
+                let others = task.waits_for.iter().filter_map(of);
+                others.into_iter().find(|on| match &on.end {
+                    None | Some(Outcome::Completed) => false,
+                    Some(Outcome::Failed | Outcome::Exception(_)) => !task.whatever_comes,
+                    Some(Outcome::Invalid | Outcome::Stopped | Outcome::NotRun) => true,
+                })
+            };
+            let waiting =
+                self.tasks.iter().position(|task| task.end.is_none() && !self.has_begun(task) && lost(task).is_some());
+            let Some(number) = waiting else { return };
+            let why = lost(&self.tasks[number]).map(|on| format!("it waits for {}", on.name));
+            self.tasks[number].end = Some(Outcome::NotRun);
+            self.tasks[number].why = why;
+        }
+    }
+
+    fn has_begun(&self, task: &Task) -> bool {
+        task.took.is_some() || self.open_runs.iter().any(|(id, _)| *id == task.id)
     }
 
     /// Ends the worker and the queue, saves artifacts, writes what is left to write.
@@ -415,10 +445,10 @@ fn usual_jobs(tasks: usize) -> u8 {
 
 /// Creates a task; one that the queue refuses is over.
 async fn create(queue: &Queue, ready: Ready) -> Task {
-    let Ready { file, called, defined } = ready;
-    let id = slugid(&SystemRandom);
+    let Ready { file, id, waits_for, called, defined } = ready;
     let folder = called.folder.unwrap_or_else(|| id.clone());
-    let mut task = Task { file, id, name: called.name, folder, end: None, why: None, took: None };
+    let whatever_comes = defined.definition["requires"] == "all-resolved";
+    let mut task = Task { file, waits_for, whatever_comes, id, name: called.name, folder, end: None, why: None, took: None };
     if let Err(error) = queue.create_task(&task.id, &defined.definition).await {
         Failure::new(EXCEPTION, format!("{}: the queue does not take this task", task.name)).because(&error).show();
         task.end = Some(Outcome::Invalid);

@@ -29,6 +29,8 @@ pub enum Outcome {
     Invalid,
     /// It was ended, or never begun, because somebody wanted to stop.
     Stopped,
+    /// It was never begun, because a task that it waits for did not end as it has to.
+    NotRun,
 }
 
 /// One line of the summary.
@@ -54,6 +56,7 @@ impl Outcome {
             Self::Exception(reason) => reason,
             Self::Invalid => "invalid",
             Self::Stopped => "stopped",
+            Self::NotRun => "not run",
         }
     }
 
@@ -61,16 +64,16 @@ impl Outcome {
         match self {
             Self::Completed => GREEN,
             Self::Failed | Self::Exception(_) | Self::Invalid => RED,
-            Self::Stopped => YELLOW,
+            Self::Stopped | Self::NotRun => YELLOW,
         }
     }
 }
 
-/// The exit code for these outcomes: an exception goes before a failure.
+/// The exit code for these outcomes: an exception goes before a failure. What was not run has no say beside what kept it.
 pub fn exit_code<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> u8 {
     let code = |outcome: &Outcome| match outcome {
         Outcome::Completed => COMPLETED,
-        Outcome::Failed => FAILED,
+        Outcome::Failed | Outcome::NotRun => FAILED,
         Outcome::Exception(_) | Outcome::Invalid | Outcome::Stopped => EXCEPTION,
     };
     outcomes.into_iter().map(code).max().unwrap_or(COMPLETED)

@@ -17,7 +17,8 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
-    Engine, EngineError, Environment, Exit, Gone, Ground, Identity, Names, Owner, Quiet, Sandbox, SandboxPlan, Sink, Swept,
+    Engine, EngineError, Environment, Exit, Gone, Ground, Identity, Keep, Names, Owner, Quiet, Sandbox, SandboxPlan, Sink,
+    Swept,
 };
 
 /// One thing that a scripted command does.
@@ -106,7 +107,7 @@ impl Engine for FakeEngine {
         lock(&self.unhealthy).clone().map_or(Ok(()), Err)
     }
 
-    async fn sweep(&self, _owner: &Owner, _keep: &[String]) -> Swept {
+    async fn sweep(&self, _owner: &Owner, _keep: Keep) -> Swept {
         Swept::default()
     }
 

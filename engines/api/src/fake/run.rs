@@ -29,7 +29,7 @@ impl RunHandle for Running {
                 None => break Exit::Code(0),
             }
         };
-        Ok(CommandEnd { exit, user: Duration::ZERO, kernel: Duration::ZERO, wall: started.elapsed() })
+        Ok(CommandEnd { exit, user: Duration::ZERO, kernel: Duration::ZERO, wall: started.elapsed(), out_of_memory: false })
     }
 
     async fn stop(&mut self, reason: StopReason, _grace: Duration) {

@@ -1,6 +1,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use tc_engine::{Engine, Exit, Fault, Owner};
@@ -182,7 +183,7 @@ async fn sweeping_removes_what_dead_workers_left_and_nothing_else() {
         let mut run = bench.start(vec![sh(":")]).await;
         assert_eq!(run.exit(0).await, Exit::Code(0));
         let owner = Owner { worker: "group/id".into(), tasks_dir: tasks.to_owned() };
-        let swept = bench.engine.sweep(&owner, &["task_kept".into()]).await;
+        let swept = bench.engine.sweep(&owner, Arc::new(|name: &str| name == "task_kept")).await;
         assert_eq!(swept.failed, [""; 0], "{}", bench.name());
         // There may be groups of earlier tests that were killed.
         assert!(swept.removed.contains(&"task_dead".to_owned()), "{:?}", swept.removed);

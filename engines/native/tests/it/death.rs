@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
 };
 
 use tc_engine::{Engine, Owner};
@@ -62,7 +63,7 @@ async fn the_next_worker_ends_what_was_left_in_groups() {
     child.wait().expect("waited for");
     assert!(!living_in(&task_dir).is_empty(), "the test's own daemon lives");
     let owner = Owner { worker: "group/id".into(), tasks_dir: bench.dir.path().to_owned() };
-    let swept = bench.engine.sweep(&owner, &[]).await;
+    let swept = bench.engine.sweep(&owner, Arc::new(|_: &str| false)).await;
     assert!(swept.removed.contains(&"task_x".into()) && swept.failed.is_empty(), "{swept:?}");
     assert!(living_in(&task_dir).is_empty());
     assert!(!task_dir.exists());
@@ -86,7 +87,7 @@ async fn a_worker_that_the_kernel_spares_does_not_pass_that_on() {
         assert_eq!(text, format!("0 {parent}\nCode(0)\n"));
         if containment == Containment::Cgroup {
             let owner = Owner { worker: "group/id".into(), tasks_dir: bench.dir.path().to_owned() };
-            bench.engine.sweep(&owner, &[]).await;
+            bench.engine.sweep(&owner, Arc::new(|_: &str| false)).await;
         }
     }
 }

@@ -1,6 +1,6 @@
 use std::{fs, io::Read, os::unix::fs::symlink};
 
-use tc_engine::{Engine, Entry, EntryFault, Kind, Quiet};
+use tc_engine::{Content, Engine, Entry, EntryFault, Kind, Quiet};
 use tc_engine_native::Containment;
 
 use crate::support::{Bench, LONG, bench, sh};
@@ -13,18 +13,20 @@ async fn quiet_after(bench: &Bench, script: &str) -> Box<dyn Quiet> {
 
 fn told(entry: Entry) -> String {
     let content = match entry.content {
-        Ok(mut open) => {
+        Ok(Content::File(mut open)) => {
             let mut text = String::new();
             open.file.read_to_string(&mut text).expect("read");
             assert_eq!(text.len() as u64, open.bytes);
             text
         }
+        Ok(other) => panic!("{other:?} is no open file"),
         Err(EntryFault::Missing) => "-missing".into(),
         Err(EntryFault::IsDirectory) => "-is directory".into(),
         Err(EntryFault::NotDirectory) => "-not directory".into(),
         Err(EntryFault::Special(what)) => format!("-{what}"),
         Err(EntryFault::Outward) => "-outward".into(),
         Err(EntryFault::Unreadable(error)) => format!("-{error}"),
+        Err(EntryFault::Lost(why)) => format!("-lost: {why}"),
     };
     format!("{}={content}", entry.relative)
 }

@@ -1,0 +1,156 @@
+//! Which of the files' tasks wait for which: ids, dependencies, and the order in which the queue gets to know them.
+//!
+//! A file may give its task an id with the key `taskId` beside `payload`; others get one. An entry of `dependencies` is the id
+//! or the label of another file's task. What names no task of this session is left out, since nobody here would ever run it.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::Value;
+use tc_payload::Problem;
+
+/// The key beside `payload`.
+pub const TASK_ID: &str = "taskId";
+
+/// One file's task, before it is a definition.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Named<'a> {
+    /// The value of the file.
+    pub value: &'a Value,
+    /// By which other files may name it.
+    pub label: &'a str,
+}
+
+/// One task's place among the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// Its id.
+    pub id: String,
+    /// The tasks that it waits for, by position.
+    pub waits_for: Vec<usize>,
+    /// Entries of `dependencies` that name nothing here.
+    pub unknown: Vec<String>,
+}
+
+/// The id that a file gives its task, or what is wrong with it. The pointer is relative to the file.
+pub fn declared_id(value: &Value) -> Result<Option<&str>, Problem> {
+    // In a bare payload the key is not ours to judge.
+    if value.get("payload").is_none() {
+        return Ok(None);
+    }
+    match value.get(TASK_ID) {
+        None => Ok(None),
+        Some(Value::String(id)) if is_slugid(id) => Ok(Some(id)),
+        Some(_) => Err(Problem::new("/taskId", "is no task id: 22 letters of the kind that slugid.v4 makes")
+            .with_hint("leave taskId out, and the task gets an id")),
+    }
+}
+
+/// Whether this is the text of a version 4 UUID in URL-safe base64, as ids of tasks are.
+fn is_slugid(id: &str) -> bool {
+    let alphabet = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
+    let id = id.as_bytes();
+    id.len() == 22
+        && id.iter().all(|c| alphabet(*c))
+        && matches!(id[8], b'Q'..=b'T')
+        && b"CGKOSWaeimquy26-".contains(&id[10])
+        && b"AQgw".contains(&id[21])
+}
+
+/// Places all tasks. `fresh` makes an id for each that has none.
+pub fn place(tasks: &[Named<'_>], mut fresh: impl FnMut() -> String) -> Vec<Placed> {
+    let ids: Vec<String> =
+        tasks.iter().map(|task| declared_id(task.value).ok().flatten().map_or_else(&mut fresh, str::to_owned)).collect();
+    let mut known: HashMap<&str, usize> = HashMap::new();
+    for (position, task) in tasks.iter().enumerate() {
+        known.entry(task.label).or_insert(position);
+    }
+    // An id is not to be mistaken: it goes before a label.
+    known.extend(ids.iter().enumerate().map(|(position, id)| (id.as_str(), position)));
+    let placed = tasks.iter().zip(&ids).map(|(task, id)| {
+        let named = task.value.get("payload").and_then(|_| task.value.get("dependencies")).and_then(Value::as_array);
+        let (mut waits_for, mut unknown) = (Vec::new(), Vec::new());
+        for name in named.into_iter().flatten().filter_map(Value::as_str) {
+            match known.get(name) {
+                Some(position) if !waits_for.contains(position) => waits_for.push(*position),
+                Some(_) => {}
+                None => unknown.push(name.to_owned()),
+            }
+        }
+        Placed { id: id.clone(), waits_for, unknown }
+    });
+    placed.collect()
+}
+
+/// Positions in an order in which each comes after those it waits for, as near to the given order as that allows; and the
+/// positions that wait for themselves, directly or through others.
+pub fn order(placed: &[Placed]) -> (Vec<usize>, Vec<usize>) {
+    let mut ordered = Vec::with_capacity(placed.len());
+    let mut done = HashSet::new();
+    let mut waiting: Vec<usize> = (0..placed.len()).collect();
+    loop {
+        let before = ordered.len();
+        waiting.retain(|position| {
+            let ready = placed[*position].waits_for.iter().all(|on| done.contains(on));
+            if ready {
+                done.insert(*position);
+                ordered.push(*position);
+            }
+            !ready
+        });
+        if ordered.len() == before {
+            return (ordered, waiting);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const BUILD: &str = "fN1SbArXTPSVFNUvaOlinQ";
+
+    fn placed(tasks: &[(&str, Value)]) -> Vec<Placed> {
+        let named: Vec<_> = tasks.iter().map(|(label, value)| Named { value, label }).collect();
+        let mut count = 0;
+        place(&named, || {
+            count += 1;
+            format!("made-{count}")
+        })
+    }
+
+    #[test]
+    fn tasks_are_named_by_id_and_by_label() {
+        let placed = placed(&[
+            ("use", json!({ "payload": {}, "dependencies": [BUILD, "build", "nobody"] })),
+            ("build", json!({ "payload": {}, "taskId": BUILD })),
+        ]);
+        assert_eq!(placed[0], Placed { id: "made-1".into(), waits_for: vec![1], unknown: vec!["nobody".into()] });
+        assert_eq!(placed[1], Placed { id: BUILD.into(), waits_for: vec![], unknown: vec![] });
+        assert_eq!(order(&placed), (vec![1, 0], vec![]));
+    }
+
+    #[test]
+    fn a_bare_payload_waits_for_nothing() {
+        let placed = placed(&[("a", json!({ "dependencies": ["b"] })), ("b", json!({ "payload": {} }))]);
+        assert_eq!(placed[0].waits_for, [0_usize; 0]);
+    }
+
+    #[test]
+    fn what_waits_for_itself_has_no_order() {
+        let task = |on: &[&str]| json!({ "payload": {}, "dependencies": on });
+        let placed =
+            placed(&[("a", task(&["b"])), ("b", task(&["c"])), ("c", task(&["b"])), ("d", task(&[])), ("e", task(&["e"]))]);
+        assert_eq!(order(&placed), (vec![3], vec![0, 1, 2, 4]));
+    }
+
+    #[test]
+    fn an_id_has_to_be_one() {
+        assert_eq!(declared_id(&json!({ "payload": {}, "taskId": BUILD })), Ok(Some(BUILD)));
+        assert_eq!(declared_id(&json!({ "taskId": "anything" })), Ok(None), "it is a bare payload");
+        for id in [json!("short"), json!(5), json!("fN1SbArXTPSVFNUvaOlinB"), json!("fN1SbArXaPSVFNUvaOlinQ"), json!(null)] {
+            assert!(declared_id(&json!({ "payload": {}, "taskId": id })).is_err(), "{id}");
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Whether this machine can take a task now. Asked before each call for work; what is in the way is said, and mended if the
+//! worker can: remains of dead runs are swept away, and room is made on disks.
+//!
+//! ```text
+//! engines healthy? ─▶ container engine swept? ─▶ enough disk? ─▶ open
+//!        │                    │                      │
+//!        └────────────────────┴──────────────────────┴─▶ closed, with a sentence; for too long: hopeless
+//! ```
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tc_engine::{Engine, Keep, Owner};
+use tokio::time::{Instant, timeout};
+use tracing::{info, warn};
+
+use crate::{
+    config::Config,
+    log::format,
+    run::{self, context::Workshop},
+};
+
+/// Longest time for one look at an engine, or for making room; then it counts as unhealthy.
+const ENGINE_BOUND: Duration = Duration::from_secs(120);
+/// Between two sweeps of the container engine while everything is well: a creation whose answer was lost may come late.
+const SWEEP_EVERY: Duration = Duration::from_secs(300);
+
+/// Why no task can be taken now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closed {
+    /// A sentence fragment.
+    pub why: String,
+    /// It has been so for longer than this worker waits.
+    pub hopeless: bool,
+}
+
+impl Closed {
+    fn for_now(why: impl Into<String>) -> Self {
+        Self { why: why.into(), hopeless: false }
+    }
+}
+
+/// The gate before the claims of one worker.
+pub struct Gate {
+    shop: Arc<Workshop>,
+    owner: Owner,
+    /// Names of the runs that go on.
+    live: Arc<Mutex<BTreeSet<String>>>,
+    docker: Mutex<Docker>,
+    when_down: WhenDown,
+}
+
+/// What to do while the container engine is unusable.
+#[derive(Debug, Clone, Copy)]
+pub struct WhenDown {
+    /// Go on with native tasks; container tasks that come all the same are resource-unavailable.
+    pub native_only: bool,
+    /// End after this long otherwise.
+    pub give_up_after: Duration,
+}
+
+/// What is known about the container engine.
+#[derive(Debug, Default)]
+struct Docker {
+    down_since: Option<Instant>,
+    swept: Option<Instant>,
+}
+
+impl Gate {
+    /// The gate of the worker with this workshop.
+    pub fn new(shop: Arc<Workshop>, when_down: WhenDown) -> Self {
+        let owner = owner(&shop.config);
+        Self { shop, owner, live: Arc::default(), docker: Mutex::default(), when_down }
+    }
+
+    /// Notes that a run begins: nothing of it is a leftover.
+    pub fn began(&self, task_id: &str, run_id: u32) {
+        lock(&self.live).extend(run::perform::names(task_id, run_id));
+    }
+
+    /// Notes that a run has ended.
+    pub fn ended(&self, task_id: &str, run_id: u32) {
+        let mut live = lock(&self.live);
+        for name in run::perform::names(task_id, run_id) {
+            live.remove(&name);
+        }
+    }
+
+    /// Notes that something of a container run may be left: no further task before it is swept away.
+    pub fn sweep_first(&self) {
+        lock(&self.docker).swept = None;
+    }
+
+    /// Which runs a sweep leaves alone.
+    pub fn keep(&self) -> Keep {
+        let live = Arc::clone(&self.live);
+        Arc::new(move |name| lock(&live).contains(name))
+    }
+
+    /// Removes what dead native runs left behind.
+    pub async fn sweep_native(&self) {
+        for failure in self.shop.engine.sweep(&self.owner, self.keep()).await.failed {
+            warn!("{failure}");
+        }
+    }
+
+    /// Whether tasks may be claimed.
+    pub async fn pass(&self) -> Result<(), Closed> {
+        self.shop.engine.health().await.map_err(Closed::for_now)?;
+        if let Some(docker) = &self.shop.docker {
+            let ready = self.ready(docker.as_ref()).await;
+            self.judge(ready)?;
+        }
+        self.disk().await
+    }
+
+    /// Whether the container engine is healthy and nothing of ours is left in it.
+    async fn ready(&self, docker: &dyn Engine) -> Result<(), String> {
+        let health = timeout(ENGINE_BOUND, docker.health()).await;
+        health.unwrap_or_else(|_| Err("the Docker engine does not answer".to_owned()))?;
+        let due = lock(&self.docker).swept.is_none_or(|swept| swept.elapsed() >= SWEEP_EVERY);
+        if !due {
+            return Ok(());
+        }
+        let swept = timeout(ENGINE_BOUND, docker.sweep(&self.owner, self.keep())).await;
+        let swept = swept.map_err(|_| "what earlier runs left in the Docker engine is not removed yet".to_owned())?;
+        for name in &swept.removed {
+            info!("Removed what an earlier run left in the Docker engine: {name}");
+        }
+        if let Some(failure) = swept.failed.first() {
+            return Err(failure.clone());
+        }
+        lock(&self.docker).swept = Some(Instant::now());
+        Ok(())
+    }
+
+    /// What an unready container engine means for the worker.
+    fn judge(&self, ready: Result<(), String>) -> Result<(), Closed> {
+        let mut docker = lock(&self.docker);
+        let Err(why) = ready else {
+            if docker.down_since.take().is_some() {
+                info!("The Docker engine is back");
+            }
+            return Ok(());
+        };
+        let first = docker.down_since.is_none();
+        let since = *docker.down_since.get_or_insert_with(Instant::now);
+        if self.when_down.native_only {
+            if first {
+                warn!("Only native tasks can be run for now: {why}");
+            }
+            return Ok(());
+        }
+        let hopeless = since.elapsed() >= self.when_down.give_up_after;
+        Err(Closed { why, hopeless })
+    }
+
+    /// Whether there is enough room for a task, perhaps after making some.
+    async fn disk(&self) -> Result<(), Closed> {
+        let config = &self.shop.config;
+        let wanted = u64::from(config.required_disk_space_megabytes) << 20;
+        let free = || {
+            self.shop
+                .disk
+                .free_bytes(&config.tasks_dir)
+                .map_err(|error| Closed::for_now(format!("look for free space in {}: {error}", config.tasks_dir.display())))
+        };
+        let mut there = free()?;
+        if there < wanted
+            && let Some(docker) = &self.shop.docker
+        {
+            let made = timeout(ENGINE_BOUND, docker.make_room(wanted - there)).await.unwrap_or_default();
+            for line in made {
+                info!("{line}");
+            }
+            there = free()?;
+        }
+        if there >= wanted {
+            return Ok(());
+        }
+        Err(Closed::for_now(format!(
+            "{} has {} free, and requiredDiskSpaceMegabytes asks for {}",
+            config.tasks_dir.display(),
+            format::memory_size(there),
+            format::memory_size(wanted)
+        )))
+    }
+}
+
+/// By which the worker knows what is its own.
+pub fn owner(config: &Config) -> Owner {
+    Owner { worker: format!("{}/{}", config.worker_group, config.worker_id), tasks_dir: config.tasks_dir.clone() }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
