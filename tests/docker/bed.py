@@ -8,6 +8,7 @@ variables that `variables` returns:
     TC_DOCKER_CONTAINERD   the newest, with the image store of containerd
     TC_DOCKER_HOST         an engine that was here already; then one of the others names it, too
     TC_DOCKER_IMAGES       a directory with what images.py makes
+    TC_DOCKER_REGISTRY     address of a registry on loopback that has `tc-test/busybox:latest`; the engines have it from there
     TC_DOCKER_TREE, TC_DOCKER_DISK
                            what engine.py needs to start another one
 """
@@ -26,12 +27,16 @@ import packages
 from engine import Engine, ask
 from machine import Machine
 from process import ROOT, quiet
+from registry import Registry
 from tree import ENGINE, IMAGE, Tree
 
 HERE = ROOT / "tests" / "docker"
 IMAGES_SECS, LOAD_SECS = 600, 120
 # Sparse, and far more than the tests put there.
 DISK_MIB = 32768
+# Without these there are no images for an engine that is here already.
+FOR_IMAGES = ("docker", "docker-registry", "busybox", "zstd", "lz4")
+IMAGE_NAME = "tc-test/busybox:latest"
 KINDS = {"classic": "TC_DOCKER_CLASSIC", "graph": "TC_DOCKER_GRAPH", "containerd": "TC_DOCKER_CONTAINERD"}
 
 
@@ -47,7 +52,7 @@ class Bed:
         self.run_task = run_task
         self.directory, self.engines, self.hosts, self.environment = None, {}, {}, {}
         self.own_host = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
-        self.machine = self.before = None
+        self.machine = self.before = self.registry = None
 
     # What is kept between runs.
 
@@ -136,7 +141,7 @@ class Bed:
             return f"DOCKER_HOST is {self.own_host}, and only sockets in the file system are supported"
         if ask(path, "/_ping") is None:
             return f"no engine answers at {self.own_host} (tests/run --provision starts three)"
-        lacking = packages.missing([entry for entry in packages.PROGRAMS if entry[0] in ("docker", "busybox", "zstd", "lz4")])
+        lacking = packages.missing([entry for entry in packages.PROGRAMS if entry[0] in FOR_IMAGES])
         return f"{', '.join(lacking)} are missing" if lacking else None
 
     def find(self):
@@ -150,16 +155,27 @@ class Bed:
         classic = info.get("ServerVersion", "0").split(".")[0] == "20"
         self.hosts = {"classic" if classic else "containerd" if store else "graph": host}
         self.environment = {"TC_DOCKER_HOST": host}
-        return self.make_images(with_debian=False) or self.fill()
+        return self.make_images(with_debian=self.image_tree.stamp.exists()) or self.fill()
 
     def fill(self):
-        """Gives the engines the image by whose name tests start containers."""
-        for host in self.hosts.values():
-            code, output = quiet(["docker", "-H", host, "load", "--quiet", "--input", self.images / "busybox.tar"], LOAD_SECS)
-            if code == 0 and self.engines:
-                code, output = quiet(["docker", "-H", host, "tag", "tc-test/busybox:latest", "busybox:latest"], LOAD_SECS)
+        """Gives the engines the image by whose name tests start containers: they pull it from a registry of our own."""
+        self.directory = self.directory or Path(tempfile.mkdtemp(prefix="tc-docker-"))
+        self.registry = Registry(self.directory / "registry")
+        trouble = self.registry.start()
+        if trouble:
+            return trouble
+        name = f"{self.registry.address}/{IMAGE_NAME}"
+        hosts = list(self.hosts.values())
+        steps = [(hosts[0], ["load", "--quiet", "--input", self.images / "busybox.tar"])]
+        steps += [(hosts[0], ["tag", IMAGE_NAME, name]), (hosts[0], ["push", name]), (hosts[0], ["rmi", IMAGE_NAME, name])]
+        steps += [(host, ["pull", "--quiet", name]) for host in hosts]
+        # Only engines of our own are given a name that anybody might use.
+        steps += [(host, ["tag", name, "busybox:latest"]) for host in hosts if self.engines]
+        for host, words in steps:
+            code, output = quiet(["docker", "-H", host, *words], LOAD_SECS)
             if code:
-                return output
+                return f"docker {words[0]}: {output}"
+        self.environment["TC_DOCKER_REGISTRY"] = self.registry.address
         self.before = self.inventory()
         return None
 
@@ -189,9 +205,15 @@ class Bed:
 
     def stop(self):
         """Ends the engines. Returns what they left on this machine, one line each."""
+        if self.registry:
+            if not self.engines:
+                for host in self.hosts.values():
+                    name = f"{self.registry.address}/{IMAGE_NAME}"
+                    subprocess.run(["docker", "-H", host, "rmi", name], capture_output=True, timeout=LOAD_SECS)
+            self.registry.stop()
         if not self.engines:
-            for host in self.hosts.values():
-                subprocess.run(["docker", "-H", host, "rmi", "tc-test/busybox:latest"], capture_output=True, timeout=LOAD_SECS)
+            if self.directory:
+                remove(self.directory)
             return []
         ours = [str(self.directory)]
         for engine in self.engines.values():
