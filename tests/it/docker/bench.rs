@@ -14,9 +14,6 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::support::{Deployment, Worker};
 
-/// The program that starts an engine.
-const ENGINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/docker/engine.py");
-
 static TURN: Mutex<()> = Mutex::const_new(());
 
 /// An engine, spoken to by the `docker` command: it shares no code with the worker.
@@ -75,7 +72,7 @@ impl Engine {
     fn inventory(&self) -> BTreeSet<String> {
         let mut all = BTreeSet::new();
         for (what, arguments) in [
-            ("container", &["ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.Status}}"][..]),
+            ("container", &["ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.State}}"][..]),
             ("network", &["network", "ls", "--format", "{{.Name}}"]),
             ("volume", &["volume", "ls", "--format", "{{.Name}}"]),
         ] {
@@ -83,63 +80,6 @@ impl Engine {
         }
         all
     }
-}
-
-/// An engine of one test's own, which it may break. It is ended when the test drops it.
-pub struct Spare {
-    /// How to speak to it.
-    pub engine: Engine,
-    dir: tempfile::TempDir,
-    kind: &'static str,
-}
-
-impl Spare {
-    /// Starts one with the test image, or notes the test as not run.
-    pub fn start(kind: &'static str) -> Option<Self> {
-        if std::env::var("TC_DOCKER_TREE").is_err() {
-            not_run("TC_DOCKER_TREE does not say where the engine's programs are");
-            return None;
-        }
-        let dir = tempfile::Builder::new().prefix("tc-spare-").tempdir().expect("a directory");
-        let host = format!("unix://{}/docker.sock", dir.path().display());
-        let spare = Self { engine: Engine { host }, dir, kind };
-        spare.again();
-        spare.engine.docker(&["load", "--input", archive("busybox.tar").to_str().expect("UTF-8")]);
-        Some(spare)
-    }
-
-    /// Starts it, also after it was killed.
-    pub fn again(&self) {
-        let disk = std::env::var("TC_DOCKER_DISK").unwrap_or_else(|_| "0".to_owned());
-        run_engine(&["start", self.kind, self.path(), "--disk", &disk]);
-    }
-
-    /// Ends dockerd as no service manager would.
-    pub fn kill(&self) {
-        let pid = std::fs::read_to_string(self.dir.path().join("docker.pid")).expect("dockerd wrote its process id");
-        let pid = nix::unistd::Pid::from_raw(pid.trim().parse().expect("a number"));
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("dockerd is ours");
-    }
-
-    /// Ends it, and keeps its data.
-    pub fn stop(&self) {
-        run_engine(&["stop", self.path()]);
-    }
-
-    fn path(&self) -> &str {
-        self.dir.path().to_str().expect("UTF-8")
-    }
-}
-
-impl Drop for Spare {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-fn run_engine(arguments: &[&str]) {
-    let output = Command::new("python3").arg(ENGINE).args(arguments).stdin(Stdio::null()).output().expect("python3");
-    assert!(output.status.success(), "engine.py {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Notes that the current test cannot run here, where `tests/run` reads it.

@@ -9,7 +9,8 @@ async fn later_layers_of_variables_win(bench: Bench) {
     let publisher = bench.publish(&["user.tar"]).await;
     // The image says FROM_IMAGE and TASK_ID.
     let image = json!({ "type": "task-image", "taskId": publisher, "path": "public/user.tar" });
-    let show = with(script("echo $FROM_IMAGE,$TASK_ID,$RUN_ID,$TASK_GROUP_ID,$TASKCLUSTER_ROOT_URL,${USER-none}"), "image", image);
+    let show =
+        with(script("echo $FROM_IMAGE,$TASK_ID,$RUN_ID,$TASK_GROUP_ID,$TASKCLUSTER_ROOT_URL,${USER-none}"), "image", image);
     let dependencies = json!({ "dependencies": [publisher] });
     let plain = bench.create(show.clone(), dependencies.clone()).await;
     let own = bench.create(with(show, "env", json!({ "TASK_ID": "mine", "FROM_IMAGE": "" })), dependencies).await;

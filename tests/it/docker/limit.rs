@@ -45,7 +45,8 @@ async fn capabilities_are_those_of_the_payload(bench: Bench) {
         .await;
     let usual = bench.engine.docker(&["run", "--rm", "--tty", &super::bench::busybox(), "sh", "-c", STATUS]);
     let bits = |text: &str| {
-        let hex = text.lines().find_map(|line| line.trim_end().strip_prefix("caps=")).unwrap_or_else(|| panic!("no caps in\n{text}"));
+        let hex =
+            text.lines().find_map(|line| line.trim_end().strip_prefix("caps=")).unwrap_or_else(|| panic!("no caps in\n{text}"));
         u64::from_str_radix(hex, 16).expect("hexadecimal")
     };
     let [plain, ptrace, unconfined, privileged] = <[_; 4]>::try_from(done).ok().expect("four");
