@@ -120,9 +120,9 @@ async fn an_image_of_a_task_needs_a_dependency_on_it(bench: Bench) {
 on_newest!(names_that_are_none_are_malformed);
 async fn names_that_are_none_are_malformed(bench: Bench) {
     let named = |name: &str| with(script("true"), "image", Value::from(name));
-    let names = ["--privileged", "UPPER/case", "a b", "image:", "image@sha256:short", "../up", "-v", "a//b"];
-    let done = bench.run_all(names.iter().map(|name| named(name)).collect(), &json!({ "capacity": 4 })).await;
-    for (done, name) in done.into_iter().zip(names) {
+    let wrong = ["--privileged", "UPPER/case", "a b", "image:", "image@sha256:short", "../up", "-v", "a//b"];
+    let done = bench.run_all(wrong.iter().map(|name| named(name)).collect(), &json!({ "capacity": 4 })).await;
+    for (done, name) in done.into_iter().zip(wrong) {
         assert_eq!(done.resolution, "exception/malformed-payload", "{name}:\n{}", done.log);
         assert!(done.log.contains(name), "{name}:\n{}", done.log);
     }
