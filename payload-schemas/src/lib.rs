@@ -4,11 +4,12 @@
 //!
 //! * [`Document`]: the text of one JSON or YAML file, its value, and the line and column of everything in it;
 //! * [`Problem`]: one thing that is wrong, with its field, its place and a sentence;
-//! * the payload schemas (`native.json`), the checker that holds a value against them, and the typed [`native::Payload`].
+//! * the payload schemas (`native.json`, `docker.json`), the checker that holds a value against them, and the typed
+//!   [`native::Payload`] and [`docker::Payload`], with what images are called ([`Reference`]).
 //!
 //! ```text
 //! bytes ──Document::parse──▶ Value ──native::check──▶ Payload
-//!             │                          │
+//!             │                          │ docker::check
 //!             ▼                          ▼
 //!          Problem                  Vec<Problem> ──apply_places──▶ the same, with file, line and column
 //! ```
@@ -22,11 +23,13 @@ mod document;
 pub mod native;
 mod nearest;
 mod problem;
+mod reference;
 
 pub use check::format::{date_time, is_uri};
 pub use document::{Document, MAX_DEPTH, MAX_DOCUMENT_BYTES, Repeats};
 pub use nearest::nearest;
 pub use problem::{Place, Problem, apply_places, escape_pointer_segment};
+pub use reference::Reference;
 
 use serde_json::Value;
 

@@ -159,6 +159,8 @@ pub struct Features {
     pub interactive: bool,
     pub loopback_audio: bool,
     pub loopback_video: bool,
+    /// Only payloads for containers can ask for it here.
+    pub chain_of_trust: bool,
 }
 
 impl Default for Features {
@@ -171,6 +173,7 @@ impl Default for Features {
             interactive: false,
             loopback_audio: false,
             loopback_video: false,
+            chain_of_trust: false,
         }
     }
 }
@@ -215,7 +218,7 @@ pub enum ProxyInterface {
 }
 
 /// Any whole number of at least 1, 1.0 and 1e3 included. What is beyond the type is as good as forever.
-fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+pub(crate) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     Number::deserialize(deserializer).map(|number| {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates, as it should")]
         number.as_u64().unwrap_or_else(|| number.as_f64().unwrap_or_default() as u64)
@@ -230,7 +233,7 @@ fn exit_codes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<i64>, D:
     Ok(codes.collect())
 }
 
-fn timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+pub(crate) fn timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
     let text = String::deserialize(deserializer)?;
     date_time(&text).map(Some).ok_or_else(|| serde::de::Error::custom("not a date and time"))
 }

@@ -14,7 +14,7 @@ use futures_util::{StreamExt as _, stream::BoxStream};
 use tc_engine::{Content, OpenFile, ReadError, Reopen};
 use tokio::{sync::mpsc, task::AbortHandle};
 
-use super::reading::{Digest, Memory, Unchanging, digest_of};
+use super::reading::{Digest, History, Unchanging, digest_of};
 
 /// Pieces between the reader and the network.
 const AHEAD: usize = 2;
@@ -35,8 +35,8 @@ pub struct Body {
 #[derive(Debug)]
 enum Source {
     Memory(Bytes),
-    File(Arc<Unchanging>, Memory),
-    Stream(Arc<dyn Reopen>, Memory),
+    File(Arc<Unchanging>, History),
+    Stream(Arc<dyn Reopen>, History),
 }
 
 /// One attempt at sending a body.
@@ -100,7 +100,7 @@ impl Body {
         let source = match content {
             Content::File(OpenFile { file, bytes }) => return Self::of_file(file, bytes, "identity", bytes, None),
             Content::Memory(bytes) => Source::Memory(bytes),
-            Content::Stream(stream) => Source::Stream(stream, Memory::default()),
+            Content::Stream(stream) => Source::Stream(stream, History::default()),
         };
         Self { source, bytes, encoding: "identity", plain_bytes: bytes, plain_sha256: None }
     }
@@ -111,7 +111,7 @@ impl Body {
     }
 
     fn of_file(file: File, bytes: u64, encoding: &'static str, plain_bytes: u64, plain_sha256: Option<Digest>) -> Self {
-        let source = Source::File(Arc::new(Unchanging::new(file)), Memory::default());
+        let source = Source::File(Arc::new(Unchanging::new(file)), History::default());
         Self { source, bytes, encoding, plain_bytes, plain_sha256 }
     }
 
@@ -163,8 +163,8 @@ impl Body {
                 let piece = (!bytes.is_empty()).then(|| Ok(bytes.clone()));
                 futures_util::stream::iter(piece).boxed()
             }
-            Source::File(source, memory) => {
-                let reading = memory.begin(self.bytes).await;
+            Source::File(source, history) => {
+                let reading = history.begin(self.bytes).await;
                 let (sender, receiver) = mpsc::channel(AHEAD);
                 let (source, progress) = (Arc::clone(source), Arc::clone(&progress));
                 // It ends with the file, or when the receiver is dropped with the request. A panic in it closes the channel
@@ -172,8 +172,8 @@ impl Body {
                 tokio::task::spawn_blocking(move || reading.file(&source, &sender, &progress));
                 received(receiver, None)
             }
-            Source::Stream(source, memory) => {
-                let reading = memory.begin(self.bytes).await;
+            Source::Stream(source, history) => {
+                let reading = history.begin(self.bytes).await;
                 let pieces = source.open().await?;
                 let (sender, receiver) = mpsc::channel(AHEAD);
                 // Likewise; and it ends at once when the request does, for others may wait for the stream.

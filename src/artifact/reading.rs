@@ -20,11 +20,11 @@ type Marks = Vec<(u64, Digest)>;
 
 /// What earlier attempts at some bytes have seen.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
+pub(super) struct History {
     marks: Arc<Mutex<Marks>>,
 }
 
-impl Memory {
+impl History {
     /// Begins another attempt at `bytes` bytes, as soon as the one before it has ended.
     pub(super) async fn begin(&self, bytes: u64) -> Reading {
         let earlier = Arc::clone(&self.marks).lock_owned().await;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use regex::Regex;
 
 /// A worker agent for Taskcluster.
 #[derive(Debug, Parser)]
@@ -101,7 +102,7 @@ pub struct RunArgs {
     after_help = "A file is a task definition if it has the key `payload`, else a bare payload; dates, ids, scopes and metadata that it
 lacks are filled in, dates that have passed are moved. `dependencies` name other files' tasks, by label or by the value
 of the key `taskId` beside `payload`; entries that name none are left out, with a warning. Tasks are begun in the order
-given, each after those it waits for. The log goes to standard output, everything else to standard error.
+given, each after those it waits for. A file may also be a graph as taskgraph writes it, task-graph.json. The log goes to standard output, everything else to standard error.
 
 A task's label is the value of the key `label` beside `payload`, else the name of its file without its extension.
 Artifacts are written to DIR/<label>/<name of the artifact>, with their content encoding removed; the id of the task
@@ -114,6 +115,7 @@ Examples:
   tc-worker exec examples/hello.yml
   tc-worker exec --artifacts out task.json > task.log
   tc-worker exec --jobs 4 tests/*.yml
+  tc-worker exec --with-deps '^test-' task-graph.json
   generate-task | tc-worker exec -
 
 Signals:
@@ -127,8 +129,8 @@ Exit Codes:
   130  Ctrl-C"
 )]
 pub struct ExecArgs {
-    /// Task definitions or bare payloads, YAML or JSON; `-` is standard input
-    #[arg(required = true, value_name = "FILE")]
+    /// Task definitions, bare payloads or graphs, YAML or JSON; directories of such files; `-` is standard input
+    #[arg(required = true, value_name = "FILE|DIR")]
     pub files: Vec<PathBuf>,
     /// Where to write artifacts
     #[arg(long, value_name = "DIR", default_value = "./artifacts")]
@@ -136,12 +138,23 @@ pub struct ExecArgs {
     /// How many tasks run at a time [default: one per file, at most one per processor]
     #[arg(long, short, value_name = "N", value_parser = value_parser!(u8).range(1..))]
     pub jobs: Option<u8>,
+    /// Run only tasks whose label matches, without those that they wait for
+    #[arg(long, value_name = "REGEX", value_parser = regex)]
+    pub only: Option<Regex>,
+    /// Run only tasks whose label matches, and those that they wait for
+    #[arg(long, value_name = "REGEX", value_parser = regex)]
+    pub with_deps: Option<Regex>,
     /// How tasks are isolated
     #[arg(long, value_name = "ENGINE", default_value = "insecure")]
     pub engine: EngineName,
     /// Show the worker's own log, too
     #[arg(long, short)]
     pub verbose: bool,
+}
+
+/// The last line of the library's message says what is wrong; the lines before it draw the pattern.
+fn regex(text: &str) -> Result<Regex, String> {
+    Regex::new(text).map_err(|error| error.to_string().lines().last().unwrap_or_default().to_owned())
 }
 
 /// How tasks are isolated.

@@ -107,12 +107,17 @@ pub struct Server {
 impl Server {
     /// Starts to listen.
     pub async fn start(options: Options) -> io::Result<Self> {
-        auth::install();
-        let tls = options.tls.as_ref().map(TlsFiles::acceptor).transpose()?;
-        let store = Store::open(&options.store, &*options.random)?;
         let listener = TcpListener::bind(options.listen)
             .await
             .map_err(|error| io::Error::new(error.kind(), format!("listen on {}: {error}", options.listen)))?;
+        Self::start_on(listener, options)
+    }
+
+    /// Serves on a socket that listens already; [`Options::listen`] does not count then.
+    pub fn start_on(listener: TcpListener, options: Options) -> io::Result<Self> {
+        auth::install();
+        let tls = options.tls.as_ref().map(TlsFiles::acceptor).transpose()?;
+        let store = Store::open(&options.store, &*options.random)?;
         let address = listener.local_addr()?;
         let claim_timeout = SignedDuration::try_from(options.claim_timeout).unwrap_or(SignedDuration::MAX);
         let state = State::new(Rules { claim_timeout, any_queue: options.any_queue });

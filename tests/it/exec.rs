@@ -113,7 +113,37 @@ fn tasks_wait_for_those_they_depend_on() {
     task("odd", "taskId: odd", "true");
     let (code, text) = run(&["build.yml", "again.yml", "odd.yml"]);
     assert_eq!(code, Some(3), "{text}");
-    assert!(text.contains("another file's task") && text.contains("is no task id"), "{text}");
+    assert!(text.contains("is the id of another task") && text.contains("is no task id"), "{text}");
+}
+
+#[test]
+fn a_graph_is_run_in_its_order_and_its_references_are_resolved() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let script = "set -e; test $BUILD = fN1SbArXTPSVFNUvaOlinQ; echo $URL | grep /task/$BUILD/artifacts/public/out";
+    let graph = serde_json::json!({
+        "test-1": {
+            "label": "test/1", "dependencies": { "build": "fN1SbArXTPSVFNUvaOlinQ" },
+            "task": { "deadline": { "relative-datestamp": "1 hour" }, "payload": {
+                "command": [["/bin/sh", "-c", script], ["/bin/sh", "-c", { "task-reference": "echo ran after <build>" }]],
+                "env": {
+                    "BUILD": { "task-reference": "<build>" }, "URL": { "artifact-reference": "<build/public/out>" },
+                },
+                "maxRunTime": 60,
+            } },
+        },
+        "fN1SbArXTPSVFNUvaOlinQ": { "label": "build", "dependencies": {}, "task": { "payload": {
+            "command": [["/bin/sh", "-c", "sleep 1; echo x > out"]], "maxRunTime": 60,
+            "artifacts": [{ "type": "file", "path": "out", "name": "public/out" }],
+        } } },
+    });
+    write(dir.path(), "task-graph.json", &graph.to_string());
+    let output = exec(dir.path(), &["--jobs", "2", "task-graph.json"]);
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{stdout}\n{stderr}");
+    assert!(stdout.contains("test/1 | ran after fN1SbArXTPSVFNUvaOlinQ\n"), "{stdout}");
+    let position = |text: &str| stdout.find(text).unwrap_or_else(|| panic!("{text}: {stdout}"));
+    assert!(position("build | [taskcluster") < position("test/1 | [taskcluster"), "{stdout}");
+    assert!(stdout[..position("test/1 | ")].contains("=== Task Finished ==="), "the build had ended: {stdout}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

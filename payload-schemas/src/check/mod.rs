@@ -5,7 +5,8 @@
 //!
 //! * `oneOf` does not answer "none of these fits". A value belongs to the first alternative whose *first required property* it has
 //!   (or whose type it is, if it is no object), and is then held against that alternative alone. Our alternatives exclude one another,
-//!   so the same values are accepted, and what is wrong is said about the field that is wrong.
+//!   so the same values are accepted, and what is wrong is said about the field that is wrong. Alternatives that each have a required
+//!   property with one possible value, such as `type`, are told apart by that.
 //! * The sentences name the field, the value and the rule, and the likely intention.
 
 pub mod format;
@@ -123,6 +124,16 @@ impl<'s> Check<'s> {
     }
 
     fn alternatives(&mut self, value: &Value, alternatives: &'s [Value], path: &Path<'_>) {
+        if let Value::Object(object) = value
+            && let Some((name, tagged)) = self.tagged(alternatives)
+        {
+            let Some(found) = object.get(name) else { return self.report(|| words::missing(path.pointer(), name)) };
+            if let Some((_, schema)) = tagged.iter().find(|(tag, _)| *tag == found) {
+                return self.value(value, schema, path);
+            }
+            let known: Vec<Value> = tagged.iter().map(|(tag, _)| (*tag).clone()).collect();
+            return self.report(|| words::not_listed(path.name(name).pointer(), &known, found));
+        }
         let chosen = alternatives.iter().map(|alternative| self.resolve(alternative)).find(|alternative| {
             let is_its_type = alternative.get("type").and_then(Value::as_str).is_some_and(|wanted| is_type(value, wanted));
             is_its_type && mark(alternative).is_none_or(|mark| value.get(mark).is_some())
@@ -139,6 +150,20 @@ impl<'s> Check<'s> {
                 self.report(|| words::wrong_type(path.pointer(), types.first().copied().unwrap_or("object"), value));
             }
         }
+    }
+
+    /// The property by which all alternatives that are objects can be told apart, and the alternative for each of its values.
+    fn tagged(&self, alternatives: &'s [Value]) -> Option<(&'s str, Vec<(&'s Value, &'s Value)>)> {
+        let objects = alternatives.iter().map(|alternative| self.resolve(alternative));
+        let tags: Option<Vec<_>> = objects
+            .filter(|schema| schema.get("type").is_some_and(|kind| kind == "object"))
+            .map(|schema| Some((tag(schema)?, schema)))
+            .collect();
+        let tags = tags?;
+        let ((name, _), _) = tags.first()?;
+        tags.iter()
+            .all(|((other, _), _)| other == name)
+            .then(|| (*name, tags.iter().map(|((_, value), schema)| (*value, *schema)).collect()))
     }
 
     fn object(&mut self, object: &Map<String, Value>, schema: &'s Value, path: &Path<'_>) {
@@ -205,6 +230,14 @@ impl<'s> Check<'s> {
 /// The property that tells an alternative of `oneOf` from the ones behind it.
 fn mark(alternative: &Value) -> Option<&str> {
     strings(alternative.get("required")).next()
+}
+
+/// A required property of an alternative that has one possible value, and that value.
+fn tag(alternative: &Value) -> Option<(&str, &Value)> {
+    strings(alternative.get("required")).find_map(|name| {
+        let known = alternative.get("properties")?.get(name)?.get("enum")?.as_array()?;
+        if let [only] = known.as_slice() { Some((name, only)) } else { None }
+    })
 }
 
 fn strings(list: Option<&Value>) -> impl Iterator<Item = &str> {
@@ -284,5 +317,6 @@ mod tests {
     #[test]
     fn the_check_understands_every_keyword_of_our_schemas() {
         visit(crate::native::schema());
+        visit(crate::docker::schema());
     }
 }

@@ -56,7 +56,7 @@ pub fn define(value: &Value, stem: &str, dependencies: &[&str], unknown: &[Strin
         notes.push(format!("it does not wait for {}{more}: no file here is such a task", names.join(", ")));
     }
     // What is no list stays, and the queue says so.
-    if task.get("dependencies").is_some_and(Value::is_array) {
+    if task.get("dependencies").map_or(!dependencies.is_empty(), Value::is_array) {
         task.insert("dependencies".to_owned(), json!(dependencies));
     }
     Defined { definition: Value::Object(task), notes }
@@ -116,16 +116,28 @@ fn fill_dates(task: &mut Map<String, Value>, now: Timestamp, notes: &mut Vec<Str
 
 /// The last date that an artifact names: artifacts must not outlive their task.
 fn last_artifact_expiry(task: &Map<String, Value>) -> Option<Timestamp> {
-    let artifacts = task.get("payload")?.get("artifacts")?.as_array()?;
-    artifacts.iter().filter_map(|artifact| artifact.get("expires")?.as_str()?.parse().ok()).max()
+    let artifacts: Vec<&Value> = match task.get("payload")?.get("artifacts")? {
+        Value::Array(artifacts) => artifacts.iter().collect(),
+        // Containers have them by name.
+        Value::Object(artifacts) => artifacts.values().collect(),
+        _ => return None,
+    };
+    artifacts.into_iter().filter_map(|artifact| artifact.get("expires")?.as_str()?.parse().ok()).max()
 }
 
 /// The scopes that the payload asks for.
 fn fill_scopes(task: &mut Map<String, Value>) {
-    let groups = task.get("payload").and_then(|payload| payload.get("osGroups")).and_then(Value::as_array);
-    let groups = groups.into_iter().flatten().filter_map(Value::as_str);
-    let scopes: Vec<String> =
+    let Some(payload) = task.get("payload") else { return };
+    let groups = payload.get("osGroups").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    let mut scopes: Vec<String> =
         groups.map(|group| format!("generic-worker:os-group:{PROVISIONER_ID}/{WORKER_TYPE}/{group}")).collect();
+    let keys = |pointer: &str| payload.pointer(pointer).and_then(Value::as_object).into_iter().flatten();
+    let asked = |pointer| keys(pointer).filter(|(_, value)| **value == json!(true)).map(|(key, _)| key.as_str());
+    scopes.extend(keys("/cache").map(|(name, _)| format!("docker-worker:cache:{name}")));
+    scopes.extend(asked("/capabilities").map(|name| format!("docker-worker:capability:{name}")));
+    scopes.extend(asked("/capabilities/devices").map(|name| format!("docker-worker:capability:device:{name}")));
+    let features = asked("/features").filter(|name| *name == "allowPtrace");
+    scopes.extend(features.map(|name| format!("docker-worker:feature:{name}")));
     set_default(task, "scopes", || json!(scopes));
 }
 
@@ -164,6 +176,22 @@ mod tests {
     }
 
     #[test]
+    fn a_bare_payload_gets_the_scopes_that_it_asks_for() {
+        let payload = json!({
+            "image": "i", "cache": { "a b": "/c" }, "features": { "allowPtrace": true, "interactive": true },
+            "capabilities": { "privileged": true, "disableSeccomp": false, "devices": { "kvm": true, "loopbackAudio": false } },
+        });
+        let scopes = &define(&payload, "x", &[], &[], now()).definition["scopes"];
+        let expected = [
+            "docker-worker:cache:a b",
+            "docker-worker:capability:privileged",
+            "docker-worker:capability:device:kvm",
+            "docker-worker:feature:allowPtrace",
+        ];
+        assert_eq!(*scopes, json!(expected));
+    }
+
+    #[test]
     fn what_a_definition_says_stays() {
         let task = json!({
             "taskQueueId": "a/b", "created": "2026-01-01T00:05:00Z", "deadline": "2026-01-03T00:00:00Z",
@@ -189,6 +217,12 @@ mod tests {
         assert_eq!(defined.definition["expires"], "2027-01-03T08:33:20.000Z");
         assert_eq!(defined.definition["dependencies"], json!(["fN1SbArXTPSVFNUvaOlinQ"]));
         assert_eq!(defined.notes.len(), 3, "{:?}", defined.notes);
+    }
+
+    #[test]
+    fn a_task_of_a_graph_gets_its_dependencies() {
+        let defined = define(&json!({ "payload": {} }), "x", &["fN1SbArXTPSVFNUvaOlinQ"], &[], now());
+        assert_eq!(defined.definition["dependencies"], json!(["fN1SbArXTPSVFNUvaOlinQ"]));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Which of the files' tasks wait for which: ids, dependencies, and the order in which the queue gets to know them.
 //!
-//! A file may give its task an id with the key `taskId` beside `payload`; others get one. An entry of `dependencies` is the id
-//! or the label of another file's task. What names no task of this session is left out, since nobody here would ever run it.
+//! A file may give its task an id with the key `taskId` beside `payload`, a graph with the key of the task; others get one. An
+//! entry of `dependencies` is the id or the label of another task. What names no task of this session is left out, since
+//! nobody here would ever run it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,13 +12,19 @@ use tc_payload::Problem;
 /// The key beside `payload`.
 pub const TASK_ID: &str = "taskId";
 
-/// One file's task, before it is a definition.
+/// One task, before it is a definition.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Named<'a> {
-    /// The value of the file.
+    /// Its definition, or a bare payload.
     pub value: &'a Value,
-    /// By which other files may name it.
+    /// By which others may name it.
     pub label: &'a str,
+    /// Its key in a graph, which may be an id.
+    pub key: Option<&'a str>,
+    /// Keys of the tasks of the same graph that it waits for.
+    pub edges: Vec<&'a str>,
+    /// The file that it is in.
+    pub file: usize,
 }
 
 /// One task's place among the others.
@@ -58,19 +65,28 @@ fn is_slugid(id: &str) -> bool {
 
 /// Places all tasks. `fresh` makes an id for each that has none.
 pub fn place(tasks: &[Named<'_>], mut fresh: impl FnMut() -> String) -> Vec<Placed> {
-    let ids: Vec<String> =
-        tasks.iter().map(|task| declared_id(task.value).ok().flatten().map_or_else(&mut fresh, str::to_owned)).collect();
+    let ids: Vec<String> = tasks
+        .iter()
+        .map(|task| {
+            let key = task.key.filter(|key| is_slugid(key));
+            declared_id(task.value).ok().flatten().or(key).map_or_else(&mut fresh, str::to_owned)
+        })
+        .collect();
     let mut known: HashMap<&str, usize> = HashMap::new();
     for (position, task) in tasks.iter().enumerate() {
         known.entry(task.label).or_insert(position);
     }
     // An id is not to be mistaken: it goes before a label.
     known.extend(ids.iter().enumerate().map(|(position, id)| (id.as_str(), position)));
+    // A key means something in its own graph only.
+    let keys: HashMap<(usize, &str), usize> =
+        tasks.iter().enumerate().filter_map(|(position, task)| Some(((task.file, task.key?), position))).collect();
     let placed = tasks.iter().zip(&ids).map(|(task, id)| {
         let named = task.value.get("payload").and_then(|_| task.value.get("dependencies")).and_then(Value::as_array);
+        let named = named.into_iter().flatten().filter_map(Value::as_str);
         let (mut waits_for, mut unknown) = (Vec::new(), Vec::new());
-        for name in named.into_iter().flatten().filter_map(Value::as_str) {
-            match known.get(name) {
+        for name in task.edges.iter().copied().chain(named) {
+            match keys.get(&(task.file, name)).or_else(|| known.get(name)) {
                 Some(position) if !waits_for.contains(position) => waits_for.push(*position),
                 Some(_) => {}
                 None => unknown.push(name.to_owned()),
@@ -112,7 +128,8 @@ mod tests {
     const BUILD: &str = "fN1SbArXTPSVFNUvaOlinQ";
 
     fn placed(tasks: &[(&str, Value)]) -> Vec<Placed> {
-        let named: Vec<_> = tasks.iter().map(|(label, value)| Named { value, label }).collect();
+        let named: Vec<_> =
+            tasks.iter().map(|(label, value)| Named { value, label, key: None, edges: Vec::new(), file: 0 }).collect();
         let mut count = 0;
         place(&named, || {
             count += 1;
@@ -135,6 +152,17 @@ mod tests {
     fn a_bare_payload_waits_for_nothing() {
         let placed = placed(&[("a", json!({ "dependencies": ["b"] })), ("b", json!({ "payload": {} }))]);
         assert_eq!(placed[0].waits_for, [0_usize; 0]);
+    }
+
+    #[test]
+    fn keys_of_a_graph_are_ids_or_name_tasks_of_the_same_graph() {
+        let task = json!({ "payload": {} });
+        let node =
+            |key, edges: &[&'static str], file| Named { value: &task, label: key, key: Some(key), edges: edges.to_vec(), file };
+        let tasks = [node(BUILD, &[], 0), node("b", &[BUILD, "b2"], 0), node("b2", &[], 1), node("b2", &[], 0)];
+        let placed = place(&tasks, || "fresh".to_owned());
+        assert_eq!((placed[0].id.as_str(), placed[1].id.as_str()), (BUILD, "fresh"));
+        assert_eq!(placed[1].waits_for, [0, 3]);
     }
 
     #[test]

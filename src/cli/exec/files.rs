@@ -1,13 +1,17 @@
 //! Task files: read, parsed, and their payloads checked, before anything runs.
 
 use std::{
+    ffi::OsStr,
     fs::File,
     io::{self, Read as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use serde_json::Value;
-use tc_payload::{Document, MAX_DOCUMENT_BYTES, Problem, apply_places, is_container_payload, native};
+use tc_payload::{Document, MAX_DOCUMENT_BYTES, Problem, apply_places, docker, is_container_payload, native};
+
+/// Extensions of files for tasks.
+const EXTENSIONS: [&str; 3] = ["yml", "yaml", "json"];
 
 /// A file that was read.
 pub struct TaskFile {
@@ -15,6 +19,33 @@ pub struct TaskFile {
     pub document: Document,
     /// Its name without folders and extension, for people.
     pub stem: String,
+}
+
+/// The files that a path stands for: itself, or if it is a directory, the files for tasks in it, in the order of their names.
+/// Directories in it are not looked into.
+pub fn expand(path: &Path) -> Result<Vec<PathBuf>, Box<Problem>> {
+    if path == Path::new("-") || !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let name = path.display().to_string();
+    let read = || -> io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(path)? {
+            let file = entry?.path();
+            let named = file.extension().and_then(OsStr::to_str).is_some_and(|extension| EXTENSIONS.contains(&extension));
+            if named && file.is_file() {
+                found.push(file);
+            }
+        }
+        found.sort();
+        Ok(found)
+    };
+    let found = read().map_err(|error| Problem::of_file(&name, format!("cannot be read: {error}")))?;
+    if found.is_empty() {
+        let problem = Problem::of_file(&name, "has no files for tasks in it");
+        return Err(Box::new(problem.with_hint("their names end in .yml, .yaml or .json")));
+    }
+    Ok(found)
 }
 
 /// Reads a file; `-` is standard input.
@@ -49,20 +80,18 @@ pub fn is_definition(value: &Value) -> bool {
     value.get("payload").is_some()
 }
 
-/// Everything that is wrong with the payload of a file, with places.
-pub fn problems(document: &Document) -> Vec<Problem> {
-    let value = document.value();
+/// Everything that is wrong with the payload of a task, or with a bare payload, that stands at `pointer` in a file.
+pub fn problems(document: &Document, value: &Value, pointer: &str) -> Vec<Problem> {
     let (payload, prefix) = match value.get("payload") {
-        Some(payload) => (payload, "/payload"),
-        None => (value, ""),
+        Some(payload) => (payload, format!("{pointer}/payload")),
+        None => (value, pointer.to_owned()),
     };
     let mut problems = if is_container_payload(payload) {
-        let message = "payloads for containers are not run yet; they come with a later version";
-        vec![Problem::new("/image", message).about_key()]
+        docker::check(payload).err().unwrap_or_default()
     } else {
         native::check(payload).err().unwrap_or_default()
     };
-    apply_places(&mut problems, document, prefix);
+    apply_places(&mut problems, document, &prefix);
     problems
 }
 
@@ -72,7 +101,7 @@ mod tests {
 
     fn said(text: &str) -> Vec<String> {
         let document = Document::parse("t.yml", text.as_bytes()).expect("parsed");
-        problems(&document).iter().map(ToString::to_string).collect()
+        problems(&document, document.value(), "").iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -86,10 +115,12 @@ mod tests {
     }
 
     #[test]
-    fn a_container_is_one_problem() {
-        let said = said("image: busybox\nmaxRunTime: x\n");
-        assert_eq!(said.len(), 1);
-        assert!(said[0].starts_with("t.yml:1:1: image: "), "{said:?}");
+    fn an_image_makes_it_a_container() {
+        assert_eq!(said("image: busybox\nmaxRunTime: 5\n"), Vec::<String>::new());
+        let said = said("image: --privileged\nmaxRunTime: x\n");
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said.iter().any(|line| line.starts_with("t.yml:1:8: image: ")), "{said:?}");
+        assert!(said.iter().any(|line| line.starts_with("t.yml:2:13: maxRunTime: ")), "{said:?}");
     }
 
     #[test]
@@ -97,6 +128,22 @@ mod tests {
         let said = |text: &str| Document::parse("t", text.as_bytes()).map_err(with_format).expect_err("no JSON").hint;
         assert!(said("{command: [[a]]}").is_some_and(|hint| hint.contains("YAML")));
         assert_eq!(said("a: [\n"), None);
+    }
+
+    #[test]
+    fn a_directory_stands_for_its_files() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let refused = expand(dir.path()).expect_err("nothing is in it").to_string();
+        assert!(refused.contains("has no files for tasks"), "{refused}");
+        for name in ["b.yml", "a.json", "c.yaml", "README", "d.yml~"] {
+            std::fs::write(dir.path().join(name), "").expect("written");
+        }
+        std::fs::create_dir(dir.path().join("e.yml")).expect("made");
+        let expected: Vec<_> = ["a.json", "b.yml", "c.yaml"].iter().map(|name| dir.path().join(name)).collect();
+        assert_eq!(expand(dir.path()).expect("read"), expected);
+        for other in ["-", "/nonexistent/x.yml"] {
+            assert_eq!(expand(Path::new(other)).expect("as it is"), [PathBuf::from(other)]);
+        }
     }
 
     #[test]

@@ -7,8 +7,6 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
-use super::files::TaskFile;
-
 /// The key beside `payload`.
 pub const LABEL: &str = "label";
 /// Longest name for people, in characters.
@@ -21,49 +19,75 @@ const LONGEST: usize = 200;
 pub struct Called {
     /// For people.
     pub name: String,
+    /// Its label as it is.
+    pub label: Option<String>,
     /// The directory of its artifacts; without one, the task id names it.
     pub folder: Option<String>,
     /// Why a label is not the name of the directory, if it says one.
     pub note: Option<String>,
 }
 
-/// The names of these files' tasks, in their order.
-pub fn call(files: &[TaskFile]) -> Vec<Called> {
-    let sources: Vec<_> =
-        files.iter().map(|file| (label(file.document.value()), file.stem.as_str(), file.document.name())).collect();
-    names(&sources)
+/// Where the name of one task comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// Its label, if it has one.
+    pub label: Option<Label<'a>>,
+    /// The name of its file without folders and extension.
+    pub stem: &'a str,
+    /// The whole name of its file.
+    pub path: &'a str,
+}
+
+/// A label.
+#[derive(Debug, Clone, Copy)]
+pub enum Label<'a> {
+    /// As an author wrote it in a file.
+    Written(&'a Value),
+    /// As a program wrote it into a graph, where many are no names of directories, and nobody has to be told.
+    Given(&'a str),
+}
+
+impl<'a> Label<'a> {
+    fn text(self) -> Option<&'a str> {
+        match self {
+            Self::Written(value) => value.as_str(),
+            Self::Given(text) => Some(text),
+        }
+    }
 }
 
 /// The label that a task definition has.
-fn label(value: &Value) -> Option<&Value> {
+pub fn label(value: &Value) -> Option<&Value> {
     value.get("payload")?;
     value.get(LABEL)
 }
 
-/// From the label, the name without folders and extension, and the whole name of each file.
-fn names(sources: &[(Option<&Value>, &str, &str)]) -> Vec<Called> {
-    let labels: Vec<Option<&str>> = sources.iter().map(|(label, ..)| label.and_then(Value::as_str)).collect();
+/// The names of these tasks, in their order.
+pub fn names(sources: &[Source<'_>]) -> Vec<Called> {
+    let labels: Vec<Option<&str>> = sources.iter().map(|source| source.label.and_then(Label::text)).collect();
     let mut uses: HashMap<&str, usize> = HashMap::new();
-    for (label, (_, stem, _)) in labels.iter().zip(sources) {
-        *uses.entry(label.unwrap_or(stem)).or_default() += 1;
+    for (label, source) in labels.iter().zip(sources) {
+        *uses.entry(label.unwrap_or(source.stem)).or_default() += 1;
     }
     let mut taken = HashSet::new();
-    let call = |(label, (value, stem, path)): (Option<&str>, &(Option<&Value>, &str, &str))| {
-        let Some(label) = label else {
+    let call = |(text, source): (Option<&str>, &Source<'_>)| {
+        let Source { label, stem, path } = *source;
+        let Some(text) = text else {
             let alone = uses.get(stem) == Some(&1);
-            let folder = (alone && is_directory_name(stem)).then(|| (*stem).to_owned());
-            let note = value.map(|_| "label is no text and does not count".to_owned());
-            return Called { name: shown(if alone { stem } else { path }), folder, note };
+            let folder = (alone && is_directory_name(stem)).then(|| stem.to_owned());
+            let note = label.map(|_| "label is no text and does not count".to_owned());
+            return Called { name: shown(if alone { stem } else { path }), label: None, folder, note };
         };
-        let note = if !is_directory_name(label) {
+        let note = if !is_directory_name(text) {
             Some("label cannot name a directory; the id of the task does")
-        } else if !taken.insert(label.to_owned()) {
-            Some("another file has this label, too; the id of the task names its directory")
+        } else if !taken.insert(text.to_owned()) {
+            Some("another task has this label, too; the id of the task names its directory")
         } else {
             None
         };
-        let folder = note.is_none().then(|| label.to_owned());
-        Called { name: shown(if label.is_empty() { stem } else { label }), folder, note: note.map(str::to_owned) }
+        let folder = note.is_none().then(|| text.to_owned());
+        let note = note.filter(|_| matches!(label, Some(Label::Written(_)))).map(str::to_owned);
+        Called { name: shown(if text.is_empty() { stem } else { text }), label: Some(text.to_owned()), folder, note }
     };
     labels.iter().copied().zip(sources).map(call).collect()
 }
@@ -87,37 +111,48 @@ mod tests {
 
     use super::*;
 
-    fn folders(sources: &[(Option<&Value>, &str, &str)]) -> Vec<Option<String>> {
+    fn from<'a>(label: Option<&'a Value>, stem: &'a str, path: &'a str) -> Source<'a> {
+        Source { label: label.map(Label::Written), stem, path }
+    }
+
+    fn folders(sources: &[Source<'_>]) -> Vec<Option<String>> {
         names(sources).into_iter().map(|called| called.folder).collect()
     }
 
     #[test]
     fn a_label_goes_before_the_name_of_the_file() {
         let label = json!("build");
-        let called = names(&[(Some(&label), "a", "d/a.yml"), (None, "b", "d/b.yml")]);
-        let plain = |name: &str| Called { name: name.to_owned(), folder: Some(name.to_owned()), note: None };
-        assert_eq!(called, [plain("build"), plain("b")]);
+        let called = names(&[from(Some(&label), "a", "d/a.yml"), from(None, "b", "d/b.yml")]);
+        let plain = |name: &str, label: Option<&str>| Called {
+            name: name.to_owned(),
+            label: label.map(str::to_owned),
+            folder: Some(name.to_owned()),
+            note: None,
+        };
+        assert_eq!(called, [plain("build", Some("build")), plain("b", None)]);
     }
 
     #[test]
     fn no_two_tasks_share_a_directory() {
         let label = json!("x");
-        let called = names(&[(None, "x", "d/x.yml"), (Some(&label), "a", "a.yml"), (Some(&label), "b", "b.yml")]);
+        let called = names(&[from(None, "x", "d/x.yml"), from(Some(&label), "a", "a.yml"), from(Some(&label), "b", "b.yml")]);
         let folders: Vec<_> = called.iter().map(|called| called.folder.as_deref()).collect();
         assert_eq!(folders, [None, Some("x"), None]);
         assert_eq!(called[0].name, "d/x.yml");
-        assert!(called[2].note.as_deref().is_some_and(|note| note.contains("another file")), "{called:?}");
+        assert!(called[2].note.as_deref().is_some_and(|note| note.contains("another task")), "{called:?}");
     }
 
     #[test]
     fn what_is_no_plain_name_names_no_directory() {
         for label in ["a/b", "..", ".hidden", "", "a\u{1b}[2J", "a\0b"] {
             let value = json!(label);
-            let called = &names(&[(Some(&value), "stem", "stem.yml")])[0];
+            let called = &names(&[from(Some(&value), "stem", "stem.yml")])[0];
             assert!(called.folder.is_none() && called.note.is_some(), "{called:?}");
             assert!(!called.name.is_empty() && !called.name.contains('\u{1b}'), "{called:?}");
         }
-        assert_eq!(folders(&[(Some(&json!(5)), "stem", "stem.yml")]), [Some("stem".to_owned())]);
-        assert_eq!(folders(&[(None, ".task", ".task.yml")]), [None]);
+        assert_eq!(folders(&[from(Some(&json!(5)), "stem", "stem.yml")]), [Some("stem".to_owned())]);
+        assert_eq!(folders(&[from(None, ".task", ".task.yml")]), [None]);
+        let given = Source { label: Some(Label::Given("build-linux64/opt")), stem: "graph", path: "graph.json" };
+        assert_eq!(names(&[given])[0].note, None, "nobody wrote that label by hand");
     }
 }

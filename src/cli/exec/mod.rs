@@ -14,21 +14,30 @@ mod define;
 mod depend;
 mod files;
 mod follow;
+mod graph;
+mod items;
 mod label;
+mod reference;
+mod select;
 mod session;
 mod settings;
 mod summary;
 
-use std::{collections::HashSet, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use jiff::Timestamp;
-use tc_payload::{Problem, apply_places};
+use tc_payload::Problem;
 
 use self::{
     define::Defined,
-    depend::{Named, Placed},
+    depend::Placed,
     files::TaskFile,
+    items::Item,
     label::Called,
+    select::Wanted,
     session::{Closed, Session},
     summary::{EXCEPTION, Outcome, Row, USAGE},
 };
@@ -47,16 +56,21 @@ pub async fn run(arguments: ExecArgs) -> Result<u8, Failure> {
             .with_hint("leave --engine out: tasks then run as the current user"));
     }
     let Some(files) = read(&arguments.files) else { return Ok(USAGE) };
-    let (tasks, mut rows) = prepare(&files);
+    let listener = session::listen().await?;
+    let wanted = Wanted { only: arguments.only.as_ref(), with_deps: arguments.with_deps.as_ref() };
+    let (tasks, mut rows) = prepare(&files, &listener.root_url(), wanted);
+    if tasks.is_empty() && rows.is_empty() {
+        return Err(Failure::new(USAGE, "no task of these files is wanted").with_hint("--only and --with-deps look at labels"));
+    }
     if tasks.is_empty() {
         return Ok(EXCEPTION);
     }
-    let mut session = Session::open(&arguments, tasks).await?;
+    let mut session = Session::open(&arguments, tasks, listener).await?;
     session.work().await;
     let Closed { rows: more, trouble, told } = session.close().await;
-    // The order of the files, whether they were run or not.
+    // The order in the files, whether they were run or not.
     rows.extend(more);
-    rows.sort_by_key(|(file, _)| *file);
+    rows.sort_by_key(|(number, _)| *number);
     let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
     say(&summary::text(&rows, colour::wanted(&std::io::stderr())));
     let code = summary::exit_code(rows.iter().map(|row| &row.outcome));
@@ -71,13 +85,20 @@ pub async fn run(arguments: ExecArgs) -> Result<u8, Failure> {
 fn read(paths: &[PathBuf]) -> Option<Vec<TaskFile>> {
     let mut files = Vec::new();
     let mut wrong = false;
+    let mut explain = |path: &Path, problem: &Problem| {
+        wrong = true;
+        let content = problem.place.and_then(|place| Some((place, source_line(path, place.line)?)));
+        say(&problems::with_line(problem, content.as_ref().map(|(place, line)| (*place, line.as_str()))));
+    };
     for path in paths {
-        match files::read(path) {
-            Ok(file) => files.push(file),
-            Err(problem) => {
-                wrong = true;
-                let content = problem.place.and_then(|place| Some((place, source_line(path, place.line)?)));
-                say(&problems::with_line(&problem, content.as_ref().map(|(place, line)| (*place, line.as_str()))));
+        let paths = files::expand(path).unwrap_or_else(|problem| {
+            explain(path, &problem);
+            Vec::new()
+        });
+        for path in paths {
+            match files::read(&path) {
+                Ok(file) => files.push(file),
+                Err(problem) => explain(&path, &problem),
             }
         }
     }
@@ -85,7 +106,7 @@ fn read(paths: &[PathBuf]) -> Option<Vec<TaskFile>> {
 }
 
 /// A line of a file that could not be parsed, so that there is no document that has it.
-fn source_line(path: &std::path::Path, line: u32) -> Option<String> {
+fn source_line(path: &Path, line: u32) -> Option<String> {
     let text = std::fs::read(path).ok()?;
     let line = text.split(|byte| *byte == b'\n').nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
     Some(String::from_utf8_lossy(line).into_owned())
@@ -93,92 +114,75 @@ fn source_line(path: &std::path::Path, line: u32) -> Option<String> {
 
 /// A task that is ready for the queue.
 struct Ready {
-    /// The number of its file.
-    file: usize,
-    /// The id of its task.
+    /// Its number among all tasks of the files.
+    number: usize,
+    /// Its id.
     id: String,
-    /// The numbers of the files whose tasks it waits for.
+    /// The numbers of the tasks that it waits for.
     waits_for: Vec<usize>,
     called: Called,
     defined: Defined,
 }
 
-/// Definitions of the valid files, each after those that it waits for; the others are explained and become rows of the summary.
-fn prepare(files: &[TaskFile]) -> (Vec<Ready>, Vec<(usize, Row)>) {
-    let called = label::call(files);
-    let named: Vec<Named<'_>> = files
-        .iter()
-        .zip(&called)
-        .map(|(file, called)| Named { value: file.document.value(), label: called.folder.as_deref().unwrap_or(&called.name) })
-        .collect();
-    let placed = depend::place(&named, || slugid(&SystemRandom));
+/// Definitions of the valid tasks, each after those that it waits for; the others are explained and become rows of the summary.
+fn prepare(files: &[TaskFile], root_url: &str, wanted: Wanted<'_>) -> (Vec<Ready>, Vec<(usize, Row)>) {
+    let items = items::items(files);
+    let mut placed = items::place(&items, || slugid(&SystemRandom));
+    let labels: Vec<&str> = items.iter().map(Item::label).collect();
+    let selected = select::select(&labels, &placed, wanted);
+    for task in &mut placed {
+        // What is not run is not waited for; that was asked for.
+        task.waits_for.retain(|on| selected.contains(on));
+    }
     let (order, circular) = depend::order(&placed);
-    let mut invalid: Vec<(usize, Row)> = Vec::new();
-    let mut lost = HashSet::new();
-    for (number, file) in files.iter().enumerate() {
-        let problems = problems_of(file, &placed, number);
-        if !problems.is_empty() {
-            explain(&problems, file);
+    let mut values = Vec::with_capacity(items.len());
+    let mut rows: BTreeMap<usize, Row> = BTreeMap::new();
+    for (number, item) in items.iter().enumerate() {
+        let (value, problems) = items::checked(&items, &placed, number, root_url);
+        values.push(value);
+        if selected.contains(&number) && !problems.is_empty() {
+            explain(&problems, item);
             let count = format!("{} problem{}", problems.len(), if problems.len() == 1 { "" } else { "s" });
-            invalid.push((number, not_run(&called[number], file, Outcome::Invalid, format!("{count} in it"))));
-            lost.insert(number);
+            rows.insert(number, not_run(item, Outcome::Invalid, format!("{count} in it")));
         }
     }
-    for number in circular.into_iter().filter(|number| !lost.contains(number)).collect::<Vec<_>>() {
-        let file = &files[number];
-        say(&format!(
-            "error: {}: the task waits for itself, directly or through others, so it is not run",
-            file.document.name()
-        ));
-        let why = "it waits for itself".to_owned();
-        invalid.push((number, not_run(&called[number], file, Outcome::Invalid, why)));
-        lost.insert(number);
+    for number in circular.into_iter().filter(|number| selected.contains(number)) {
+        rows.entry(number).or_insert_with(|| {
+            let shown = items[number].shown();
+            say(&format!("error: {shown}: the task waits for itself, directly or through others, so it is not run"));
+            not_run(&items[number], Outcome::Invalid, "it waits for itself".to_owned())
+        });
     }
     let mut ready = Vec::new();
-    for number in order.into_iter().filter(|number| !lost.contains(number)).collect::<Vec<_>>() {
-        let (file, placed_here) = (&files[number], &placed[number]);
-        if let Some(on) = placed_here.waits_for.iter().find(|on| lost.contains(on)) {
-            let why = format!("it waits for {}, which is not run", called[*on].name);
-            invalid.push((number, not_run(&called[number], file, Outcome::NotRun, why)));
-            lost.insert(number);
+    for number in order {
+        if !selected.contains(&number) || rows.contains_key(&number) {
             continue;
         }
-        let dependencies: Vec<&str> = placed_here.waits_for.iter().map(|on| placed[*on].id.as_str()).collect();
-        let value = file.document.value();
-        let defined = define::define(value, &file.stem, &dependencies, &placed_here.unknown, Timestamp::now());
-        let called = called[number].clone();
-        for note in defined.notes.iter().chain(&called.note) {
-            say(&format!("warning: {}: {note}", file.document.name()));
+        let (item, Placed { id, waits_for, unknown }) = (&items[number], &placed[number]);
+        if let Some(on) = waits_for.iter().find(|on| rows.contains_key(on)) {
+            let why = format!("it waits for {}, which is not run", items[*on].called.name);
+            rows.insert(number, not_run(item, Outcome::NotRun, why));
+            continue;
         }
-        let waits_for = placed_here.waits_for.clone();
-        ready.push(Ready { file: number, id: placed_here.id.clone(), waits_for, called, defined });
+        let dependencies: Vec<&str> = waits_for.iter().map(|on| placed[*on].id.as_str()).collect();
+        let defined = define::define(&values[number], item.stem(), &dependencies, unknown, Timestamp::now());
+        for note in defined.notes.iter().chain(&item.called.note) {
+            say(&format!("warning: {}: {note}", item.shown()));
+        }
+        let (id, waits_for, called) = (id.clone(), waits_for.clone(), item.called.clone());
+        ready.push(Ready { number, id, waits_for, called, defined });
     }
-    (ready, invalid)
+    (ready, rows.into_iter().collect())
 }
 
-/// Everything that is wrong with one file, with places.
-fn problems_of(file: &TaskFile, placed: &[Placed], number: usize) -> Vec<Problem> {
-    let mut problems = files::problems(&file.document);
-    let mut id = match depend::declared_id(file.document.value()) {
-        Err(problem) => vec![problem],
-        Ok(Some(id)) if placed[..number].iter().any(|other| other.id == id) => {
-            vec![Problem::new("/taskId", "is the id of another file's task, too")]
-        }
-        Ok(_) => Vec::new(),
-    };
-    apply_places(&mut id, &file.document, "");
-    problems.extend(id);
-    problems
-}
-
-fn not_run(called: &Called, file: &TaskFile, outcome: Outcome, why: String) -> Row {
+fn not_run(item: &Item<'_>, outcome: Outcome, why: String) -> Row {
     // People look for the file, not for what it would have been called.
-    let name = if outcome == Outcome::Invalid { file.document.name() } else { &called.name };
-    Row { name: name.to_owned(), outcome, why: Some(why), took: None, artifacts: None }
+    let name = if outcome == Outcome::Invalid { item.shown() } else { item.called.name.clone() };
+    Row { name, outcome, why: Some(why), took: None, artifacts: None }
 }
 
-fn explain(problems: &[Problem], file: &TaskFile) {
-    let text: String = problems.iter().map(|problem| problems::problem(problem, Some(&file.document))).collect();
-    let kind = if files::is_definition(file.document.value()) { "payload of the task" } else { "payload" };
-    say(&format!("{text}error: {}: the {kind} is invalid, so it is not run", file.document.name()));
+fn explain(problems: &[Problem], item: &Item<'_>) {
+    let text: String = problems.iter().map(|problem| problems::problem(problem, Some(&item.file.document))).collect();
+    let kind = if files::is_definition(item.value) { "task" } else { "payload" };
+    say(&format!("{text}error: {}: the {kind} is invalid, so it is not run", item.shown()));
 }

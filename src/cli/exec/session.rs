@@ -10,7 +10,7 @@
 use std::{
     collections::HashSet,
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     num::NonZero,
     path::PathBuf,
     process,
@@ -20,6 +20,7 @@ use std::{
 
 use tempfile::TempDir;
 use tokio::{
+    net::TcpListener,
     sync::{mpsc, watch},
     task::{JoinHandle, JoinSet},
     time::{MissedTickBehavior, interval, timeout},
@@ -46,6 +47,8 @@ use crate::{
 };
 
 const CLIENT_ID: &str = "tc-worker/exec";
+/// Only this machine reaches the embedded queue; any port does.
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// Where tasks run unless `TMPDIR` says otherwise.
 const USUAL_HOME: &str = "/var/tmp";
 /// How long a claim holds. The wall clock counts, and a laptop may sleep: nobody else waits for its tasks.
@@ -63,8 +66,8 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// One task of the session.
 struct Task {
-    file: usize,
-    /// Files whose tasks have to be resolved before it is begun.
+    number: usize,
+    /// The numbers of the tasks that have to be resolved before it is begun.
     waits_for: Vec<usize>,
     /// It is begun also if they fail.
     whatever_comes: bool,
@@ -98,9 +101,26 @@ pub struct Session {
     _home: TempDir,
 }
 
+/// Where the embedded queue will be. Known before it starts, because tasks refer to it.
+pub struct Listener(TcpListener, SocketAddr);
+
+/// Takes a port.
+pub async fn listen() -> Result<Listener, Failure> {
+    let listener = TcpListener::bind(LOOPBACK).await.map_err(|error| unable("listen on the loopback address", &error))?;
+    let address = listener.local_addr().map_err(|error| unable("listen on the loopback address", &error))?;
+    Ok(Listener(listener, address))
+}
+
+impl Listener {
+    /// The root URL of the queue.
+    pub fn root_url(&self) -> String {
+        format!("http://{}", self.1)
+    }
+}
+
 /// How a session ended.
 pub struct Closed {
-    /// A row for each task, with the number of its file.
+    /// A row for each task, with its number.
     pub rows: Vec<(usize, Row)>,
     /// Something went wrong that no row shows.
     pub trouble: bool,
@@ -115,7 +135,7 @@ fn unable(what: &str, error: &dyn std::error::Error) -> Failure {
 
 impl Session {
     /// Starts everything and creates the tasks.
-    pub async fn open(arguments: &ExecArgs, ready: Vec<Ready>) -> Result<Self, Failure> {
+    pub async fn open(arguments: &ExecArgs, ready: Vec<Ready>, listener: Listener) -> Result<Self, Failure> {
         // First of all, so that no signal leaves anything behind.
         let signals = Signals::listen_at_terminal().map_err(|error| unable("listen to signals", &error))?;
         let told = Told::listen(signals);
@@ -129,8 +149,8 @@ impl Session {
         })?;
         let home = home()?;
         let token = slugid(&SystemRandom) + &slugid(&SystemRandom);
-        let server = Server::start(Options {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        let options = Options {
+            listen: LOOPBACK,
             tls: None,
             claim_timeout: CLAIM_TIMEOUT,
             store: store.path().to_owned(),
@@ -138,8 +158,8 @@ impl Session {
             any_queue: true,
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
-        });
-        let server = server.await.map_err(|error| unable("start the embedded queue", &error))?;
+        };
+        let server = Server::start_on(listener.0, options).map_err(|error| unable("start the embedded queue", &error))?;
         let root_url = server.root_url();
         let transport = HttpTransport::new(None, true)
             .map_err(|error| Failure::new(EXCEPTION, "set up the connection to the embedded queue").because_of(error))?;
@@ -294,7 +314,7 @@ impl Session {
     fn give_up_waiting(&mut self) {
         loop {
             let lost = |task: &Task| {
-                let of = |file: &usize| self.tasks.iter().find(|other| other.file == *file);
+                let of = |number: &usize| self.tasks.iter().find(|other| other.number == *number);
                 let others = task.waits_for.iter().filter_map(of);
                 others.into_iter().find(|on| match &on.end {
                     None | Some(Outcome::Completed) => false,
@@ -351,7 +371,7 @@ impl Session {
             let outcome =
                 task.end.unwrap_or(if stopped { Outcome::Stopped } else { Outcome::Exception("unresolved".to_owned()) });
             let artifacts = (saved.files > 0).then_some(shown);
-            rows.push((task.file, Row { name: task.name, outcome, why: task.why, took: task.took, artifacts }));
+            rows.push((task.number, Row { name: task.name, outcome, why: task.why, took: task.took, artifacts }));
         }
         Closed { rows, trouble: self.trouble, told: self.told.so_far() }
     }
@@ -445,10 +465,10 @@ fn usual_jobs(tasks: usize) -> u8 {
 
 /// Creates a task; one that the queue refuses is over.
 async fn create(queue: &Queue, ready: Ready) -> Task {
-    let Ready { file, id, waits_for, called, defined } = ready;
+    let Ready { number, id, waits_for, called, defined } = ready;
     let folder = called.folder.unwrap_or_else(|| id.clone());
     let whatever_comes = defined.definition["requires"] == "all-resolved";
-    let mut task = Task { file, waits_for, whatever_comes, id, name: called.name, folder, end: None, why: None, took: None };
+    let mut task = Task { number, waits_for, whatever_comes, id, name: called.name, folder, end: None, why: None, took: None };
     if let Err(error) = queue.create_task(&task.id, &defined.definition).await {
         Failure::new(EXCEPTION, format!("{}: the queue does not take this task", task.name)).because(&error).show();
         task.end = Some(Outcome::Invalid);
