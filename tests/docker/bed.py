@@ -144,6 +144,11 @@ class Bed:
         lacking = packages.missing([entry for entry in packages.PROGRAMS if entry[0] in FOR_IMAGES])
         return f"{', '.join(lacking)} are missing" if lacking else None
 
+    def no_big_image(self):
+        """Why the tests of real programs have nothing to run in, or None."""
+        there = (self.images / "debian.tar.zst").exists()
+        return None if there else "there is no Debian image (tests/run --provision makes it)"
+
     def find(self):
         """Takes the engine of this machine. Returns why there is none, or None."""
         reason = self.reason()

@@ -199,7 +199,7 @@ class Debian:
             filled += size
         made = [self.layer(number, names) for number, names in enumerate(layers)]
         made.append(self.last())
-        image = Image(made, [self.NAME], {"Cmd": ["bash"], "WorkingDir": "/"})
+        image = Image(made, [self.NAME], {"Cmd": ["bash"], "WorkingDir": "/", "Volumes": {"/builds/worker/workspace": {}}})
         for name, form in (("debian", "layout"), ("debian-legacy", "legacy")):
             path = self.out / f"{name}.tar.zst"
             with path.open("wb") as file:

@@ -99,7 +99,7 @@ async fn a_bomb_is_defused(bench: Bench) {
     let publisher = bench.publish(&["bomb.tar.zst"]).await;
     let task = bench.create_in(&publisher, "bomb.tar.zst", NOTES).await;
     let began = Instant::now();
-    let free =
+    let room =
         || nix::sys::statvfs::statvfs("/").map(|s| s.blocks_available() * s.fragment_size()).expect("the root file system");
     let before = room();
     bench.work(&[task], &json!({})).await.remove(0).expect("failed/failed");
