@@ -1,6 +1,6 @@
 //! The traits an engine implements.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -127,6 +127,11 @@ pub trait Ground: Send {
 
     /// The environment below everything that the payload and the worker set.
     fn base_environment(&self) -> Environment;
+
+    /// The address under which the task reaches this machine, where that is not the loopback address.
+    async fn host_address(&self) -> Result<Option<IpAddr>, EngineError> {
+        Ok(None)
+    }
 
     /// Prepares everything except the commands themselves. When this fails the ground has been given back to quiet.
     async fn create(self: Box<Self>, plan: SandboxPlan) -> Result<Box<dyn Sandbox>, (EngineError, Box<dyn Quiet>)>;

@@ -35,13 +35,13 @@ impl Exit {
 pub struct CommandEnd {
     /// How it ended.
     pub exit: Exit,
-    /// Processor time in user mode, of the command and the children it waited for.
+    /// Processor time in user mode, of the command and the children it waited for; zero where the engine does not know.
     pub user: Duration,
     /// Processor time in kernel mode, likewise.
     pub kernel: Duration,
     /// Time from before the start until after the end, on the monotonic clock.
     pub wall: Duration,
-    /// Whether it was killed because it used more memory than it may or than there is, as far as the engine knows.
+    /// Whether something of it was killed for using more memory than it may. Engines that cannot know say no.
     pub out_of_memory: bool,
 }
 

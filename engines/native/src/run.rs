@@ -157,13 +157,8 @@ impl RunHandle for Running {
             Outcome::Ended(ended) => ended,
             Outcome::Refused(text) => {
                 let exit = Exit::NotStarted(text);
-                return Ok(CommandEnd {
-                    exit,
-                    user: Duration::ZERO,
-                    kernel: Duration::ZERO,
-                    wall: begun.elapsed(),
-                    out_of_memory: false,
-                });
+                let (user, kernel) = (Duration::ZERO, Duration::ZERO);
+                return Ok(CommandEnd { exit, user, kernel, wall: begun.elapsed(), out_of_memory: false });
             }
         };
         let wall = begun.elapsed();

@@ -1,0 +1,79 @@
+//! Creating a container, also when nobody can say whether it was created.
+
+use std::sync::Arc;
+
+use bollard::{models::ContainerCreateBody, query_parameters::CreateContainerOptionsBuilder};
+use tc_engine::{EngineError, Fault, Keep};
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::{end::describe, refusal::Refusal, removal};
+use crate::{connection::Failure, engine::Shared, labels::name_of};
+
+/// How often a container is created in all, when replies are lost or an earlier attempt turns out to have worked.
+const ATTEMPTS: usize = 3;
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) enum Birth {
+    /// There is a container with this id.
+    Created(String),
+    /// The engine does not want to.
+    Refused(Refusal),
+}
+
+/// Creates the container of a run.
+///
+/// # Errors
+/// [`Fault::Lost`] when the engine went away. There may be a container then.
+pub(crate) async fn create(shared: &Shared, run: &str, body: &ContainerCreateBody) -> Result<Birth, EngineError> {
+    let name = name_of(run);
+    let mut last = None;
+    for _attempt in 0..ATTEMPTS {
+        let options = CreateContainerOptionsBuilder::default().name(&name).build();
+        let created = shared.connection.docker().create_container(Some(options), body.clone());
+        let failure = match shared.connection.call(shared.bounds.create, created).await {
+            Ok(created) => return Ok(Birth::Created(created.id)),
+            Err(failure) => failure,
+        };
+        match &failure {
+            Failure::Answer { status: 409, message } if message.contains("already in use") => {
+                if !is_ours(shared, run, &name).await {
+                    return Err(EngineError::new(Fault::Worker, format!("create container {name}: {message}")));
+                }
+            }
+            Failure::Answer { status: 404, message } if message.to_ascii_lowercase().contains("no such image") => {
+                return Err(EngineError::new(Fault::Resource, format!("the image was removed before it was used: {message}")));
+            }
+            Failure::Answer { message, .. } => return Ok(Birth::Refused(Refusal::new(message))),
+            Failure::Unreachable(_) => return Err(failure.because(Fault::Lost, "create a container")),
+            Failure::Broken(_) | Failure::TimedOut(_) | Failure::Garbage(_) => {}
+        }
+        // It may be there, or come into being while we ask: what is there is removed, and if it comes later, the next
+        // attempt, the end of the run, or a sweep finds it by its name and labels.
+        warn!("Creating container {name} failed and may have worked all the same: {failure}");
+        let deadline = Instant::now() + shared.bounds.kill;
+        if let Err(left) = removal::container(shared, &name, deadline).await {
+            return Err(EngineError::new(Fault::Lost, format!("create a container: {failure}; {left}")));
+        }
+        if matches!(failure, Failure::TimedOut(_)) {
+            return Err(failure.because(Fault::Lost, "create a container"));
+        }
+        last = Some(failure);
+    }
+    let last = last.map_or_else(String::new, |failure| failure.to_string());
+    Err(EngineError::new(Fault::Lost, format!("create a container: {last}")))
+}
+
+/// Whether what has the name is of this worker: of an attempt whose reply was lost, or of a process that is dead.
+async fn is_ours(shared: &Shared, run: &str, name: &str) -> bool {
+    match describe(&shared.connection, shared.bounds.call, name).await {
+        Ok(found) => {
+            let labels = found.config.labels.unwrap_or_default();
+            // The run is only now being made, so it has nothing yet that is to be kept.
+            let nothing: Keep = Arc::new(|_| false);
+            shared.owner.leftover(&shared.owner.worker, name, &labels, &nothing) == Some(run)
+        }
+        Err(failure) => failure.is_missing(),
+    }
+}

@@ -1,0 +1,110 @@
+//! What exists of a run before its container: a directory on the host and perhaps a network.
+
+use std::{net::IpAddr, path::Path, sync::Arc};
+
+use async_trait::async_trait;
+use tc_engine::{EngineError, Environment, Fault, Ground, Identity, Quiet, Sandbox, SandboxPlan};
+
+use crate::{
+    connection::Failure,
+    container::{
+        birth::{self, Birth},
+        end::{Until, Watch},
+        output::Ear,
+        refusal::Refusal,
+        spec,
+    },
+    directory::Directory,
+    engine::Shared,
+    network,
+    quiet::{DockerQuiet, Made},
+    sandbox::{DockerSandbox, Prepared},
+};
+
+/// A reserved run.
+pub(crate) struct DockerGround {
+    shared: Arc<Shared>,
+    run: String,
+    directory: Directory,
+    network: Option<String>,
+}
+
+impl DockerGround {
+    pub(crate) fn new(shared: Arc<Shared>, run: String, directory: Directory, network: Option<String>) -> Self {
+        Self { shared, run, directory, network }
+    }
+
+    fn into_quiet(self, made: Made) -> DockerQuiet {
+        let network = self.network.is_some();
+        DockerQuiet::new(self.shared, self.run, self.directory, Made { network, ..made })
+    }
+
+    /// Creates the container and opens everything that has to be open before it starts.
+    async fn prepare(&self, plan: &SandboxPlan, made: &mut Made) -> Result<Prepared, EngineError> {
+        if plan.container.is_none() || plan.commands.len() != 1 {
+            let count = plan.commands.len();
+            return Err(EngineError::new(Fault::Worker, format!("a plan with {count} commands is no plan of a container")));
+        }
+        let shared = &*self.shared;
+        let labels = shared.owner.labels(&self.run);
+        let body = spec::body(plan, &self.run, self.network.as_deref(), &labels)
+            .map_err(|why| EngineError::new(Fault::Payload, why))?;
+        shared.connection.version().await.map_err(|failure| failure.because(Fault::Lost, "create a container"))?;
+        // From here on there may be a container and volumes.
+        *made = Made { container: true, volumes: plan.container.as_ref().is_some_and(|c| !c.volumes.is_empty()), ..*made };
+        let id = match birth::create(shared, &self.run, &body).await {
+            Ok(Birth::Created(id)) => id,
+            Ok(Birth::Refused(refusal)) => return Ok(Prepared::Refused(refusal)),
+            Err(error) => {
+                made.uncertain = true;
+                return Err(error);
+            }
+        };
+        let opened = tokio::join!(
+            Ear::attach(&shared.connection, shared.bounds.call, &id),
+            Watch::begin(&shared.connection, shared.bounds.call, &id, Until::NextExit),
+        );
+        match opened {
+            (Ok(ear), Ok(watch)) => Ok(Prepared::Ready { id, ear, watch }),
+            (Err(failure), _) | (_, Err(failure)) => match failure {
+                Failure::Answer { message, .. } => Ok(Prepared::Refused(Refusal::new(&message))),
+                failure => Err(failure.because(Fault::Lost, "attach to the container")),
+            },
+        }
+    }
+}
+
+#[async_trait]
+impl Ground for DockerGround {
+    fn task_dir(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn identity(&self) -> &Identity {
+        &self.shared.identity
+    }
+
+    fn base_environment(&self) -> Environment {
+        // Below everything else is the environment of the image, which the engine adds.
+        Environment::new()
+    }
+
+    async fn host_address(&self) -> Result<Option<IpAddr>, EngineError> {
+        network::host_address(&self.shared, self.network.as_deref()).await
+    }
+
+    async fn create(self: Box<Self>, plan: SandboxPlan) -> Result<Box<dyn Sandbox>, (EngineError, Box<dyn Quiet>)> {
+        let mut made = Made::default();
+        match self.prepare(&plan, &mut made).await {
+            Ok(prepared) => {
+                let run = self.run.clone();
+                Ok(Box::new(DockerSandbox { run, prepared, quiet: self.into_quiet(made) }))
+            }
+            Err(error) => Err((error, Box::new(self.into_quiet(made)))),
+        }
+    }
+
+    async fn quiesce(self: Box<Self>) -> Box<dyn Quiet> {
+        Box::new(self.into_quiet(Made::default()))
+    }
+}

@@ -1,0 +1,133 @@
+//! A network of a run's own: a bridge that looks like the engine's default one.
+
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    net::{IpAddr, Ipv6Addr},
+};
+
+use bollard::{
+    models::{Ipam, IpamConfig, NetworkCreateRequest},
+    query_parameters::InspectNetworkOptions,
+};
+use tc_engine::{EngineError, Fault};
+use tokio::time::Instant;
+
+use crate::{
+    connection::{Failure, Version},
+    container::removal,
+    engine::Shared,
+    labels::name_of,
+};
+
+/// The engine's own network, which containers are in that ask for none.
+const DEFAULT: &str = "bridge";
+/// From this version of the API on (engine 27), engines find IPv6 subnets by themselves.
+const CHOOSES_IPV6: Version = Version(46);
+/// How often a subnet is chosen that turns out to be taken.
+const ATTEMPTS: u8 = 4;
+
+/// Makes the network of a run. It has IPv6 exactly when the default network has it.
+pub(crate) async fn create(shared: &Shared, run: &str) -> Result<String, EngineError> {
+    let ipv6 = match inspect(shared, DEFAULT).await {
+        Ok(found) => found.enable_ipv6.unwrap_or(false),
+        // Podman calls its own differently; engines may be told to have none.
+        Err(failure) if failure.is_missing() => false,
+        Err(failure) => return Err(failure.because(Fault::Resource, "look at the engine's default network")),
+    };
+    create_with(shared, run, ipv6).await
+}
+
+/// The same, with IPv6 or without.
+pub(crate) async fn create_with(shared: &Shared, run: &str, ipv6: bool) -> Result<String, EngineError> {
+    let failed = |failure: Failure| failure.because(Fault::Resource, "make a network");
+    let name = name_of(run);
+    let version = shared.connection.version().await.map_err(failed)?;
+    let mut chosen = (ipv6 && version < CHOOSES_IPV6).then_some(0);
+    loop {
+        let body =
+            body(&name, shared.owner.labels(run), ipv6, chosen.map(|attempt| subnet(&shared.owner.worker, run, attempt)));
+        let created = shared.connection.docker().create_network(body);
+        let failure = match shared.connection.call(shared.bounds.create, created).await {
+            Ok(_) => return Ok(name),
+            Err(failure) => failure,
+        };
+        let next = chosen.map_or(0, |attempt| attempt + 1);
+        match &failure {
+            Failure::Answer { message, .. } if ipv6 && is_about_subnet(message) && next < ATTEMPTS => chosen = Some(next),
+            Failure::Answer { .. } | Failure::Unreachable(_) => return Err(failed(failure)),
+            _ => {
+                // The reply was lost; the network may be there.
+                let removed = removal::networks(shared, run, Instant::now() + shared.bounds.kill).await;
+                let left = removed.err().map_or_else(String::new, |left| format!("; {left}"));
+                return Err(EngineError::new(Fault::Resource, format!("make a network: {failure}{left}")));
+            }
+        }
+    }
+}
+
+/// Whether the engine did not like the subnet, or could not find one.
+fn is_about_subnet(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    ["overlap", "address pool", "subnet", "ipv6"].iter().any(|word| message.contains(word))
+}
+
+fn body(name: &str, labels: HashMap<String, String>, ipv6: bool, subnet: Option<String>) -> NetworkCreateRequest {
+    let ipam = subnet.map(|subnet| Ipam {
+        config: Some(vec![IpamConfig { subnet: Some(subnet), ..IpamConfig::default() }]),
+        ..Ipam::default()
+    });
+    NetworkCreateRequest {
+        name: name.to_owned(),
+        driver: Some("bridge".to_owned()),
+        enable_ipv6: Some(ipv6),
+        ipam,
+        labels: Some(labels),
+        ..NetworkCreateRequest::default()
+    }
+}
+
+/// A unique local subnet of 2^64 addresses (RFC 4193) that follows from who needs it, so that two workers rarely meet.
+fn subnet(worker: &str, run: &str, attempt: u8) -> String {
+    let mut hasher = DefaultHasher::new();
+    (worker, run, attempt).hash(&mut hasher);
+    let mut octets = [0; 16];
+    octets[..8].copy_from_slice(&hasher.finish().to_be_bytes());
+    octets[0] = 0xfd;
+    format!("{}/64", Ipv6Addr::from(octets))
+}
+
+/// Under which address containers in a network reach this machine: the gateway, IPv4 if there is one. `None` is the default
+/// network.
+pub(crate) async fn host_address(shared: &Shared, network: Option<&str>) -> Result<Option<IpAddr>, EngineError> {
+    let found =
+        inspect(shared, network.unwrap_or(DEFAULT)).await.map_err(|f| f.because(Fault::Resource, "look at a network"))?;
+    let configs = found.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+    let mut addresses: Vec<IpAddr> = configs
+        .into_iter()
+        .filter_map(|config| config.gateway)
+        // Some versions append the length of the prefix.
+        .filter_map(|gateway| gateway.split('/').next().and_then(|address| address.parse().ok()))
+        .collect();
+    addresses.sort_by_key(IpAddr::is_ipv6);
+    Ok(addresses.first().copied())
+}
+
+async fn inspect(shared: &Shared, name: &str) -> Result<bollard::models::NetworkInspect, Failure> {
+    let inspected = shared.connection.docker().inspect_network(name, None::<InspectNetworkOptions>);
+    shared.connection.call(shared.bounds.call, inspected).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subnets_are_local_and_differ() {
+        let one = subnet("g/w", "r", 0);
+        assert!(one.starts_with("fd") && one.ends_with("/64"), "{one}");
+        assert_eq!(one, subnet("g/w", "r", 0));
+        assert_ne!(one, subnet("g/w", "r", 1));
+        assert_ne!(one, subnet("g/w", "s", 0));
+    }
+}

@@ -1,0 +1,362 @@
+//! A run whose container may be running.
+//!
+//! ```text
+//!           run(0)                  the engine obeys              the watch answers
+//! Idle ───────────────▶ Starting ────────────────────▶ Running ───────────────────────▶ Ended
+//!                          │ the engine says no                    │ the engine goes away
+//!                          ▼                                       ▼
+//! Refused ─ run(0) ─▶ a line, 125…127                             Lost
+//! ```
+//!
+//! `run` may be dropped in every state: what was begun goes on in tasks of its own, and `stop` and `quiesce` go on from there.
+//!
+//! A container has one command. Its end is the end of everything in it, so nothing of it can outlive `run`.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bollard::query_parameters::{KillContainerOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder};
+use tc_engine::{CommandEnd, EngineError, Exit, Fault, Quiet, RunHandle, Sink, StopReason};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+use tracing::warn;
+
+use crate::{
+    connection::Failure,
+    container::{
+        end::{Description, State as Condition, Until, Watch, describe},
+        output::{Heard, Listener},
+        refusal::Refusal,
+        removal::{self, Patience},
+    },
+    engine::Shared,
+    quiet::DockerQuiet,
+    sandbox::Prepared,
+};
+
+/// How often a container is told to start when nobody can say whether it heard that.
+const START_ATTEMPTS: usize = 3;
+/// How often a watch is renewed whose connection broke although the engine is there.
+const WATCHES: usize = 5;
+
+/// What became of the order to start.
+type Started = Result<Option<Refusal>, EngineError>;
+
+enum State {
+    Refused(Refusal),
+    Idle(Live),
+    Starting(Live, JoinHandle<Started>),
+    Running(Live),
+    Over,
+}
+
+/// A container that exists.
+struct Live {
+    id: String,
+    watch: Watch,
+    listener: Listener,
+}
+
+/// A started run.
+pub(crate) struct Running {
+    state: State,
+    sink: Arc<dyn Sink>,
+    shared: Arc<Shared>,
+    /// Taken by `quiesce` only.
+    quiet: Option<DockerQuiet>,
+    /// No command may start any more.
+    closed: bool,
+    /// Output could not be listened to.
+    deaf: Option<String>,
+}
+
+fn worker_fault(message: impl Into<String>) -> EngineError {
+    EngineError::new(Fault::Worker, message)
+}
+
+fn lost(what: &str, failure: &Failure) -> EngineError {
+    EngineError::new(Fault::Lost, format!("{what}: {failure}"))
+}
+
+/// Starts a container, and finds out whether it was started when the reply is lost.
+async fn start(shared: Arc<Shared>, id: String) -> Started {
+    let mut last = None;
+    for _attempt in 0..START_ATTEMPTS {
+        let started = shared.connection.docker().start_container(&id, None::<StartContainerOptions>);
+        let failure = match shared.connection.call(shared.bounds.start, started).await {
+            Ok(()) => return Ok(None),
+            Err(failure) => failure,
+        };
+        match &failure {
+            Failure::Answer { message, .. } => return Ok(Some(Refusal::new(message))),
+            Failure::Unreachable(_) => return Err(lost("start the container", &failure)),
+            _ => {}
+        }
+        match describe(&shared.connection, shared.bounds.call, &id).await {
+            Ok(found) if found.state.is_unborn() => last = Some(failure),
+            Ok(_) => return Ok(None),
+            Err(_) => return Err(lost("start the container", &failure)),
+        }
+    }
+    let last = last.map_or_else(String::new, |failure| format!(": {failure}"));
+    Err(EngineError::new(Fault::Lost, format!("start the container{last}")))
+}
+
+/// What an exit code means, with what the engine says about the container afterwards.
+///
+/// An engine that is told to go ends its containers by signals and is not there a moment later: such a death is not the task's.
+fn verdict(code: i32, found: &Result<Condition, Failure>) -> Result<(Exit, bool), EngineError> {
+    match found {
+        Err(failure @ (Failure::Unreachable(_) | Failure::Broken(_))) if code > 128 => {
+            Err(lost(&format!("the container ended with code {code} together with the engine"), failure))
+        }
+        Ok(state) => Ok((Exit::Code(code), state.oom_killed && code != 0)),
+        Err(_) => Ok((Exit::Code(code), false)),
+    }
+}
+
+impl Live {
+    /// The exit code, through whatever breaks except the engine itself. May be dropped and called again.
+    async fn ended(&mut self, shared: &Shared) -> Result<i32, EngineError> {
+        let mut renewed = 0;
+        loop {
+            let failure = match self.watch.exit_code().await {
+                Ok(code) => return Ok(code),
+                Err(failure) => failure,
+            };
+            // The engine that closes the output closes it at the end of the container or at its own.
+            let died = lost("the Docker engine went away while the task ran", &failure);
+            if self.listener.has_ended() || renewed == WATCHES {
+                return Err(died);
+            }
+            renewed += 1;
+            match Watch::begin(&shared.connection, shared.bounds.call, &self.id, Until::NotRunning).await {
+                // An engine that was restarted in between has closed the output by now.
+                Ok(watch) if !self.listener.has_ended() => self.watch = watch,
+                _ => return Err(died),
+            }
+        }
+    }
+}
+
+impl Running {
+    pub(crate) fn new(run: &str, prepared: Prepared, quiet: DockerQuiet, sink: Arc<dyn Sink>) -> Self {
+        let (state, deaf) = match prepared {
+            Prepared::Refused(refusal) => (State::Refused(refusal), None),
+            Prepared::Ready { id, ear, watch } => match ear.listen(run, Arc::clone(&sink)) {
+                Ok(listener) => (State::Idle(Live { id, watch, listener }), None),
+                Err(error) => (State::Over, Some(format!("listen to the container: {error}"))),
+            },
+        };
+        Self { state, sink, shared: Arc::clone(&quiet.shared), quiet: Some(quiet), closed: false, deaf }
+    }
+
+    /// Waits until what was begun has begun. May be dropped and called again.
+    async fn started(&mut self) -> Started {
+        let State::Starting(_, starting) = &mut self.state else { return Ok(None) };
+        let started = starting.await;
+        let State::Starting(live, _) = std::mem::replace(&mut self.state, State::Over) else { return Ok(None) };
+        let started = started.unwrap_or_else(|error| Err(worker_fault(format!("start the container: {error}"))));
+        if matches!(started, Ok(None)) {
+            self.state = State::Running(live);
+        }
+        started
+    }
+
+    /// Waits for the end and hears the rest. May be dropped and called again.
+    async fn ended(&mut self) -> Result<(Exit, bool), EngineError> {
+        let State::Running(live) = &mut self.state else { return Err(worker_fault("the container does not run")) };
+        let shared = &*self.shared;
+        let code = live.ended(shared).await?;
+        if code < 0 {
+            return Err(EngineError::new(Fault::Lost, format!("the engine lost the container: exit code {code}")));
+        }
+        // Both at once: an engine that closes the stream late must not make the task longer than it has to be.
+        let (heard, found) = tokio::join!(
+            live.listener.drain(shared.bounds.silence, shared.bounds.drain),
+            describe(&shared.connection, shared.bounds.call, &live.id),
+        );
+        match heard {
+            Heard::Everything => {}
+            Heard::Failed => return Err(worker_fault("taking the container's output failed")),
+            Heard::NoEnd | Heard::Broken => warn!("The engine did not end the output of container {}: {heard:?}", live.id),
+        }
+        self.state = State::Over;
+        verdict(code, &found.map(|Description { state, .. }| state))
+    }
+
+    /// The id of a container that may run.
+    fn live(&self) -> Option<&Live> {
+        match &self.state {
+            State::Idle(live) | State::Starting(live, _) | State::Running(live) => Some(live),
+            State::Refused(_) | State::Over => None,
+        }
+    }
+
+    /// Kills, whatever is being started meanwhile.
+    async fn kill(&mut self) {
+        self.closed = true;
+        let deadline = Instant::now() + self.shared.bounds.kill;
+        if matches!(self.state, State::Starting(..)) {
+            // A container that is born after the kill is not killed by it.
+            drop(tokio::time::timeout_at(deadline, self.started()).await);
+        }
+        let Some(live) = self.live() else { return };
+        if matches!(self.state, State::Idle(_)) {
+            return;
+        }
+        kill(&self.shared, &live.id, deadline).await;
+        if matches!(self.state, State::Running(_)) {
+            // What does not die is found by `quiesce`, which is where it counts.
+            drop(tokio::time::timeout_at(deadline, self.ended()).await);
+        }
+    }
+
+    /// Waits until the engine says that the container does not run.
+    async fn verify(&self, name: &str) -> Result<(), EngineError> {
+        let shared = &*self.shared;
+        // As long as it takes an engine to be restarted.
+        let deadline = Instant::now() + shared.bounds.kill;
+        let mut patience = Patience::until(deadline);
+        loop {
+            let last = match describe(&shared.connection, shared.bounds.call, name).await {
+                Err(failure) if failure.is_missing() => return Ok(()),
+                Ok(found) if found.state.is_over() => return Ok(()),
+                Ok(found) => {
+                    kill(shared, name, deadline).await;
+                    format!("it is {}", found.state.status)
+                }
+                Err(failure) => failure.to_string(),
+            };
+            if !patience.wait().await {
+                return Err(worker_fault(format!("container {name} could not be ended: {last}")));
+            }
+        }
+    }
+}
+
+/// Sends SIGKILL until the engine says that this was done or is not needed.
+async fn kill(shared: &Shared, container: &str, deadline: Instant) {
+    let mut patience = Patience::until(deadline);
+    loop {
+        let options = KillContainerOptionsBuilder::default().signal("SIGKILL").build();
+        let killed = shared.connection.docker().kill_container(container, Some(options));
+        match shared.connection.call(shared.bounds.call, killed).await {
+            // Not there, or it does not run: the aim is reached.
+            Ok(()) | Err(Failure::Answer { status: 404 | 409, .. }) => return,
+            Err(failure) => {
+                if !patience.wait().await {
+                    warn!("Container {container} could not be killed: {failure}");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl RunHandle for Running {
+    async fn run(&mut self, index: usize) -> Result<CommandEnd, EngineError> {
+        if self.closed {
+            return Err(worker_fault("the run was stopped"));
+        }
+        if index != 0 {
+            return Err(worker_fault(format!("there is no command {index} in a container")));
+        }
+        if let Some(deaf) = self.deaf.take() {
+            return Err(worker_fault(deaf));
+        }
+        let begun = Instant::now();
+        let refused = match std::mem::replace(&mut self.state, State::Over) {
+            State::Refused(refusal) => Some(refusal),
+            State::Idle(live) => {
+                let starting = tokio::spawn(start(Arc::clone(&self.shared), live.id.clone()));
+                self.state = State::Starting(live, starting);
+                self.started().await?
+            }
+            State::Starting(..) | State::Running(_) | State::Over => return Err(worker_fault("a container runs once")),
+        };
+        let (exit, out_of_memory) = match refused {
+            Some(Refusal { code, line }) => {
+                self.sink.write(line.as_bytes());
+                (Exit::Code(code), false)
+            }
+            None => self.ended().await?,
+        };
+        let (user, kernel) = (Duration::ZERO, Duration::ZERO);
+        Ok(CommandEnd { exit, user, kernel, wall: begun.elapsed(), out_of_memory })
+    }
+
+    async fn stop(&mut self, _reason: StopReason, grace: Duration) {
+        self.closed = true;
+        if !grace.is_zero() {
+            drop(timeout(grace, self.started()).await);
+            if let State::Running(live) = &self.state {
+                // The engine sends the signal that the image asks for, and SIGKILL after the grace.
+                let secs = i32::try_from(grace.as_secs_f64().ceil() as u64).unwrap_or(i32::MAX);
+                let options = StopContainerOptionsBuilder::default().t(secs).build();
+                let bound = grace + self.shared.bounds.kill / 2;
+                let stopped = self.shared.connection.docker().stop_container(&live.id, Some(options));
+                if let Err(failure) = self.shared.connection.call(bound, stopped).await
+                    && !matches!(failure.status(), Some(304 | 404 | 409))
+                {
+                    warn!("Container {} was not stopped in time and is killed: {failure}", live.id);
+                }
+            }
+        }
+        self.kill().await;
+    }
+
+    async fn quiesce(mut self: Box<Self>) -> Result<Box<dyn Quiet>, EngineError> {
+        self.kill().await;
+        let Some(quiet) = self.quiet.take() else { return Err(worker_fault("the run is over")) };
+        if quiet.made.container
+            && let Err(error) = self.verify(&crate::labels::name_of(&quiet.run)).await
+        {
+            self.quiet = Some(quiet);
+            return Err(error);
+        }
+        if let State::Running(live) = &mut self.state
+            && live.listener.drain(self.shared.bounds.silence, self.shared.bounds.drain).await == Heard::Failed
+        {
+            warn!("Taking the output of container {} failed", live.id);
+        }
+        Ok(Box::new(quiet))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Whoever drops a run has not made it quiet: a panic, most likely. Its container goes all the same; what is left of
+        // it is found by a sweep.
+        let Some(quiet) = self.quiet.take() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if quiet.made.container {
+            runtime.spawn(async move {
+                let deadline = Instant::now() + quiet.shared.bounds.removal;
+                if let Err(left) = removal::container(&quiet.shared, &crate::labels::name_of(&quiet.run), deadline).await {
+                    warn!("Abandoned: {left}");
+                }
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_death_by_signal_together_with_the_engine_is_not_the_tasks() {
+        let gone = || Err(Failure::Unreachable("no socket".into()));
+        assert_eq!(verdict(143, &gone()).map_err(|error| error.fault), Err(Fault::Lost));
+        assert_eq!(verdict(0, &gone()).ok(), Some((Exit::Code(0), false)), "what was done is done");
+        assert_eq!(verdict(1, &gone()).ok(), Some((Exit::Code(1), false)));
+        let there = || Ok(Condition { oom_killed: true, ..Condition::default() });
+        assert_eq!(verdict(137, &there()).ok(), Some((Exit::Code(137), true)));
+        assert_eq!(verdict(0, &there()).ok(), Some((Exit::Code(0), false)), "the task came to terms with it");
+        assert_eq!(verdict(143, &Err(Failure::answer(500, "x"))).ok(), Some((Exit::Code(143), false)));
+    }
+}
