@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 
 import packages
-from engine import Engine, ask
+from engine import Engine, alive, ask
 from machine import Machine
 from process import ROOT, quiet
 from registry import Registry
@@ -58,6 +58,7 @@ class Bed:
 
     def provision(self):
         """Returns what went wrong, or None. Each part says how long it took."""
+        self.cache.mkdir(parents=True, exist_ok=True)
         self.sweep()
         if os.geteuid() != 0:
             return "engines of our own take root"
@@ -121,7 +122,7 @@ class Bed:
         # For the next run, in case that this one is killed before it can stop them.
         self.cache.mkdir(parents=True, exist_ok=True)
         with (self.cache / "running").open("a") as running:
-            running.write(f"{self.directory}\n")
+            running.write(f"{os.getpid()} {self.directory}\n")
         disk = 0 if can_overlay(self.directory) else DISK_MIB
         try:
             for kind in KINDS:
@@ -226,17 +227,23 @@ class Bed:
             engine.stop()
         self.engines = {}
         remove(self.directory)
-        (self.cache / "running").unlink(missing_ok=True)
+        self.sweep()
         return self.machine.changes(ours)
 
     def sweep(self):
         """Ends engines of earlier runs that were killed."""
-        running = self.cache / "running"
+        running, others = self.cache / "running", []
         for line in running.read_text().splitlines() if running.exists() else []:
+            pid, _, directory = line.partition(" ")
+            if alive(pid) and Path(directory) != self.directory:
+                others.append(line)
+                continue
             for kind in KINDS:
-                Engine(Path(line) / kind).stop()
-            remove(Path(line))
-        running.unlink(missing_ok=True)
+                Engine(Path(directory) / kind).stop()
+            Registry(Path(directory) / "registry").stop()
+            remove(Path(directory))
+        if running.exists():
+            running.write_text("".join(f"{line}\n" for line in others))
 
 
 def remove(directory):

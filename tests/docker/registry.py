@@ -2,10 +2,12 @@
 
 import http.client
 import os
+import signal
 import socket
 import subprocess
+from pathlib import Path
 
-from engine import until
+from engine import first_number, until
 
 START_SECS, STOP_SECS = 30, 10
 
@@ -43,6 +45,7 @@ class Registry:
                 env=environment,
                 start_new_session=True,
             )
+        (self.directory / "pid").write_text(f"{self.process.pid}\n")
         if until(lambda: self.answers() or self.process.poll() is not None, START_SECS) and self.process.poll() is None:
             return None
         self.stop()
@@ -59,6 +62,10 @@ class Registry:
             connection.close()
 
     def stop(self):
+        """Ends it, also one that an earlier run started."""
+        pid = first_number(self.directory / "pid")
+        if not self.process and pid and self.owns(pid):
+            os.kill(pid, signal.SIGKILL)
         if self.process and self.process.poll() is None:
             self.process.terminate()
             try:
@@ -66,3 +73,10 @@ class Registry:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+
+    def owns(self, pid):
+        """Whether a process serves this directory."""
+        try:
+            return str(self.directory).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            return False
