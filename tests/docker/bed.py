@@ -119,6 +119,8 @@ class Bed:
         """Starts the three engines. Returns what went wrong, or None."""
         self.machine = Machine.now()
         self.directory = Path(tempfile.mkdtemp(prefix="tc-docker-"))
+        # Who may use an engine says its socket.
+        self.directory.chmod(0o711)
         # For the next run, in case that this one is killed before it can stop them.
         self.cache.mkdir(parents=True, exist_ok=True)
         with (self.cache / "running").open("a") as running:

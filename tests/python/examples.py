@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -171,6 +172,37 @@ def a_task_runs_in_the_image_that_another_one_built(e):
     assert e.artifact("image-build", "public/image.tar.gz").stat().st_size > 100_000
 
 
+def a_user_whom_the_engine_admits_needs_no_other_rights(e):
+    e.needs_engine()
+    if os.geteuid() != 0:
+        raise NotRun("it takes root to become another user")
+    socket = os.stat(e.deployment.environment["DOCKER_HOST"].removeprefix("unix://"))
+    # Some user that this machine does not know.
+    user, directory = 64123, e.directory / "home"
+    directory.mkdir()
+    binary = directory / "tc-worker"
+    shutil.copyfile(e.deployment.binary, binary)
+    binary.chmod(0o755)
+    shutil.copyfile(EXAMPLES / "container-task.yml", directory / "task.yml")
+    os.chown(directory, user, user)
+    e.directory.chmod(0o755)
+    result = subprocess.run(
+        [binary, "exec", "task.yml", "--cache-dir", directory / "cache"],
+        cwd=directory,
+        env={**e.deployment.environment, "HOME": str(directory), "TMPDIR": str(directory)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECS,
+        user=user,
+        group=user,
+        extra_groups=[socket.st_gid],
+    )
+    expect(result, 0)
+    report = next(directory.glob("artifacts/*/public/report.txt"))
+    assert report.read_text() == "a report\n" and report.stat().st_uid == user
+
+
 CHECKS = [
     hello_completes,
     a_failing_task_gives_exit_code_1,
@@ -181,6 +213,7 @@ CHECKS = [
     ctrl_c_ends_the_task_and_leaves_nothing,
     a_container_task_finds_its_cache_again,
     a_task_runs_in_the_image_that_another_one_built,
+    a_user_whom_the_engine_admits_needs_no_other_rights,
 ]
 
 
