@@ -56,29 +56,32 @@ impl Engine {
         said
     }
 
-    fn lines(&self, arguments: &[&str]) -> BTreeSet<String> {
-        self.docker(arguments).lines().map(str::to_owned).collect()
+    /// Lines that the command says; none if the engine is not there.
+    fn lines(&self, arguments: &[&str]) -> Option<BTreeSet<String>> {
+        let output = self.command(arguments);
+        let said = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
+        output.status.success().then_some(said)
     }
 
     /// Identifiers of the containers that run.
     pub fn running(&self) -> BTreeSet<String> {
-        self.lines(&["ps", "--quiet"])
+        self.lines(&["ps", "--quiet"]).expect("the engine answers")
     }
 
-    fn images(&self) -> BTreeSet<String> {
+    fn images(&self) -> Option<BTreeSet<String>> {
         self.lines(&["images", "--all", "--no-trunc", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}"])
     }
 
-    fn inventory(&self) -> BTreeSet<String> {
+    fn inventory(&self) -> Option<BTreeSet<String>> {
         let mut all = BTreeSet::new();
         for (what, arguments) in [
             ("container", &["ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.State}}"][..]),
             ("network", &["network", "ls", "--format", "{{.Name}}"]),
             ("volume", &["volume", "ls", "--format", "{{.Name}}"]),
         ] {
-            all.extend(self.lines(arguments).into_iter().map(|line| format!("{what} {line}")));
+            all.extend(self.lines(arguments)?.into_iter().map(|line| format!("{what} {line}")));
         }
-        all
+        Some(all)
     }
 }
 
@@ -160,7 +163,8 @@ impl Bench {
     /// Waits for this test's turn.
     pub async fn on(engine: Engine) -> Self {
         let turn = TURN.lock().await;
-        let (before, images) = (engine.inventory(), engine.images());
+        let before = engine.inventory().expect("the engine answers");
+        let images = engine.images().expect("the engine answers");
         Self { engine, queue: Deployment::start().await, before, images, _turn: turn }
     }
 
@@ -240,7 +244,8 @@ impl Bench {
 
     /// Containers, networks and volumes have to be what they were. Images that the test brought are removed.
     pub fn close(self) {
-        let left: Vec<String> = self.engine.inventory().difference(&self.before).cloned().collect();
+        let now = self.engine.inventory().expect("the engine answers");
+        let left: Vec<&String> = now.difference(&self.before).collect();
         assert!(left.is_empty(), "left in the engine: {left:#?}");
     }
 }
@@ -248,14 +253,16 @@ impl Bench {
 impl Drop for Bench {
     fn drop(&mut self) {
         // Also when the test failed, so that the next one does not inherit it. What cannot be removed is found by `tests/run`.
-        for line in self.engine.inventory().difference(&self.before) {
+        let now = self.engine.inventory().unwrap_or_default();
+        for line in now.difference(&self.before) {
             let mut words = line.split(' ');
             if let (Some(what), Some(name)) = (words.next(), words.next()) {
                 let force: &[&str] = if what == "network" { &[] } else { &["--force"] };
                 self.engine.command(&[&[what, "rm"], force, &[name]].concat());
             }
         }
-        for line in self.engine.images().difference(&self.images) {
+        let images = self.engine.images().unwrap_or_default();
+        for line in images.difference(&self.images) {
             let (id, name) = line.split_once(' ').unwrap_or((line, ""));
             self.engine.command(&["rmi", "--force", if name.contains("<none>") { id } else { name }]);
         }
