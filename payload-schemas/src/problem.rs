@@ -78,6 +78,14 @@ impl Problem {
         self
     }
 
+    /// The same problem with a value that stands at `pointer` in a larger one.
+    #[must_use]
+    pub fn below(mut self, pointer: &str) -> Problem {
+        self.pointer.insert_str(0, pointer);
+        self.field = field_of(&self.pointer);
+        self
+    }
+
     /// Says that the key is wrong, not its value.
     #[must_use]
     pub fn about_key(mut self) -> Problem {

@@ -75,6 +75,11 @@ impl Reference {
         Ok(Reference { registry, repository, tag, digest })
     }
 
+    /// Whether a text can stand in [`Reference::registry`].
+    pub fn is_registry(text: &str) -> bool {
+        text == DEFAULT_REGISTRY || (text != FORMER_REGISTRY && is_host(text) && is_registry(text))
+    }
+
     /// The tag that is meant: the one that was written, or `latest`. None if a digest says which image it is.
     pub fn tag_or_latest(&self) -> Option<&str> {
         match (&self.tag, &self.digest) {
@@ -112,6 +117,11 @@ fn split_registry(text: &str) -> Result<(String, &str), String> {
         }
         None => Ok((DEFAULT_REGISTRY.to_owned(), text)),
     }
+}
+
+/// Whether the first part of a name is meant as a registry.
+fn is_host(first: &str) -> bool {
+    first.contains(['.', ':']) || first == "localhost" || first.bytes().any(|b| b.is_ascii_uppercase())
 }
 
 /// A host as it may stand in a name: letters, digits, dashes and dots, or an address of IPv6 in brackets.
@@ -234,6 +244,17 @@ mod tests {
         assert_eq!(tag("debian"), Some("latest".to_owned()));
         assert_eq!(tag("debian:12"), Some("12".to_owned()));
         assert_eq!(tag(&format!("debian:12@sha256:{HEX}")), None);
+    }
+
+    #[test]
+    fn registries_that_names_can_have() {
+        for text in ["docker.io", "quay.io", "localhost", "localhost:5000", "host:1", "[::1]:5000", "10.0.0.1"] {
+            assert!(Reference::is_registry(text), "{text}");
+            assert_eq!(Reference::parse(&format!("{text}/a/b")).unwrap().registry, text);
+        }
+        for text in ["", "host", "index.docker.io", "https://quay.io", "quay.io/", "quay.io/a", "a b.c", ":5000"] {
+            assert!(!Reference::is_registry(text), "{text}");
+        }
     }
 
     #[test]

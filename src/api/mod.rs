@@ -7,6 +7,7 @@
 //! Every attempt is signed anew, so that a clock that moved or credentials that were renewed in the meantime count. Every
 //! attempt has a deadline, every sequence of attempts a total bound. It does not know tasks' payloads or what runs them.
 
+mod auth;
 mod claim;
 mod credentials;
 mod error;
@@ -23,6 +24,7 @@ mod worker_manager;
 #[cfg(test)]
 mod tests;
 
+pub use auth::Auth;
 pub use claim::{Claim, DEFAULT_LEASE, Reclaimed};
 pub use credentials::{Credentials, CredentialsCell};
 pub use error::{ApiError, ErrorKind};

@@ -13,7 +13,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 
 use super::{
-    ApiError, CredentialsCell, Queue, RetryPolicy, Secret,
+    ApiError, Auth, CredentialsCell, Queue, RetryPolicy, Secret,
     error::ErrorKind,
     hawk,
     transport::{Body, Request, Response, Transport},
@@ -120,6 +120,11 @@ impl Services {
     /// The queue, called with these credentials.
     pub fn queue(&self, credentials: CredentialsCell) -> Queue {
         Queue::new(self.clone(), credentials)
+    }
+
+    /// The auth service, called with these credentials.
+    pub fn auth(&self, credentials: CredentialsCell) -> Auth {
+        Auth::new(self.clone(), credentials)
     }
 
     /// The root URL, without a slash at the end.

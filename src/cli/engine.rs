@@ -1,11 +1,13 @@
-//! The one place that knows which engine there is.
+//! The one place that knows which engines there are.
 
 use std::{process::ExitCode, sync::Arc};
 
 use tc_engine::Engine;
+use tc_engine_docker::{Bounds, Connection, DockerEngine, DockerOptions, OwnerIdentity};
 use tc_engine_native::{Containment, NativeEngine, NativeOptions};
 
 use super::problems::Failure;
+use crate::{config::Config, worker};
 
 /// The engine's name, as `--engine` and the reference worker call it.
 pub const NAME: &str = "insecure";
@@ -30,6 +32,19 @@ pub fn engine(containment: Containment) -> Result<Arc<dyn Engine>, Failure> {
         tracing::info!("Control groups are not used: {why}");
     }
     Ok(Arc::new(engine))
+}
+
+/// The engine for container tasks, if the configuration wants them. Nothing has to answer yet: the worker waits for it.
+pub fn docker(config: &Config) -> Result<Option<Arc<dyn Engine>>, Failure> {
+    if !config.d2g.enable_d2g {
+        return Ok(None);
+    }
+    let host = &config.own.docker.host;
+    let connection = Connection::new(host)
+        .map_err(|error| Failure::new(crate::config::INVALID, format!("use the Docker engine at {host}")).because(&error))?;
+    tracing::info!("Container tasks run on the Docker engine at {host}");
+    let owner = OwnerIdentity::new(worker::owner(config).worker);
+    Ok(Some(Arc::new(DockerEngine::new(DockerOptions { connection, owner, bounds: Bounds::default() }))))
 }
 
 /// If the engine has started this program inside of a run, does what it is there for.

@@ -20,10 +20,20 @@ pub(super) enum Kind {
     Address,
     /// One of these words.
     Word(&'static [&'static str]),
+    /// Anything, for it is not taken anyway.
+    Any,
     /// An object whose contents are not ours to judge.
     Object,
     /// An object of settings.
     Group(&'static [Key]),
+    /// An object of such objects, under names that are not ours to choose.
+    Named(&'static [Key]),
+    /// A number from 0 to this, fractions allowed.
+    Fraction(u32),
+    /// A list of texts.
+    Texts,
+    /// A list of images, as payloads name them.
+    Images,
 }
 
 /// How far this worker follows a setting.
@@ -34,6 +44,10 @@ pub(super) enum Standing {
     /// The reference worker does not know it any more. At this neutral value it does no harm.
     Retired {
         neutral: Neutral,
+        advice: &'static str,
+    },
+    /// It would hold a secret that belongs elsewhere, and is never shown.
+    Refused {
         advice: &'static str,
     },
 }
@@ -55,6 +69,10 @@ const fn later(name: &'static str, kind: Kind) -> Key {
 
 const fn retired(name: &'static str, kind: Kind, neutral: Neutral, advice: &'static str) -> Key {
     Key { name, kind, standing: Standing::Retired { neutral, advice } }
+}
+
+const fn refused(name: &'static str, advice: &'static str) -> Key {
+    Key { name, kind: Kind::Any, standing: Standing::Refused { advice } }
 }
 
 const BYTE: u64 = u8::MAX as u64;
@@ -152,7 +170,7 @@ const D2G_KEYS: &[Key] = &[
     key("allowPrivileged", Kind::Flag),
     key("allowPtrace", Kind::Flag),
     key("allowTaskclusterProxy", Kind::Flag),
-    later("enableD2G", Kind::Flag),
+    key("enableD2G", Kind::Flag),
     key("gpus", Kind::Text),
     key("logTranslation", Kind::Flag),
 ];
@@ -162,8 +180,36 @@ const OWN_KEYS: &[Key] = &[
     key("caFile", Kind::Text),
     key("cancelPollSecs", Kind::Whole(U32)),
     key("containment", Kind::Word(&["detect", "cgroup", "reaper"])),
+    key("docker", Kind::Group(DOCKER_KEYS)),
     key("engine", Kind::Word(&["insecure", "multiuser"])),
     key("giveUpAfterSecs", Kind::Whole(U32)),
     key("liveLog", Kind::Word(&["on", "off-silently"])),
     key("stateDir", Kind::Text),
+];
+
+/// The settings for the engine that runs containers.
+const DOCKER_KEYS: &[Key] = &[
+    key("containerdAddress", Kind::Text),
+    key("cpus", Kind::Fraction(1 << 20)),
+    key("gc", Kind::Word(&["own", "host"])),
+    key("giveUpAfterSecs", Kind::Whole(U32)),
+    key("host", Kind::Text),
+    key("manifestTtlSecs", Kind::Whole(U32)),
+    key("memoryMegabytes", Kind::Whole(U32)),
+    key("pids", Kind::Whole(U32)),
+    key("prefetch", Kind::Images),
+    key("registries", Kind::Named(REGISTRY_KEYS)),
+    key("whenDown", Kind::Word(&["stop", "native-only"])),
+];
+
+/// The settings for one registry.
+const REGISTRY_KEYS: &[Key] = &[
+    key("insecure", Kind::Flag),
+    key("mirrors", Kind::Texts),
+    refused("password", "write it into a file that only the worker can read, and name that in `passwordFile`"),
+    key("passwordFile", Kind::Text),
+    refused("token", "write it into a file that only the worker can read, and name that in `tokenFile`"),
+    key("tokenFile", Kind::Text),
+    key("username", Kind::Text),
+    key("usernameFile", Kind::Text),
 ];

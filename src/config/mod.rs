@@ -12,6 +12,7 @@
 //! What the reference worker calls "cannot load" (exit code 64) is found in the file alone: syntax, unknown names, wrong types. What it
 //! calls "invalid" (73) is found in the values. Both kinds are looked for before anything is said, so a file is repaired in one go.
 
+mod docker;
 mod error;
 mod keys;
 mod live_log;
@@ -30,6 +31,7 @@ use tc_engine_native::Containment;
 
 use crate::api::Secret;
 
+pub use docker::{D2gConfig, DockerConfig, ImageGc, RegistryConfig, WhenDown};
 pub use error::{CANNOT_LOAD, ConfigError, INVALID};
 
 /// A checked configuration.
@@ -112,8 +114,8 @@ pub struct Config {
     pub sentry_project: String,
     pub wst_audience: String,
     pub wst_server_url: String,
-    /// The settings for container payloads as the file has them, with names in the documented spelling.
-    pub d2g_config: Value,
+    /// The object `d2gConfig`: which container payloads are taken.
+    pub d2g: D2gConfig,
 
     /// The settings that only this worker has.
     pub own: OwnConfig,
@@ -136,6 +138,8 @@ pub struct OwnConfig {
     pub engine: EngineChoice,
     /// How the processes of a task are kept together.
     pub containment: Containment,
+    /// The engine that runs containers.
+    pub docker: DockerConfig,
 }
 
 /// Whether there are live logs.

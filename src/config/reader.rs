@@ -33,9 +33,9 @@ pub(super) fn load(path: &Path) -> Result<Loaded, ConfigError> {
     let exit_code = if settings.problems.is_empty() { INVALID } else { CANNOT_LOAD };
     // A value of the wrong type reads as unset; saying so a second time would only confuse.
     let mistyped: BTreeSet<String> = settings.problems.iter().map(|problem| problem.pointer.clone()).collect();
-    let mut problems = settings.problems;
+    let mut problems = std::mem::take(&mut settings.problems);
     for mut problem in rules::problems(&config, &values) {
-        problem.pointer = settings.spelled.get(&problem.pointer).cloned().unwrap_or_default();
+        problem.pointer = settings.as_written(&problem.pointer);
         if !mistyped.contains(&problem.pointer) {
             problems.push(problem);
         }
@@ -82,6 +82,19 @@ struct Settings {
 }
 
 impl Settings {
+    /// A pointer in the documented spelling as the file spells it. Where the setting is not in the file, it is the root.
+    fn as_written(&self, documented: &str) -> String {
+        let mut end = documented.len();
+        // Items of lists are no settings, but the list that they are in is one.
+        while let Some(written) = documented.get(..end).filter(|pointer| !pointer.is_empty()) {
+            match self.spelled.get(written) {
+                Some(spelled) => return format!("{spelled}{}", &documented[end..]),
+                None => end = written.rfind('/').unwrap_or(0),
+            }
+        }
+        String::new()
+    }
+
     /// Takes an object's settings, in their documented spelling. What stands twice in different spellings is merged.
     fn take(&mut self, object: &Map<String, Value>, keys: &[Key], written_in: &str, documented_in: &str) -> Map<String, Value> {
         let mut values = Map::new();
@@ -99,6 +112,7 @@ impl Settings {
             }
             let value = match (&key.kind, value) {
                 (Kind::Group(keys), Value::Object(group)) => Value::Object(self.take(group, keys, &pointer, &documented)),
+                (Kind::Named(keys), Value::Object(named)) => Value::Object(self.take_named(named, keys, &pointer, &documented)),
                 (_, value) => value.clone(),
             };
             merge(&mut values, key.name, value);
@@ -106,8 +120,32 @@ impl Settings {
         values
     }
 
+    /// Takes an object of objects of settings, whose names are not ours.
+    fn take_named(
+        &mut self,
+        object: &Map<String, Value>,
+        keys: &[Key],
+        written_in: &str,
+        documented_in: &str,
+    ) -> Map<String, Value> {
+        let mut values = Map::new();
+        for (name, value) in object {
+            let segment = escape_pointer_segment(name);
+            let (written, documented) = (format!("{written_in}/{segment}"), format!("{documented_in}/{segment}"));
+            self.spelled.insert(documented.clone(), written.clone());
+            match value {
+                Value::Null => {}
+                Value::Object(group) => {
+                    values.insert(name.clone(), Value::Object(self.take(group, keys, &written, &documented)));
+                }
+                other => self.problems.push(Problem::wrong_type(&written, "object", other)),
+            }
+        }
+        values
+    }
+
     fn unknown(&mut self, pointer: String, written: &str, keys: &[Key]) {
-        let names = keys.iter().filter(|key| !matches!(key.standing, Standing::Retired { .. })).map(|key| key.name);
+        let names = keys.iter().filter(|key| matches!(key.standing, Standing::Followed | Standing::Later)).map(|key| key.name);
         let problem = Problem::new(pointer, "is not a known setting").about_key();
         self.problems.push(match nearest(written, names) {
             Some(meant) => problem.with_hint(format!("did you mean `{meant}`?")),
@@ -122,7 +160,15 @@ impl Settings {
             // Whatever stands there may be the secret, so it is not repeated.
             Kind::Secret if !value.is_string() => Problem::new(pointer, "must be a string"),
             Kind::Flag if !value.is_boolean() => Problem::wrong_type(pointer, "boolean", value),
-            Kind::Object | Kind::Group(_) if !value.is_object() => Problem::wrong_type(pointer, "object", value),
+            Kind::Object | Kind::Group(_) | Kind::Named(_) if !value.is_object() => {
+                Problem::wrong_type(pointer, "object", value)
+            }
+            Kind::Texts | Kind::Images if !value.is_array() => Problem::wrong_type(pointer, "array", value),
+            Kind::Texts | Kind::Images => return self.items_fit(value, kind, pointer),
+            Kind::Fraction(_) if !value.is_number() => Problem::new(pointer, "must be a number"),
+            Kind::Fraction(most) if value.as_f64().is_none_or(|number| !(0.0..=f64::from(*most)).contains(&number)) => {
+                Problem::new(pointer, format!("must be a number from 0 to {most}, not {value}"))
+            }
             Kind::Whole(_) if !value.is_number() => Problem::wrong_type(pointer, "integer", value),
             Kind::Whole(most) if whole(value).is_none_or(|number| number > *most) => {
                 Problem::new(pointer, format!("must be a whole number from 0 to {most}, not {value}"))
@@ -139,6 +185,23 @@ impl Settings {
         };
         self.problems.push(problem);
         false
+    }
+
+    /// Whether all items of a list are what they must be.
+    fn items_fit(&mut self, list: &Value, kind: &Kind, pointer: &str) -> bool {
+        let before = self.problems.len();
+        for (index, item) in list.as_array().into_iter().flatten().enumerate() {
+            let pointer = format!("{pointer}/{index}");
+            match kind {
+                Kind::Images => {
+                    let wrong = tc_payload::docker::image(item).err().unwrap_or_default();
+                    self.problems.extend(wrong.into_iter().map(|problem| problem.below(&pointer)));
+                }
+                _ if !item.is_string() => self.problems.push(Problem::wrong_type(pointer, "string", item)),
+                _ => {}
+            }
+        }
+        self.problems.len() == before
     }
 
     /// Whether the setting is to be followed. Notes what the owner should know about it.
@@ -164,6 +227,10 @@ impl Settings {
                     let problem = Problem::new(pointer, format!("is a retired setting and cannot be {value}"));
                     self.problems.push(problem.with_hint(*advice));
                 }
+                return false;
+            }
+            Standing::Refused { advice } => {
+                self.problems.push(Problem::new(pointer, "must not stand in this file").about_key().with_hint(*advice));
                 return false;
             }
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 use tc_payload::Problem;
 
-use super::Config;
+use super::{Config, docker};
 
 /// Settings without which, or empty, the worker cannot work.
 const NEEDED: [&str; 12] = [
@@ -47,6 +47,9 @@ pub(super) fn problems(config: &Config, settings: &Map<String, Value>) -> Vec<Pr
         problems.push(Problem::new("/capacity", "must be at least 1"));
     }
     problems.extend(port_problems(config));
+    if let Some(Value::Object(settings)) = settings.get("tcWorker").and_then(|own| own.get("docker")) {
+        problems.extend(docker::problems(settings));
+    }
     if settings.get("tcWorker").and_then(|own| own.get("engine")).and_then(Value::as_str) == Some("multiuser") {
         let problem = Problem::new("/tcWorker/engine", "this worker has no engine that runs tasks as users of their own yet");
         problems.push(problem.with_hint("\"insecure\" runs them as the user of the worker"));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 use tc_engine_native::Containment;
 
-use super::{Config, EngineChoice, LiveLogMode, OwnConfig};
+use super::{Config, D2gConfig, DockerConfig, EngineChoice, LiveLogMode, OwnConfig};
 use crate::api::Secret;
 
 /// A number without a fraction, however it is written.
@@ -20,10 +20,11 @@ pub(super) fn whole(value: &Value) -> Option<u64> {
 
 /// The configuration that the settings amount to. They have the right types, or else are left out.
 pub(super) fn config_of(values: &Map<String, Value>, cwd: &Path) -> Config {
-    let own = match values.get("tcWorker") {
-        Some(Value::Object(own)) => own.clone(),
+    let group = |values: &Map<String, Value>, name: &str| match values.get(name) {
+        Some(Value::Object(group)) => group.clone(),
         _ => Map::new(),
     };
+    let own = group(values, "tcWorker");
     let from = |values: &Map<String, Value>, name: &str| values.get(name).and_then(Value::as_str).map(str::to_owned);
     let text = |name: &str, default: &str| from(values, name).unwrap_or_else(|| default.to_owned());
     let secret = |name: &str| Secret::new(text(name, ""));
@@ -107,7 +108,7 @@ pub(super) fn config_of(values: &Map<String, Value>, cwd: &Path) -> Config {
         sentry_project: text("sentryProject", "generic-worker"),
         wst_audience: text("wstAudience", ""),
         wst_server_url: text("wstServerURL", ""),
-        d2g_config: values.get("d2gConfig").cloned().unwrap_or_else(|| Value::Object(Map::new())),
+        d2g: D2gConfig::of(&group(values, "d2gConfig")),
 
         own: OwnConfig {
             ca_file: from(&own, "caFile").filter(|path| !path.is_empty()).map(|path| cwd.join(path)),
@@ -121,6 +122,7 @@ pub(super) fn config_of(values: &Map<String, Value>, cwd: &Path) -> Config {
                 Some("reaper") => Containment::Reaper,
                 _ => Containment::Detect,
             },
+            docker: DockerConfig::of(&group(&own, "docker"), cwd),
         },
         caches_dir,
     }

@@ -19,6 +19,7 @@ pub fn wanted(cx: &RunContext) -> Vec<Box<dyn Part<RunContext>>> {
         ("features.taskclusterProxy", features.taskcluster_proxy),
         ("mounts", !cx.payload.mounts.is_empty()),
         ("features.interactive", features.interactive),
+        ("features.chainOfTrust", features.chain_of_trust),
         ("features.loopbackAudio", features.loopback_audio),
         ("features.loopbackVideo", features.loopback_video),
     ];

@@ -24,6 +24,7 @@ pub mod table;
 
 use self::table::Part;
 use crate::run::{
+    admit::scope,
     context::RunContext,
     outcome::{Blame, RunError},
 };
@@ -76,18 +77,13 @@ fn switched_off(cx: &RunContext, name: &str) -> RunError {
     )
 }
 
-/// Whether `scopes` satisfy `wanted`: one of them is the same, or ends in `*` and begins it.
-fn satisfied(scopes: &[String], wanted: &str) -> bool {
-    scopes.iter().any(|scope| scope == wanted || scope.strip_suffix('*').is_some_and(|prefix| wanted.starts_with(prefix)))
-}
-
 /// Checks that the task has all `required` scopes; the error names all of them and all that it has.
 fn require_scopes(cx: &RunContext, feature: &str, required: &[String]) -> Result<(), RunError> {
-    let scopes = &cx.task.scopes;
-    if required.iter().all(|scope| satisfied(scopes, scope)) {
+    let scopes = cx.scopes();
+    if required.iter().all(|scope| scope::satisfied(scopes, scope)) {
         return Ok(());
     }
-    let given = if scopes.is_empty() { "<no scopes>".to_owned() } else { scopes.join(" and ") };
+    let given = scope::listed(scopes);
     Err(RunError::new(
         Blame::Payload,
         format!(
@@ -96,16 +92,4 @@ fn require_scopes(cx: &RunContext, feature: &str, required: &[String]) -> Result
             required.join(" and ")
         ),
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::satisfied;
-
-    #[test]
-    fn a_star_counts_only_at_the_end() {
-        let scopes = ["a:b".to_owned(), "c:*".to_owned(), "d:*:e".to_owned()];
-        assert!(satisfied(&scopes, "a:b") && satisfied(&scopes, "c:x/y") && satisfied(&scopes, "c:"));
-        assert!(!satisfied(&scopes, "a:bc") && !satisfied(&scopes, "d:x:e") && !satisfied(&scopes, "c"));
-    }
 }

@@ -26,6 +26,7 @@ mod fault;
 mod listen;
 mod reply;
 mod routes;
+mod scopes;
 pub mod state;
 mod store;
 mod tasks;

@@ -15,10 +15,11 @@ use super::{
     desk::Desk,
     endpoint::endpoint,
     fault::{Code, Fault},
-    store, tasks, transfer,
+    scopes, store, tasks, transfer,
 };
 
 const QUEUE: &str = "/api/queue/v1";
+const AUTH: &str = "/api/auth/v1";
 
 const GET: MethodFilter = MethodFilter::GET;
 const PUT: MethodFilter = MethodFilter::PUT;
@@ -52,6 +53,7 @@ pub(crate) fn router(desk: Arc<Desk>) -> Router {
         .route(&queue("/task/{taskId}/artifact-content/{*name}"), endpoint(GET, "latestArtifact", artifacts::content))
         .route(&queue("/task/{taskId}/runs/{runId}/artifact-info/{*name}"), endpoint(GET, "artifactInfo", artifacts::info))
         .route(&queue("/task/{taskId}/artifact-info/{*name}"), endpoint(GET, "latestArtifactInfo", artifacts::info))
+        .route(&format!("{AUTH}/scopes/expand"), endpoint(POST, "expandScopes", scopes::expand))
         .route(&format!("{}/{{task}}/{{run}}/{{*name}}", store::PREFIX), put(transfer::put).get(transfer::get))
         .method_not_allowed_fallback(wrong_method)
         .fallback(not_offered)

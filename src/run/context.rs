@@ -86,6 +86,8 @@ pub struct RunContext {
     place: OnceLock<Place>,
     /// Artifact names that parts publish, with the part's name; known from the end of admission.
     reserved: OnceLock<Vec<(String, &'static str)>>,
+    /// What the task may do, once that was asked for; as long as it was not, its own list counts.
+    scopes: OnceLock<Vec<String>>,
     /// The image of a container task, known from the end of furnishing on.
     image: OnceLock<Image>,
     /// Directories that parts put into the container.
@@ -141,9 +143,21 @@ impl RunContext {
             extra_env: Mutex::default(),
             place: OnceLock::new(),
             reserved: OnceLock::new(),
+            scopes: OnceLock::new(),
             image: OnceLock::new(),
             binds: Mutex::default(),
         }
+    }
+
+    /// Notes what the task may do, with what its roles stand for. The first call counts.
+    pub fn set_scopes(&self, scopes: Vec<String>) {
+        // Nobody but admission calls this, and it runs once.
+        drop(self.scopes.set(scopes));
+    }
+
+    /// What the task may do.
+    pub fn scopes(&self) -> &[String] {
+        self.scopes.get().unwrap_or(&self.task.scopes)
     }
 
     /// Notes the image of a container task. The first call counts.

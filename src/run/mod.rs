@@ -130,7 +130,7 @@ pub async fn execute(
 /// Everything between the header and the report. Returns what could not be removed.
 async fn through_the_phases(basics: &Basics, findings: &mut Findings) -> Option<LeftBehind> {
     let mut artifact = LogArtifact { name: tc_payload::native::Logs::default().backing, publish: true };
-    let (remains, furnished) = match admit::admit(basics, findings) {
+    let (remains, furnished) = match admit::admit(basics, findings).await {
         None => (Remains::Gone(Gone::nothing_was_made()), None),
         Some(admitted) => {
             artifact.name.clone_from(&admitted.cx.payload.logs.backing);

@@ -24,7 +24,10 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use tc_engine::Engine;
 use tokio::sync::mpsc;
 
-pub use self::control::{Control, ControlInput};
+pub use self::{
+    control::{Control, ControlInput},
+    gate::owner,
+};
 use crate::{
     api::Transport,
     config::Config,

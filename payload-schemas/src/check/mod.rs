@@ -23,8 +23,13 @@ const MAX_PROBLEMS: usize = 500;
 
 /// Everything that is wrong with `value` by `schema`, in the order of the value.
 pub(crate) fn check(value: &Value, schema: &Value) -> Vec<Problem> {
-    let mut check = Check { root: schema, problems: Vec::new(), uncounted: 0 };
-    check.value(value, schema, &Path::ROOT);
+    check_part(value, schema, schema)
+}
+
+/// The same for a value that only has to be what one part of the schema `root` says.
+pub(crate) fn check_part(value: &Value, part: &Value, root: &Value) -> Vec<Problem> {
+    let mut check = Check { root, problems: Vec::new(), uncounted: 0 };
+    check.value(value, part, &Path::ROOT);
     if check.uncounted > 0 {
         check.problems.push(Problem::new("", format!("and {} more problems", check.uncounted)));
     }

@@ -60,6 +60,16 @@ pub fn check(payload: &Value) -> Result<Payload, Vec<Problem>> {
     Ok(written.into_payload())
 }
 
+/// Reads what a payload could have as its `image`. Pointers and fields are relative to it.
+pub fn image(image: &Value) -> Result<ImageForm, Vec<Problem>> {
+    let mut problems = check::check_part(image, &schema()["properties"]["image"], schema());
+    problems.extend(rules::image_problem(image));
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    written::image(image).map_err(|error| vec![Problem::new("", error.to_string())])
+}
+
 /// Properties that exist, but not in payloads of this kind, and those that are gone.
 fn elsewhere(pointer: &str) -> Option<&'static str> {
     match pointer {

@@ -22,7 +22,9 @@ const MAX_PROBLEMS: usize = 500;
 /// Everything that breaks these rules.
 pub(super) fn problems(payload: &Value) -> Vec<Problem> {
     let mut rules = Rules { problems: Vec::new(), uncounted: 0 };
-    rules.image(payload.get("image"));
+    if let Some(problem) = payload.get("image").and_then(image_problem) {
+        rules.report(problem.below("/image"));
+    }
     let texts = payload.get("command").and_then(Value::as_array).into_iter().flatten().map(Value::as_str).enumerate();
     let command: Vec<(usize, &str)> = texts.filter_map(|(index, text)| Some((index, text?))).collect();
     let env: Vec<(&str, &str)> = strings(payload, "env").collect();
@@ -39,6 +41,21 @@ pub(super) fn problems(payload: &Value) -> Vec<Problem> {
     rules.problems
 }
 
+/// Whether the name of an image is none. The pointer is relative to the image.
+pub(super) fn image_problem(image: &Value) -> Option<Problem> {
+    let (pointer, name) = match image {
+        Value::String(name) => ("", name.as_str()),
+        Value::Object(form) if form.get("type").and_then(Value::as_str) == Some("docker-image") => {
+            ("/name", form.get("name")?.as_str()?)
+        }
+        _ => return None,
+    };
+    let why = Reference::parse(name).err()?;
+    let shown: String = name.chars().take(80).collect();
+    let problem = Problem::new(pointer, format!("is not the name of an image: {} {why}", Value::from(shown)));
+    Some(problem.with_hint("such a name is debian:12, quay.io/owner/name:tag, or one with @sha256: and a digest"))
+}
+
 struct Rules {
     problems: Vec<Problem>,
     uncounted: usize,
@@ -50,24 +67,6 @@ impl Rules {
             self.problems.push(problem);
         } else {
             self.uncounted += 1;
-        }
-    }
-
-    fn image(&mut self, image: Option<&Value>) {
-        let (pointer, name) = match image {
-            Some(Value::String(name)) => ("/image", name),
-            Some(Value::Object(image)) if image.get("type").and_then(Value::as_str) == Some("docker-image") => {
-                let Some(Value::String(name)) = image.get("name") else { return };
-                ("/image/name", name)
-            }
-            _ => return,
-        };
-        if let Err(why) = Reference::parse(name) {
-            let shown: String = name.chars().take(80).collect();
-            let problem = Problem::new(pointer, format!("is not the name of an image: {} {why}", Value::from(shown)));
-            self.report(
-                problem.with_hint("such a name is debian:12, quay.io/owner/name:tag, or one with @sha256: and a digest"),
-            );
         }
     }
 

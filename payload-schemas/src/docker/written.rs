@@ -188,6 +188,11 @@ impl From<Image> for ImageForm {
     }
 }
 
+/// An image that the schema has accepted.
+pub(super) fn image(image: &serde_json::Value) -> Result<ImageForm, serde_json::Error> {
+    Image::deserialize(image).map(Into::into)
+}
+
 /// The name of the whole log, from that of the live one: `_backing` before the last extension of its last part.
 pub(super) fn backing(live: &str) -> String {
     let file = live.rfind('/').map_or(0, |slash| slash + 1);

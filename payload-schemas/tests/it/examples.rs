@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tc_payload::{Document, apply_places, native};
+use tc_payload::{Document, apply_places, docker, is_container_payload, native};
 
 fn files(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(folder);
@@ -27,7 +27,8 @@ fn diagnose(path: &Path) -> String {
         Some(payload) => (payload, "/payload"),
         None => (document.value(), ""),
     };
-    let Err(mut problems) = native::check(payload) else { return String::new() };
+    let wrong = if is_container_payload(payload) { docker::check(payload).err() } else { native::check(payload).err() };
+    let Some(mut problems) = wrong else { return String::new() };
     apply_places(&mut problems, &document, prefix);
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
     lines.join("\n") + "\n"

@@ -12,6 +12,9 @@ pub const PROVISIONER_ID: &str = "local";
 /// Its second half.
 pub const WORKER_TYPE: &str = "exec";
 
+/// How long an engine may be away before the session ends.
+const ENGINE_PATIENCE_SECS: u64 = 60;
+
 /// The configuration of a worker for the embedded queue.
 pub fn config(root_url: &str, (client_id, access_token): (&str, &str), dir: &Path, jobs: u8) -> Config {
     let mut config = Config::for_exec(ExecValues {
@@ -22,6 +25,10 @@ pub fn config(root_url: &str, (client_id, access_token): (&str, &str), dir: &Pat
         capacity: jobs,
         number_of_tasks_to_run: 0,
     });
+    // On somebody's own machine whoever starts a container may.
+    config.d2g.enable_d2g = true;
+    // Somebody waits here.
+    config.own.docker.give_up_after_secs = ENGINE_PATIENCE_SECS;
     // Nobody else cancels tasks of this queue.
     config.own.cancel_poll_secs = 0;
     config

@@ -30,7 +30,7 @@ use serde_json::Value;
 
 pub(crate) use certificate::TemporaryCredentials;
 pub(crate) use crypto::install;
-pub(crate) use scope::{Need, is_scope};
+pub(crate) use scope::{Need, is_scope, without_covered};
 
 use crate::{
     local::state::Claim,
@@ -50,6 +50,7 @@ const MOST_DIGITS: usize = 11;
 
 /// What everybody may do.
 const ANONYMOUS: &[&str] = &[
+    "auth:expand-scopes",
     "queue:get-artifact:public/*",
     "queue:get-task:*",
     "queue:list-artifacts:*",

@@ -12,6 +12,30 @@ pub(crate) fn covers(have: &str, want: &str) -> bool {
     have == want || have.strip_suffix('*').is_some_and(|prefix| want.starts_with(prefix))
 }
 
+/// The same set of scopes in order, without those that others of them cover.
+pub(crate) fn without_covered(scopes: &[String]) -> Vec<String> {
+    // What begins like a scope with a star follows it directly in this order.
+    let mut sorted: Vec<(&str, bool)> =
+        scopes.iter().map(|scope| scope.strip_suffix('*').map_or((scope.as_str(), true), |prefix| (prefix, false))).collect();
+    sorted.sort_unstable();
+    sorted.dedup();
+    let mut covering: Option<&str> = None;
+    let mut kept = Vec::new();
+    for (text, plain) in sorted {
+        if covering.is_some_and(|prefix| text.starts_with(prefix)) {
+            continue;
+        }
+        if plain {
+            kept.push(text.to_owned());
+        } else {
+            covering = Some(text);
+            kept.push(format!("{text}*"));
+        }
+    }
+    kept.sort_unstable();
+    kept
+}
+
 /// What a call needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Need {
@@ -85,6 +109,15 @@ mod tests {
         ] {
             assert_eq!(covers(have, want), covered, "{have} {want}");
         }
+    }
+
+    #[test]
+    fn what_is_covered_is_left_out() {
+        let kept = |scopes: &[&str]| without_covered(&scopes.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>());
+        assert_eq!(kept(&["b", "a:x", "a:*", "b", "a:x*", "a", "c:*:d"]), ["a", "a:*", "b", "c:*:d"]);
+        assert_eq!(kept(&["a*", "a", "a**"]), ["a*"]);
+        assert_eq!(kept(&["*", "anything", ""]), ["*"]);
+        assert_eq!(kept(&[]), [""; 0]);
     }
 
     #[test]

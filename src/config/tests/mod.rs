@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use super::{CANNOT_LOAD, Config, ConfigError, ExecValues, INVALID, LiveLogMode, Loaded, load};
 use crate::api::Secret;
 
+mod docker;
+
 /// The least that a worker needs.
 fn least() -> Value {
     json!({
@@ -97,7 +99,7 @@ fn names_are_read_in_any_case_and_merged() {
     assert_eq!((config.instance_id.as_str(), config.worker_group.as_str()), ("i-1", "g"));
     let metadata = config.worker_type_metadata.as_object().unwrap();
     assert_eq!((&metadata["a"], &metadata["b"]), (&json!({"x": 1, "y": 2}), &json!(2)));
-    assert_eq!(config.d2g_config, json!({"enableD2G": false, "allowGPUs": true}));
+    assert_eq!((config.d2g.enable_d2g, config.d2g.gpus.as_deref()), (false, Some("all")));
 }
 
 #[test]
@@ -231,12 +233,12 @@ fn retired_settings_do_no_harm_at_their_neutral_value() {
 #[test]
 fn parts_that_come_later_are_named_in_one_warning() {
     let asks = json!({
-        "d2gConfig": {"enableD2G": true, "allowPrivileged": false}, "wstAudience": "a", "wstServerURL": "", "enableInteractive": false,
+        "d2gConfig": {"enableD2G": true, "allowPrivileged": false}, "enableTaskclusterProxy": true, "wstAudience": "a", "wstServerURL": "", "enableInteractive": false,
         "headlessTasks": true, "taskclusterProxyPort": 8080,
     });
     let warnings = warned(&asks);
     assert_eq!(warnings.len(), 1, "{warnings:?}");
-    assert!(warnings[0].ends_with("d2gConfig.enableD2G, wstAudience, headlessTasks"), "{}", warnings[0]);
+    assert!(warnings[0].ends_with("yet: enableTaskclusterProxy, wstAudience, headlessTasks"), "{}", warnings[0]);
 }
 
 #[test]

@@ -1,0 +1,140 @@
+//! The first phase: from a claimed task to a payload that can be run, or to everything that stands against it.
+//!
+//! ```text
+//!           ┌─ image? ─▶ docker::check ─▶ scopes ─▶ what the pool withholds ─┐
+//! payload ──┤                                                               ├─▶ parts ─▶ Admitted
+//!           └─ else ───▶ native::check ─────────────────────────────────────┘
+//! ```
+
+pub mod scope;
+mod withhold;
+
+use tc_payload::{Problem, docker, native};
+
+use self::withhold::withhold;
+use super::{
+    context::{Basics, RunContext},
+    outcome::{Blame, CORE, Findings, Phase, RunError},
+};
+use crate::feature::{self, table::Table};
+
+/// A run that may begin.
+pub struct Admitted {
+    /// What it is.
+    pub cx: RunContext,
+    /// The optional parts it asked for.
+    pub table: Table<RunContext>,
+}
+
+/// A payload of either kind that its schema accepts.
+enum Checked {
+    Native(native::Payload),
+    Container(docker::Payload),
+}
+
+/// Reads and checks the payload. Everything that is wrong is written to the task log and added to `findings`.
+///
+/// Waits for nothing but the auth service, which the API client bounds, and for that only until the run is ended from outside.
+pub async fn admit(basics: &Basics, findings: &mut Findings) -> Option<Admitted> {
+    let mut refuse = |error: RunError| findings.add(Phase::Admit, CORE, error);
+    let checked = match check(basics) {
+        Ok(checked) => checked,
+        Err(error) => {
+            refuse(error);
+            return None;
+        }
+    };
+    let (needed, asks) = match &checked {
+        Checked::Native(payload) => (Vec::new(), !payload.os_groups.is_empty()),
+        Checked::Container(payload) => {
+            let needed = scope::needed(payload, &basics.task.task_queue_id);
+            let asks = !needed.is_empty();
+            (needed, asks)
+        }
+    };
+    let scopes = if asks {
+        let expanded = tokio::select! {
+            biased; // Nobody needs to know any more what the task may do.
+            kill = basics.kill.killed() => {
+                findings.killed(kill);
+                return None;
+            }
+            expanded = scope::expanded(basics) => expanded,
+        };
+        match expanded {
+            Ok(scopes) => scopes,
+            Err(error) => {
+                refuse(error);
+                return None;
+            }
+        }
+    } else {
+        basics.task.scopes.clone()
+    };
+    if let Err(error) = scope::require(&needed, &scopes) {
+        refuse(error);
+    }
+    let config = &basics.shop.config;
+    let (payload, container) = match checked {
+        Checked::Native(payload) => (payload, None),
+        Checked::Container(mut payload) => {
+            for (what, setting) in withhold(&mut payload, &config.d2g) {
+                basics.log.warn(&format!("payload.{what} has no effect: this worker pool does not allow it ({setting})"));
+            }
+            (payload.common, Some(payload.container))
+        }
+    };
+    let limit = config.max_task_run_time;
+    if payload.max_run_time_secs > u64::from(limit) {
+        let message = format!("task's maxRunTime of {} exceeded allowed maximum of {limit}", payload.max_run_time_secs);
+        refuse(RunError::new(Blame::Payload, message));
+    }
+    let cx = RunContext::new(basics.clone(), payload, container);
+    cx.set_scopes(scopes);
+    let table = Table::new(feature::wanted(&cx));
+    for (position, error) in table.admit(&cx) {
+        findings.add(Phase::Admit, position, error);
+    }
+    let mut reserved = table.reserved(&cx);
+    reserved.push((cx.payload.logs.backing.clone(), "Backing Log"));
+    for (i, (name, part)) in reserved.iter().enumerate() {
+        if let Some((_, other)) = reserved[..i].iter().find(|(earlier, _)| earlier == name) {
+            let message = format!("artifact name {name:?} is wanted by both {other} and {part}");
+            findings.add(Phase::Admit, CORE, RunError::new(Blame::Payload, message));
+        }
+    }
+    cx.reserve_names(reserved);
+    findings.is_empty().then_some(Admitted { cx, table })
+}
+
+/// Holds the payload against the schema of its kind, if the pool takes that kind.
+fn check(basics: &Basics) -> Result<Checked, RunError> {
+    let (raw, config) = (&basics.task.payload, &basics.shop.config);
+    let pool = format!("{}/{}", config.provisioner_id, config.worker_type);
+    let refused = |message: String| Err(RunError::new(Blame::Payload, message));
+    if tc_payload::is_container_payload(raw) {
+        if !config.d2g.enable_d2g {
+            return refused(format!(
+                "docker worker payload detected, but D2G is not enabled on this worker pool ({pool}). \
+                 Its owner can set `d2gConfig.enableD2G` to have such payloads run."
+            ));
+        }
+        return docker::check(raw).map(Checked::Container).map_err(|wrong| not_valid(basics, docker::schema_text(), &wrong));
+    }
+    if config.disable_native_payloads {
+        return refused(format!("native Generic Worker payloads are disabled on this worker pool ({pool})"));
+    }
+    native::check(raw).map(Checked::Native).map_err(|wrong| not_valid(basics, native::schema_text(), &wrong))
+}
+
+/// Shows the schema and all problems in the task log. Programs look for these sentences.
+fn not_valid(basics: &Basics, schema: &str, problems: &[Problem]) -> RunError {
+    let log = &basics.log;
+    log.error("Task payload for this worker type must conform to the following jsonschema:");
+    log.error(schema);
+    log.error("TASK FAIL since the task payload is invalid. See errors:");
+    for problem in problems {
+        log.error(&format!("- {}: {}", problem.field, problem.message));
+    }
+    RunError::new(Blame::Payload, format!("validation of payload failed for task {}", basics.task_id))
+}
