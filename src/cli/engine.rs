@@ -1,13 +1,19 @@
 //! The one place that knows which engines there are.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{collections::BTreeMap, process::ExitCode, sync::Arc, time::Duration};
 
 use tc_engine::Engine;
-use tc_engine_docker::{Bounds, Connection, DockerEngine, DockerOptions, OwnerIdentity};
+use tc_engine_docker::{
+    Bounds, Connection, DockerEngine, DockerOptions, OwnerIdentity,
+    image::{Collect, Images, ImagesOptions, RegistryAccess},
+};
 use tc_engine_native::{Containment, NativeEngine, NativeOptions};
 
 use super::problems::Failure;
-use crate::{config::Config, worker};
+use crate::{
+    config::{Config, ImageGc, RegistryConfig},
+    worker,
+};
 
 /// The engine's name, as `--engine` and the reference worker call it.
 pub const NAME: &str = "insecure";
@@ -44,7 +50,40 @@ pub fn docker(config: &Config) -> Result<Option<Arc<dyn Engine>>, Failure> {
         .map_err(|error| Failure::new(crate::config::INVALID, format!("use the Docker engine at {host}")).because(&error))?;
     tracing::info!("Container tasks run on the Docker engine at {host}");
     let owner = OwnerIdentity::new(worker::owner(config).worker);
-    Ok(Some(Arc::new(DockerEngine::new(DockerOptions { connection, owner, bounds: Bounds::default() }))))
+    let images = Images::new(images(config, connection.clone())?);
+    Ok(Some(Arc::new(DockerEngine::new(DockerOptions { connection, owner, images, bounds: Bounds::default() }))))
+}
+
+fn images(config: &Config, connection: Connection) -> Result<ImagesOptions, Failure> {
+    let docker = &config.own.docker;
+    let mut registries = BTreeMap::new();
+    for (host, registry) in &docker.registries {
+        registries.insert(host.clone(), access(host, registry)?);
+    }
+    Ok(ImagesOptions {
+        manifest_ttl: Duration::from_secs(docker.manifest_ttl_secs),
+        registries,
+        collect: match docker.gc {
+            ImageGc::Own => Collect::Own,
+            ImageGc::Host => Collect::Host,
+        },
+        ..ImagesOptions::new(connection, config.own.state_dir.clone())
+    })
+}
+
+fn access(host: &str, registry: &RegistryConfig) -> Result<RegistryAccess, Failure> {
+    let username = match (&registry.username, &registry.username_file) {
+        (Some(name), _) => Some(name.clone()),
+        (None, Some(file)) => {
+            let name = std::fs::read_to_string(file).map_err(|error| {
+                let what = format!("read who pulls from {host} in \"{}\"", file.display());
+                Failure::new(crate::config::INVALID, what).because(&error)
+            })?;
+            Some(name.trim().to_owned())
+        }
+        (None, None) => None,
+    };
+    Ok(RegistryAccess { login: username.zip(registry.password_file.clone()), mirrors: registry.mirrors.clone() })
 }
 
 /// If the engine has started this program inside of a run, does what it is there for.
