@@ -20,7 +20,7 @@ pub(crate) enum Until {
 /// A question to the engine that is answered when the container ends.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    answer: JoinHandle<Result<i32, Failure>>,
+    answer: Option<JoinHandle<Result<i32, Failure>>>,
 }
 
 #[derive(Deserialize)]
@@ -43,21 +43,23 @@ impl Watch {
         };
         let path = format!("/containers/{container}/wait?condition={condition}");
         let exchange = connection.exchange(bound, Method::POST, &path, false).await?;
-        Ok(Self { answer: tokio::spawn(answer(exchange)) })
+        Ok(Self { answer: Some(tokio::spawn(answer(exchange))) })
     }
 
-    /// The exit code. May be dropped and called again until it has returned once.
+    /// The exit code. May be dropped and called again; once it has returned, there is nothing more to hear.
     pub(crate) async fn exit_code(&mut self) -> Result<i32, Failure> {
-        match (&mut self.answer).await {
-            Ok(answer) => answer,
-            Err(error) => Err(Failure::Broken(format!("the task that waits for it ended: {error}"))),
-        }
+        let Some(answer) = &mut self.answer else { return Err(Failure::Broken("it has been answered before".to_owned())) };
+        let said = answer.await;
+        self.answer = None;
+        said.unwrap_or_else(|error| Err(Failure::Broken(format!("the task that waits for it ended: {error}"))))
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.answer.abort();
+        if let Some(answer) = &self.answer {
+            answer.abort();
+        }
     }
 }
 
