@@ -37,3 +37,16 @@ use serde_json::Value;
 pub fn is_container_payload(payload: &Value) -> bool {
     payload.get("image").is_some()
 }
+
+/// The schema of all payloads, for people: that of native ones or that of containers.
+pub fn schema_text() -> String {
+    let indented = |schema: &str| schema.trim_end().replace('\n', "\n    ");
+    format!(
+        "{{\n  \"$schema\": \"http://json-schema.org/draft-07/schema#\",\n  \"$id\": \"/schemas/tc-worker/payload.json#\",\n  \
+         \"title\": \"Payload of a task\",\n  \
+         \"description\": \"With the property `image` it is for a container, without it for native commands.\",\n  \
+         \"oneOf\": [\n    {},\n    {}\n  ]\n}}\n",
+        indented(native::schema_text()),
+        indented(docker::schema_text())
+    )
+}

@@ -66,7 +66,7 @@ async fn work(name: &Name, arguments: Vec<OsString>) -> Result<u8, problems::Fai
         Some(Command::Queue(queue)) => queue::run(queue).await,
         Some(Command::Status) => status::text().map(|text| print(&text)),
         Some(Command::NewEd25519Keypair(keypair)) => keypair::make(&keypair).map(|public| print(&public)),
-        Some(Command::ShowPayloadSchema) => Ok(print(schema::text())),
+        Some(Command::ShowPayloadSchema) => Ok(print(&schema::text())),
         // Without a command there is only --version: nothing at all gets the help.
         None => Ok(print(&name.version())),
     }

@@ -45,6 +45,7 @@ pub async fn run(arguments: RunArgs, name: &Name) -> Result<u8, Failure> {
         docker,
         events: None,
         status_file: Some(status::path()),
+        images_as_they_are: false,
         log_header_from_task: false,
     };
     let ended = tokio::select! {

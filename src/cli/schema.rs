@@ -1,6 +1,6 @@
 //! `show-payload-schema`.
 
-/// The schema of native payloads.
-pub fn text() -> &'static str {
-    tc_payload::native::schema_text()
+/// The schema of all payloads, native ones and those for containers.
+pub fn text() -> String {
+    tc_payload::schema_text()
 }

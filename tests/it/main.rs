@@ -4,6 +4,7 @@ mod docker;
 mod house;
 mod support;
 
+mod admission;
 mod bad_config;
 mod bad_payload;
 mod bad_queue;

@@ -146,18 +146,18 @@ impl Engine for DockerEngine {
         let directory = spawn_blocking(move || Directory::make(&path)).await;
         let directory =
             directory.map_err(|error| EngineError::new(Fault::Worker, format!("make a task directory: {error}")))??;
-        let network = match names.network {
-            false => None,
-            true => match network::create(&self.shared, &names.run).await {
-                Ok(network) => Some(network),
-                Err(error) => {
-                    let shared = Arc::clone(&self.shared);
-                    // Nobody has used it, and the error that counts is the other one.
-                    drop(spawn_blocking(move || directory.remove(&shared.bounds)).await);
-                    return Err(error);
-                }
-            },
+        if !names.network {
+            return Ok(Box::new(DockerGround::new(Arc::clone(&self.shared), names.run, directory, None)));
+        }
+        let network = match network::create(&self.shared, &names.run).await {
+            Ok(network) => network,
+            Err(error) => {
+                let shared = Arc::clone(&self.shared);
+                // Nobody has used it, and the error that counts is the other one.
+                drop(spawn_blocking(move || directory.remove(&shared.bounds)).await);
+                return Err(error);
+            }
         };
-        Ok(Box::new(DockerGround::new(Arc::clone(&self.shared), names.run, directory, network)))
+        Ok(Box::new(DockerGround::new(Arc::clone(&self.shared), names.run, directory, Some(network))))
     }
 }

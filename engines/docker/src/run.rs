@@ -68,6 +68,8 @@ pub(crate) struct Running {
     quiet: Option<DockerQuiet>,
     /// No command may start any more.
     closed: bool,
+    /// The engine has said after the end that nothing of it runs.
+    verified: bool,
     /// Output could not be listened to.
     deaf: Option<String>,
 }
@@ -150,7 +152,7 @@ impl Running {
                 Err(error) => (State::Over, Some(format!("listen to the container: {error}"))),
             },
         };
-        Self { state, sink, shared: Arc::clone(&quiet.shared), quiet: Some(quiet), closed: false, deaf }
+        Self { state, sink, shared: Arc::clone(&quiet.shared), quiet: Some(quiet), closed: false, verified: false, deaf }
     }
 
     /// Waits until what was begun has begun. May be dropped and called again.
@@ -183,8 +185,10 @@ impl Running {
             Heard::Failed => return Err(worker_fault("taking the container's output failed")),
             Heard::NoEnd | Heard::Broken => warn!("The engine did not end the output of container {}: {heard:?}", live.id),
         }
+        let found = found.map(|Description { state, .. }| state);
+        self.verified = found.as_ref().is_ok_and(Condition::is_over);
         self.state = State::Over;
-        verdict(code, &found.map(|Description { state, .. }| state))
+        verdict(code, &found)
     }
 
     /// The id of a container that may run.
@@ -295,7 +299,7 @@ impl RunHandle for Running {
             drop(timeout(grace, self.started()).await);
             if let State::Running(live) = &self.state {
                 // The engine sends the signal that the image asks for, and SIGKILL after the grace.
-                let secs = i32::try_from(grace.as_secs_f64().ceil() as u64).unwrap_or(i32::MAX);
+                let secs = i32::try_from(grace.as_millis().div_ceil(1000)).unwrap_or(i32::MAX);
                 let options = StopContainerOptionsBuilder::default().t(secs).build();
                 let bound = grace + self.shared.bounds.kill / 2;
                 let stopped = self.shared.connection.docker().stop_container(&live.id, Some(options));
@@ -313,6 +317,7 @@ impl RunHandle for Running {
         self.kill().await;
         let Some(quiet) = self.quiet.take() else { return Err(worker_fault("the run is over")) };
         if quiet.made.container
+            && !self.verified
             && let Err(error) = self.verify(&crate::labels::name_of(&quiet.run)).await
         {
             self.quiet = Some(quiet);

@@ -232,3 +232,18 @@ async fn a_clock_that_is_wrong_is_corrected_by_the_services() {
         .collect();
     assert_eq!(ahead, [0, 3 * 3600, 3 * 3600, 3 * 3600]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn scopes_are_expanded_as_a_set_and_refusals_are_told_from_silence() {
+    let expanded = json!({ "scopes": ["a", "assume:role", "b"] }).to_string();
+    let transport = Arc::new(Scripted::in_order([Step::answer(500, ""), Step::answer(200, expanded), Step::answer(403, "{}")]));
+    let (queue, cell) = queue(&transport);
+    let auth = queue.services().auth(cell);
+    let asked = ["b", "assume:role", "b"].map(str::to_owned);
+    assert_eq!(auth.expand_scopes(&asked).await.expect("expanded"), ["a", "assume:role", "b"]);
+    let seen = transport.seen();
+    assert_eq!((seen[1].method.as_str(), seen[1].url.as_str()), ("POST", "https://tc.example.com/api/auth/v1/scopes/expand"));
+    assert_eq!(serde_json::from_slice::<Value>(&seen[1].body).expect("JSON"), json!({ "scopes": ["assume:role", "b"] }));
+    assert!(seen[1].headers.contains_key(header::AUTHORIZATION));
+    assert!(!auth.expand_scopes(&asked).await.expect_err("refused").is_temporary());
+}

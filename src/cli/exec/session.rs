@@ -178,7 +178,7 @@ impl Session {
         }));
         let engine = engine::engine(tc_engine_native::Containment::Detect).map_err(|failure| failure.with_code(EXCEPTION))?;
         let jobs = arguments.jobs.unwrap_or_else(|| usual_jobs(ready.len()));
-        let config = settings::config(&root_url, (CLIENT_ID, &token), home.path(), jobs);
+        let config = settings::config(&root_url, (CLIENT_ID, &token), home.path(), jobs, settings::caches(arguments));
         let containers = ready.iter().any(|ready| is_container_payload(&ready.defined.definition["payload"]));
         let docker = if containers { Some(container_engine(&config).await?) } else { None };
         let output = Output::start().map_err(|error| unable("start a thread for standard output", &error))?;
@@ -201,6 +201,7 @@ impl Session {
                 events: Some(send),
                 // The file is the machine's, and a worker of it may run beside us.
                 status_file: None,
+                images_as_they_are: true,
                 log_header_from_task: true,
             },
             input,

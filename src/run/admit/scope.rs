@@ -2,9 +2,12 @@
 
 use tc_payload::docker;
 
-use crate::run::{
-    context::Basics,
-    outcome::{Blame, RunError},
+use crate::{
+    api::ApiError,
+    run::{
+        context::Basics,
+        outcome::{Blame, RunError},
+    },
 };
 
 /// Beginning of scopes that stand for a role, and so for others.
@@ -68,11 +71,14 @@ pub async fn expanded(basics: &Basics) -> Result<Vec<String>, RunError> {
         return Ok(scopes.clone());
     }
     let auth = basics.shop.services.auth(basics.credentials.clone());
-    auth.expand_scopes(scopes).await.map_err(|error| {
-        // A service that cannot be reached says nothing about the task, which will run elsewhere or later.
-        let blame = if error.is_temporary() { Blame::Service } else { Blame::Payload };
-        RunError::new(blame, format!("could not find out what the roles among the task's scopes stand for: {error}"))
-    })
+    auth.expand_scopes(scopes).await.map_err(|error| unexpanded(&error))
+}
+
+/// What it means that the auth service did not say what roles stand for.
+fn unexpanded(error: &ApiError) -> RunError {
+    // A service that cannot be reached says nothing about the task, which will run elsewhere or later.
+    let blame = if error.is_temporary() { Blame::Service } else { Blame::Payload };
+    RunError::new(blame, format!("could not find out what the roles among the task's scopes stand for: {error}"))
 }
 
 #[cfg(test)]
@@ -80,6 +86,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api::ErrorKind;
 
     fn texts(scopes: &[&str]) -> Vec<String> {
         scopes.iter().map(|scope| (*scope).to_owned()).collect()
@@ -137,5 +144,17 @@ mod tests {
              You probably should add some scopes to your task definition"
         );
         assert!(require(&groups, &[]).expect_err("all are missing").message.contains("<no scopes>"));
+    }
+
+    #[test]
+    fn a_service_that_is_away_is_not_the_payload_s_fault() {
+        let blame = |status| {
+            let kind = ErrorKind::Status { status, code: String::new(), message: String::new() };
+            unexpanded(&ApiError::new("auth.expandScopes", kind)).blame
+        };
+        assert_eq!(
+            (blame(503), blame(429), blame(403), blame(400)),
+            (Blame::Service, Blame::Service, Blame::Payload, Blame::Payload)
+        );
     }
 }

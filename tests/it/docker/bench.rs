@@ -156,16 +156,21 @@ pub struct Bench {
     pub queue: Deployment,
     before: BTreeSet<String>,
     images: BTreeSet<String>,
-    _turn: MutexGuard<'static, ()>,
+    _turn: Option<MutexGuard<'static, ()>>,
 }
 
 impl Bench {
     /// Waits for this test's turn.
     pub async fn on(engine: Engine) -> Self {
         let turn = TURN.lock().await;
+        Self { _turn: Some(turn), ..Self::alone(engine).await }
+    }
+
+    /// On an engine that no other test uses.
+    pub async fn alone(engine: Engine) -> Self {
         let before = engine.inventory().expect("the engine answers");
         let images = engine.images().expect("the engine answers");
-        Self { engine, queue: Deployment::start().await, before, images, _turn: turn }
+        Self { engine, queue: Deployment::start().await, before, images, _turn: None }
     }
 
     /// A worker for container tasks, with these settings besides.

@@ -5,6 +5,7 @@
 //! let engine = FakeEngine::new([Step::prints("hello\n"), Step::exits(0)]);
 //! ```
 
+mod image;
 mod run;
 
 use std::{
@@ -16,9 +17,11 @@ use std::{
 
 use async_trait::async_trait;
 
+pub use self::image::Fate;
+
 use crate::{
-    Engine, EngineError, Environment, Exit, Gone, Ground, Identity, Keep, Names, Owner, Quiet, Sandbox, SandboxPlan, Sink,
-    Swept,
+    Engine, EngineError, Environment, Exit, Gone, Ground, Identity, Image, ImageBytes, ImageWant, Keep, Names, Owner, Progress,
+    Quiet, Sandbox, SandboxPlan, Sink, Swept,
 };
 
 /// One thing that a scripted command does.
@@ -59,6 +62,7 @@ pub struct FakeEngine {
     script: Vec<Step>,
     journal: Journal,
     unhealthy: Arc<Mutex<Option<String>>>,
+    images: image::Images,
 }
 
 impl FakeEngine {
@@ -70,6 +74,11 @@ impl FakeEngine {
     /// What happened so far.
     pub fn journal(&self) -> Vec<String> {
         lock(&self.journal).clone()
+    }
+
+    /// Says what becomes of images that are wanted from now on.
+    pub fn set_images(&self, fate: Fate) {
+        *lock(&self.images.fate) = fate;
     }
 
     /// Makes [`Engine::health`] fail with this reason, or pass again.
@@ -109,6 +118,15 @@ impl Engine for FakeEngine {
 
     async fn sweep(&self, _owner: &Owner, _keep: Keep) -> Swept {
         Swept::default()
+    }
+
+    async fn image(
+        &self,
+        want: &ImageWant,
+        bytes: Option<Arc<dyn ImageBytes>>,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Image, EngineError> {
+        self.images.bring(&self.journal, want, bytes, progress).await
     }
 
     async fn reserve(&self, names: Names) -> Result<Box<dyn Ground>, EngineError> {

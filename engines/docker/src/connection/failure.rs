@@ -95,7 +95,9 @@ pub(crate) fn io(error: &std::io::Error) -> Failure {
 pub(crate) fn hyper(error: &hyper::Error) -> Failure {
     // The error itself says only in which step it came up.
     let text = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
-    if error.is_parse() { Failure::Garbage(text) } else { Failure::Broken(text) }
+    let inner = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
+    let is_too_long = inner.is_some_and(|inner| inner.kind() == std::io::ErrorKind::InvalidData);
+    if error.is_parse() || is_too_long { Failure::Garbage(text) } else { Failure::Broken(text) }
 }
 
 #[cfg(test)]

@@ -152,15 +152,10 @@ impl Connection {
         bound: Duration,
         call: impl Future<Output = Result<T, bollard::errors::Error>>,
     ) -> Result<T, Failure> {
-        let done = timeout(bound, call)
-            .await
-            .unwrap_or_else(|_| Err(bollard::errors::Error::IOError { err: io::Error::new(io::ErrorKind::TimedOut, Late) }));
-        done.map_err(|error| match error {
-            bollard::errors::Error::IOError { err } if err.get_ref().is_some_and(|inner| inner.is::<Late>()) => {
-                Failure::TimedOut(bound)
-            }
-            other => self.noted(other.into()),
-        })
+        match timeout(bound, call).await {
+            Ok(done) => done.map_err(|error| self.noted(error.into())),
+            Err(_) => Err(Failure::TimedOut(bound)),
+        }
     }
 
     /// Draws the consequence of a failure for what was agreed on.
@@ -186,11 +181,6 @@ impl Connection {
         &self.shown
     }
 }
-
-/// Marks our own bound among the errors of sockets.
-#[derive(Debug, thiserror::Error)]
-#[error("no answer in time")]
-struct Late;
 
 #[cfg(test)]
 mod tests {

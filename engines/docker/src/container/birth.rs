@@ -45,6 +45,11 @@ pub(crate) async fn create(shared: &Shared, run: &str, body: &ContainerCreateBod
             Failure::Answer { status: 404, message } if message.to_ascii_lowercase().contains("no such image") => {
                 return Err(EngineError::new(Fault::Resource, format!("the image was removed before it was used: {message}")));
             }
+            // Another engine than the one that the version was agreed on with. Nothing was made.
+            failure if failure.is_about_version() => {
+                shared.connection.negotiate().await.map_err(|failure| failure.because(Fault::Lost, "create a container"))?;
+                continue;
+            }
             Failure::Answer { message, .. } => return Ok(Birth::Refused(Refusal::new(message))),
             Failure::Unreachable(_) => return Err(failure.because(Fault::Lost, "create a container")),
             Failure::Broken(_) | Failure::TimedOut(_) | Failure::Garbage(_) => {}

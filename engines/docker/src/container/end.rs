@@ -20,7 +20,9 @@ pub(crate) enum Until {
 /// A question to the engine that is answered when the container ends.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    answer: Option<JoinHandle<Result<i32, Failure>>>,
+    answer: JoinHandle<Result<i32, Failure>>,
+    /// What the answer was, once it was taken.
+    said: Option<Result<i32, Failure>>,
 }
 
 #[derive(Deserialize)]
@@ -43,23 +45,25 @@ impl Watch {
         };
         let path = format!("/containers/{container}/wait?condition={condition}");
         let exchange = connection.exchange(bound, Method::POST, &path, false).await?;
-        Ok(Self { answer: Some(tokio::spawn(answer(exchange))) })
+        Ok(Self { answer: tokio::spawn(answer(exchange)), said: None })
     }
 
-    /// The exit code. May be dropped and called again; once it has returned, there is nothing more to hear.
+    /// The exit code. May be dropped and called again; it stays what it is.
     pub(crate) async fn exit_code(&mut self) -> Result<i32, Failure> {
-        let Some(answer) = &mut self.answer else { return Err(Failure::Broken("it has been answered before".to_owned())) };
-        let said = answer.await;
-        self.answer = None;
-        said.unwrap_or_else(|error| Err(Failure::Broken(format!("the task that waits for it ended: {error}"))))
+        if let Some(said) = &self.said {
+            return said.clone();
+        }
+        let said = match (&mut self.answer).await {
+            Ok(answer) => answer,
+            Err(error) => Err(Failure::Broken(format!("the task that waits for it ended: {error}"))),
+        };
+        self.said.insert(said).clone()
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        if let Some(answer) = &self.answer {
-            answer.abort();
-        }
+        self.answer.abort();
     }
 }
 

@@ -122,7 +122,7 @@ fn environment(env: &Environment) -> Result<Vec<String>, String> {
 
 /// The API is JSON, in which there is only text.
 fn text(text: impl AsRef<std::ffi::OsStr>, what: &str) -> Result<String, String> {
-    OsString::from(text.as_ref()).into_string().map_err(|bytes| format!("{what} is not UTF-8: {bytes:?}"))
+    OsString::from(text.as_ref()).into_string().map_err(|bytes| format!("{what} is not UTF-8: {}", bytes.display()))
 }
 
 #[cfg(test)]

@@ -4,4 +4,11 @@
 //! graph driver, 28.5 with containerd's store); each needs an image `busybox:latest`. A test runs on all that are given.
 
 mod container;
+mod death;
+mod ending;
+mod faults;
+mod image;
+mod network;
+mod output;
 mod support;
+mod sweeping;

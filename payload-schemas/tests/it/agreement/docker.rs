@@ -15,14 +15,14 @@ static KIND: LazyLock<Kind> = LazyLock::new(|| Kind {
 });
 
 /// Payloads in which every property of the schema stands, one for each form of image.
-fn full() -> [Value; 4] {
+pub(super) fn full() -> Vec<Value> {
     let images = [
         json!("debian:12"),
         json!({"type": "docker-image", "name": "quay.io/a/b"}),
         json!({"type": "indexed-image", "namespace": "a.b", "path": "public/image.tar"}),
         json!({"type": "task-image", "taskId": "KPxbSgUBQ_yfZ9OH2tTQuA", "path": "public/image.tar"}),
     ];
-    images.map(|image| {
+    let payload = |image: Value| {
         json!({
             "image": image,
             "command": ["a", "b"],
@@ -42,7 +42,8 @@ fn full() -> [Value; 4] {
                 "allowPtrace": true, "chainOfTrust": true},
             "supersederUrl": "x",
         })
-    })
+    };
+    images.map(payload).into()
 }
 
 #[test]

@@ -265,3 +265,14 @@ fn change_all(mut payload: Value, changes: Vec<(prop::sample::Index, Change)>) -
     }
     payload
 }
+
+#[test]
+fn the_schema_of_all_payloads_takes_both_kinds() {
+    let both: Value = serde_json::from_str(&tc_payload::schema_text()).unwrap();
+    let both = validator(&both);
+    let container = docker::full().remove(0);
+    let native = native::full();
+    let mixed = json!({"command": [["a"]], "maxRunTime": 1, "image": "a"});
+    assert!(both.is_valid(&container) && both.is_valid(&native));
+    assert!(!both.is_valid(&mixed) && !both.is_valid(&json!({"maxRunTime": 1})));
+}

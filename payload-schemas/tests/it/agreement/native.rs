@@ -14,7 +14,7 @@ static KIND: LazyLock<Kind> = LazyLock::new(|| {
 });
 
 /// A payload in which every property of the schema stands.
-fn full() -> Value {
+pub(super) fn full() -> Value {
     let content = [
         json!({"taskId": "KPxbSgUBQ_yfZ9OH2tTQuA", "artifact": "public/x", "sha256": STRINGS[21]}),
         json!({"namespace": "a.b.c", "artifact": "public/x"}),

@@ -1,5 +1,7 @@
 //! Engines to test with, and short ways through a run.
 
+pub mod faulty;
+
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -8,13 +10,19 @@ use std::{
 
 use bollard::query_parameters::{ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder};
 use tc_engine::{
-    CommandEnd, CommandSpec, ContainerPlan, Engine, EngineError, Environment, Ground, Limits, Names, Quiet, RunHandle, Sandbox,
-    SandboxPlan, Sink,
+    CommandEnd, CommandSpec, ContainerPlan, Engine, EngineError, Environment, Ground, Keep, Limits, Names, Quiet, RunHandle,
+    Sandbox, SandboxPlan, Sink,
 };
 use tc_engine_docker::{
     Bounds, Connection, DockerEngine, DockerOptions, OwnerIdentity,
     image::{Images, ImagesOptions},
 };
+
+/// The runs of these names go on.
+pub fn keep(runs: &[String]) -> Keep {
+    let runs = runs.to_vec();
+    Arc::new(move |run| runs.iter().any(|kept| kept == run))
+}
 
 /// Where engines are, with their names.
 pub fn hosts(test: &str) -> Vec<(&'static str, String)> {
@@ -29,7 +37,7 @@ pub fn hosts(test: &str) -> Vec<(&'static str, String)> {
 }
 
 /// Notes a test that this machine cannot run.
-fn not_run(test: &str, reason: &str) {
+pub fn not_run(test: &str, reason: &str) {
     use std::io::Write;
     println!("NOT RUN {test}: {reason}");
     if let Ok(path) = std::env::var("TC_TESTS_NOT_RUN") {
@@ -116,6 +124,11 @@ impl Rig {
             bounds,
         });
         Self { engine: Arc::new(engine), straight, worker, image, dir, count: Mutex::default() }
+    }
+
+    /// Images of the same engine.
+    pub fn images(&self) -> Images {
+        Images::new(ImagesOptions::new(self.straight.clone(), self.dir.path().join("state")))
     }
 
     /// Names for another run.

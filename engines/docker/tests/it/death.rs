@@ -1,0 +1,154 @@
+//! Engines that are killed, told to go, or frozen while a container runs. These tests break an engine of their own.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use bollard::{body_full, query_parameters::ImportImageOptions};
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use tc_engine::{Engine, Fault, Owner, StopReason};
+use tc_engine_docker::Connection;
+
+use crate::support::{Rig, hosts, keep, not_run, sh, short_bounds};
+
+/// What starts an engine; part of the suite around this crate.
+const STARTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/docker/engine.py");
+
+/// An engine that only this test uses.
+struct Own {
+    starter: PathBuf,
+    kind: &'static str,
+    dir: tempfile::TempDir,
+    host: String,
+}
+
+impl Own {
+    /// Starts one that has the image which `model` has.
+    async fn start(test: &str, kind: &'static str, model: &str) -> Option<Self> {
+        let starter = std::env::var_os("TC_DOCKER_STARTER").map_or_else(|| PathBuf::from(STARTER), PathBuf::from);
+        if !starter.exists() {
+            not_run(&format!("{test} ({kind})"), "there is nothing to start an engine with");
+            return None;
+        }
+        let dir = tempfile::tempdir().expect("a directory");
+        let host = format!("unix://{}/docker.sock", dir.path().display());
+        let own = Self { starter, kind, dir, host };
+        own.again();
+        let docker = Connection::open(model).await.expect("the model").docker().clone();
+        let chunks: Vec<Bytes> = docker.export_image("busybox:latest").try_collect().await.expect("an archive");
+        let there = Connection::open(&own.host).await.expect("it answers");
+        let loaded = there.docker().import_image(ImportImageOptions::default(), body_full(chunks.concat().into()), None);
+        loaded.try_collect::<Vec<_>>().await.expect("it is loaded");
+        Some(own)
+    }
+
+    /// Starts it, also after it was killed. Blocks.
+    fn again(&self) {
+        self.tell(&["start", self.kind]);
+    }
+
+    fn tell(&self, words: &[&str]) {
+        let done = Command::new("python3").arg(&self.starter).args(words).arg(self.dir.path()).output().expect("python3");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = std::fs::read_to_string(self.dir.path().join("docker.pid")).expect("its process id");
+        let done = Command::new("kill").args([signal, pid.trim()]).status().expect("kill");
+        assert!(done.success());
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        // A test that failed while the engine was frozen.
+        drop(
+            std::fs::read_to_string(self.dir.path().join("docker.pid"))
+                .map(|pid| Command::new("kill").args(["-CONT", pid.trim()]).status()),
+        );
+        drop(Command::new("python3").arg(&self.starter).arg("stop").arg(self.dir.path()).status());
+    }
+}
+
+/// An engine of each kind whose model is there.
+async fn engines(test: &str) -> Vec<Own> {
+    let mut own = Vec::new();
+    for (name, model) in hosts(test) {
+        let kind = match name {
+            "TC_DOCKER_CLASSIC" => "classic",
+            "TC_DOCKER_GRAPH" => "graph",
+            // The life of containers is the same with either store.
+            _ => continue,
+        };
+        if kind != "classic" && std::env::var_os("TC_DOCKER_TREE").is_none_or(|tree| !Path::new(&tree).exists()) {
+            not_run(&format!("{test} ({kind})"), "TC_DOCKER_TREE names no programs");
+            continue;
+        }
+        own.extend(Own::start(test, kind, &model).await);
+    }
+    own
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_dies_takes_the_run_with_it_and_nothing_stays_when_it_is_back() {
+    for own in engines("an_engine_that_dies").await {
+        for signal in ["-KILL", "-TERM"] {
+            let what = format!("{} {signal}", own.kind);
+            let bounds = tc_engine_docker::Bounds { kill: Duration::from_secs(40), ..short_bounds() };
+            let rig = Rig::through(&own.host, &own.host, bounds).await;
+            let (mut handle, sink) = rig.start(sh(&rig, "trap '' TERM; echo ready; while :; do sleep 0.1; done")).await;
+            let (error, took) = {
+                let mut running = handle.run(0);
+                tokio::select! {
+                    biased; // It does not end by itself.
+                    end = &mut running => panic!("{what}: {end:?}"),
+                    () = sink.shows("ready") => {}
+                }
+                let began = Instant::now();
+                own.signal(signal);
+                let end = tokio::time::timeout(Duration::from_secs(20), running).await;
+                (end.expect("a bounded time").expect_err("the task is not done"), began.elapsed())
+            };
+            assert_eq!(error.fault, Fault::Lost, "{what}: {error}");
+            println!("{what}: {error} after {took:?}");
+            assert!(rig.engine.health().await.is_err() || signal == "-TERM", "{what}");
+            // It comes back while the run is being cleaned up.
+            let quiet = tokio::join!(handle.quiesce(), async { tokio::task::block_in_place(|| own.again()) }).0;
+            quiet.unwrap_or_else(|error| panic!("{what}: {error}")).destroy(false).await.expect("gone");
+            assert_eq!(rig.engine.health().await, Ok(()), "{what}");
+            rig.assert_clean().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_is_frozen_holds_nothing_up_for_ever() {
+    for own in engines("an_engine_that_is_frozen").await {
+        let rig = Rig::through(&own.host, &own.host, short_bounds()).await;
+        let (mut handle, sink) = rig.start(sh(&rig, "echo ready; sleep 600")).await;
+        tokio::select! {
+            biased; // It does not end by itself.
+            end = handle.run(0) => panic!("{}: {end:?}", own.kind),
+            () = sink.shows("ready") => {}
+        }
+        own.signal("-STOP");
+        let began = Instant::now();
+        handle.stop(StopReason::MaxRunTime, Duration::from_secs(1)).await;
+        let stopped = began.elapsed();
+        let error = handle.quiesce().await.err().expect("nothing can be verified");
+        println!("{}: stopped after {stopped:?}, given up after {:?}: {error}", own.kind, began.elapsed());
+        assert_eq!(error.fault, Fault::Worker, "{}: {error}", own.kind);
+        assert!(began.elapsed() < Duration::from_secs(30), "{}", own.kind);
+        assert!(rig.engine.health().await.is_err(), "{}", own.kind);
+        own.signal("-CONT");
+        let owner = Owner { worker: rig.worker.clone(), tasks_dir: rig.task_dir("") };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !rig.left().await.is_empty() {
+            assert!(Instant::now() < deadline, "{}", own.kind);
+            rig.engine.sweep(&owner, keep(&[])).await;
+        }
+    }
+}

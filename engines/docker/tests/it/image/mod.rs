@@ -1,0 +1,8 @@
+//! Images on real engines. Which ones is told by `TC_DOCKER_CLASSIC`, `TC_DOCKER_GRAPH` and `TC_DOCKER_CONTAINERD`.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
+mod archives;
+mod loads;
+mod pulls;
+mod room;
+mod support;
