@@ -1,5 +1,6 @@
 //! The integration tests: the real binary, real sockets, real processes. One program, so that it links once.
 
+mod docker;
 mod house;
 mod support;
 

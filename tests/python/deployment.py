@@ -93,7 +93,8 @@ class Deployment:
             assert name in text and value in text, f"--env-file lacks {name}"
         return self.exports
 
-    def start_worker(self, capacity):
+    def start_worker(self, capacity, **settings):
+        """Starts a worker, with some settings more."""
         self.workers_started += 1
         key = self.directory / f"key-{self.workers_started}"
         made = subprocess.run(
@@ -115,6 +116,7 @@ class Deployment:
             "downloadsDir": str(self.directory / "downloads"),
             "requiredDiskSpaceMegabytes": 64,
             "tcWorker": {"cancelPollSecs": 1},
+            **settings,
         }
         path = self.directory / "worker.json"
         path.write_text(json.dumps(config))

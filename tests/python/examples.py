@@ -7,13 +7,14 @@ import gzip
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from checks import run_all
+from checks import NotRun, run_all
 from deployment import PATIENCE_SECS, Deployment, Program, wait_for
 
 EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"
@@ -25,6 +26,15 @@ class Exec:
     def __init__(self, directory):
         self.deployment = Deployment(os.environ["TC_WORKER_BIN"], directory)
         self.directory = Path(directory)
+        # What tasks leave in caches is to end with this test.
+        self.deployment.environment["XDG_CACHE_HOME"] = str(self.directory / "cache")
+
+    def needs_engine(self):
+        """Finds the engine that `tests/run` knows of."""
+        host = os.environ.get("TC_DOCKER_HOST") or os.environ.get("TC_DOCKER_CONTAINERD")
+        if host is None:
+            raise NotRun("there is no Docker engine")
+        self.deployment.environment["DOCKER_HOST"] = host
 
     def arguments(self, *files):
         return [self.deployment.binary, "exec", *map(str, files), "--artifacts", str(self.directory / "artifacts")]
@@ -139,6 +149,60 @@ def ctrl_c_ends_the_task_and_leaves_nothing(e):
         program.kill()
 
 
+def a_container_task_finds_its_cache_again(e):
+    e.needs_engine()
+    for run in (1, 2):
+        result = e.run(EXAMPLES / "container-task.yml")
+        expect(result, 0)
+        assert f"run {run - 1} was the last one" in result.stdout and "there is a terminal" in result.stdout, result.stdout
+        assert e.artifact("container-task", "public/results/runs.txt").read_text() == f"{run}\n"
+        assert e.artifact("container-task", "public/report.txt").read_text() == "a report\n"
+
+
+def a_task_runs_in_the_image_that_another_one_built(e):
+    e.needs_engine()
+    # The other way round: it is the dependency that decides.
+    try:
+        result = e.run(EXAMPLES / "image-use.yml", EXAMPLES / "image-build.yml")
+    finally:
+        host = e.deployment.environment["DOCKER_HOST"]
+        subprocess.run(["docker", "-H", host, "rmi", "example/greet:latest"], capture_output=True, timeout=PATIENCE_SECS)
+    expect(result, 0)
+    assert "Hello from an image that a task built, reader." in result.stdout, result.stdout
+    assert e.artifact("image-build", "public/image.tar.gz").stat().st_size > 100_000
+
+
+def a_user_whom_the_engine_admits_needs_no_other_rights(e):
+    e.needs_engine()
+    if os.geteuid() != 0:
+        raise NotRun("it takes root to become another user")
+    socket = os.stat(e.deployment.environment["DOCKER_HOST"].removeprefix("unix://"))
+    # Some user that this machine does not know.
+    user, directory = 64123, e.directory / "home"
+    directory.mkdir()
+    binary = directory / "tc-worker"
+    shutil.copyfile(e.deployment.binary, binary)
+    binary.chmod(0o755)
+    shutil.copyfile(EXAMPLES / "container-task.yml", directory / "task.yml")
+    os.chown(directory, user, user)
+    e.directory.chmod(0o755)
+    result = subprocess.run(
+        [binary, "exec", "task.yml", "--cache-dir", directory / "cache"],
+        cwd=directory,
+        env={**e.deployment.environment, "HOME": str(directory), "TMPDIR": str(directory)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECS,
+        user=user,
+        group=user,
+        extra_groups=[socket.st_gid],
+    )
+    expect(result, 0)
+    report = next(directory.glob("artifacts/*/public/report.txt"))
+    assert report.read_text() == "a report\n" and report.stat().st_uid == user
+
+
 CHECKS = [
     hello_completes,
     a_failing_task_gives_exit_code_1,
@@ -147,6 +211,9 @@ CHECKS = [
     a_file_that_cannot_be_read_gives_exit_code_2,
     an_invalid_payload_gives_exit_code_3_and_the_place,
     ctrl_c_ends_the_task_and_leaves_nothing,
+    a_container_task_finds_its_cache_again,
+    a_task_runs_in_the_image_that_another_one_built,
+    a_user_whom_the_engine_admits_needs_no_other_rights,
 ]
 
 

@@ -48,31 +48,37 @@ class Session:
 
     def create(self, *commands, env=None, artifacts=(), max_run_time=120, retries=0, worker_type=WORKER_TYPE, **payload):
         """Creates a task whose commands are bash scripts, and returns its id."""
+        payload = {
+            "command": [["bash", "-c", command] for command in commands],
+            "env": {"SHARED": str(self.shared), **(env or {})},
+            "artifacts": list(artifacts),
+            "maxRunTime": max_run_time,
+            **payload,
+        }
+        return self.define(payload, retries=retries, workerType=worker_type)
+
+    def define(self, payload, **definition):
+        """Creates a task with this payload, and returns its id."""
         now = datetime.datetime.now(datetime.timezone.utc)
         task_id = taskcluster.slugId()
         definition = {
             "provisionerId": PROVISIONER,
-            "workerType": worker_type,
+            "workerType": WORKER_TYPE,
             "created": taskcluster.stringDate(now),
             "deadline": taskcluster.stringDate(now + datetime.timedelta(hours=1)),
             "expires": taskcluster.stringDate(now + datetime.timedelta(days=1)),
-            "retries": retries,
+            "retries": 0,
             "metadata": {
                 "name": "session",
                 "description": "one task of the Python session",
                 "owner": "nobody@example.com",
                 "source": "https://example.com/",
             },
-            "payload": {
-                "command": [["bash", "-c", command] for command in commands],
-                "env": {"SHARED": str(self.shared), **(env or {})},
-                "artifacts": list(artifacts),
-                "maxRunTime": max_run_time,
-                **payload,
-            },
+            "payload": payload,
+            **definition,
         }
         status = self.queue.createTask(task_id, definition)["status"]
-        assert status["state"] == "pending", status
+        assert status["state"] == ("unscheduled" if definition.get("dependencies") else "pending"), status
         return task_id
 
     def status(self, task_id):

@@ -108,12 +108,17 @@ impl Deployment {
     }
 
     /// As [`Deployment::worker`], with another root URL.
-    #[expect(clippy::needless_pass_by_value, reason = "a literal at each of the many places of use")]
     pub fn worker_at(&self, root_url: &str, overrides: Overrides) -> Worker {
+        self.worker_with(root_url, overrides, &[])
+    }
+
+    /// As [`Deployment::worker_at`], with variables in the worker's environment.
+    #[expect(clippy::needless_pass_by_value, reason = "a literal at each of the many places of use")]
+    pub fn worker_with(&self, root_url: &str, overrides: Overrides, env: &[(&str, &str)]) -> Worker {
         let home = tempfile::Builder::new().prefix("worker-").tempdir_in(self.dir.path()).expect("a directory");
         let path = home.path().join("worker.json");
         std::fs::write(&path, self.config(home.path(), root_url, &overrides).to_string()).expect("the configuration");
-        Worker::start(home, &["run", "--config", path.to_str().expect("UTF-8")], &[])
+        Worker::start(home, &["run", "--config", path.to_str().expect("UTF-8")], env)
     }
 
     /// The usual configuration.
@@ -201,6 +206,7 @@ pub struct Worker {
     child: Child,
     home: Arc<TempDir>,
     arguments: Vec<String>,
+    env: Vec<(String, String)>,
 }
 
 impl Worker {
@@ -209,10 +215,11 @@ impl Worker {
         Self::start_in(Arc::new(home), arguments, env)
     }
 
-    /// Starts it again, in the same directory and with the same arguments.
+    /// Starts it again, in the same directory, with the same arguments and the same variables.
     pub fn again(&self) -> Self {
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
-        Self::start_in(Arc::clone(&self.home), &arguments, &[])
+        let env: Vec<(&str, &str)> = self.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        Self::start_in(Arc::clone(&self.home), &arguments, &env)
     }
 
     fn start_in(home: Arc<TempDir>, arguments: &[&str], env: &[(&str, &str)]) -> Self {
@@ -227,7 +234,8 @@ impl Worker {
             .stderr(output("stderr"))
             .spawn()
             .expect("the worker starts");
-        Self { child, home, arguments: arguments.iter().map(|&a| a.to_owned()).collect() }
+        let env = env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Self { child, home, arguments: arguments.iter().map(|&a| a.to_owned()).collect(), env }
     }
 
     /// Its directory.

@@ -1,0 +1,76 @@
+//! The worker dies, the engine dies, the engine is not there: nothing is left, nothing is claimed in vain.
+
+use serde_json::{Value, json};
+
+use super::{
+    bench::{Bench, script, with},
+    spare::Spare,
+};
+use crate::support::until;
+
+on_all!(nothing_is_left_after_the_worker_was_killed);
+async fn nothing_is_left_after_the_worker_was_killed(bench: Bench) {
+    let cached = with(script("echo half > /cache/f; sleep 300"), "cache", json!({ "it-cache": "/cache" }));
+    bench.create(cached, json!({})).await;
+    let before = bench.engine.running();
+    let mut worker = bench.worker(&json!({}));
+    until("the container runs", async || bench.engine.running() != before).await;
+    worker.signal(nix::sys::signal::Signal::SIGKILL);
+    worker.wait().await;
+    // A container of somebody else has to stay.
+    let other =
+        bench.engine.docker(&["run", "--detach", "--name", "it-somebody-elses", &super::bench::busybox(), "sleep", "300"]);
+    let look = with(script("ls -A /cache | wc -l"), "cache", json!({ "it-cache": "/cache" }));
+    let task = bench.create(look, json!({})).await;
+    let mut second = worker.again();
+    assert_eq!(second.code().await, Some(0), "{}", second.stderr());
+    bench.done(&task).await.expect("completed/completed").says("\n0\r\n");
+    assert!(bench.engine.running().iter().any(|id| other.starts_with(id.as_str())), "a container that was not ours is gone");
+    bench.engine.docker(&["rm", "--force", "--volumes", "it-somebody-elses"]);
+    bench.close();
+}
+
+fn in_spare(text: &str) -> Value {
+    with(script(text), "image", Value::from("tc-test/busybox:latest"))
+}
+
+async fn engine_dies(kind: &'static str) {
+    let Some(spare) = Spare::start(kind) else { return };
+    let bench = Bench::on(spare.engine.clone()).await;
+    let task = bench.create(in_spare("test $RUN_ID = 1 || sleep 300; echo second"), json!({ "retries": 1 })).await;
+    let mut worker = bench.worker(&json!({ "numberOfTasksToRun": 2 }));
+    until("the container runs", async || !bench.engine.running().is_empty()).await;
+    spare.kill();
+    bench.queue.wait_for(&task, "the first run is resolved", |status| status.runs[0].reason_resolved.is_some()).await;
+    spare.again();
+    assert_eq!(worker.code().await, Some(0), "{}", worker.stderr());
+    let done = bench.done(&task).await.expect("completed/completed").says("\nsecond\r\n");
+    assert_eq!(done.status.runs[0].reason_resolved.as_deref(), Some("worker-shutdown"));
+    bench.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_task_is_handed_on_when_the_newest_engine_dies() {
+    engine_dies("containerd").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_task_is_handed_on_when_the_classic_engine_dies() {
+    engine_dies("classic").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_claimed_while_there_is_no_engine() {
+    let Some(spare) = Spare::start("graph") else { return };
+    let bench = Bench::on(spare.engine.clone()).await;
+    let task = bench.create(in_spare("echo at last"), json!({})).await;
+    spare.stop();
+    let mut worker = bench.worker(&json!({}));
+    worker.says("docker.sock").await;
+    let status = bench.queue.status(&task).await;
+    assert_eq!((status.state.as_str(), status.runs.len()), ("pending", 1));
+    spare.again();
+    assert_eq!(worker.code().await, Some(0), "{}", worker.stderr());
+    bench.done(&task).await.expect("completed/completed").says("\nat last\r\n");
+    bench.close();
+}
