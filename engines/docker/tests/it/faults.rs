@@ -185,7 +185,8 @@ async fn stopping_and_killing() {
     let hosts = hosts("faults::stopping_and_killing");
     let mut going = JoinSet::new();
     for (name, host) in hosts {
-        for path in ["/stop", "/kill"] {
+        // Whoever believes a lie twice has to see with his own eyes in the end.
+        for (path, times) in [("/stop", 1), ("/kill", 2)] {
             for mood in [
                 Mood::Answer(304, ""),
                 Mood::Answer(404, "mood"),
@@ -199,7 +200,7 @@ async fn stopping_and_killing() {
                 let host = host.clone();
                 going.spawn(async move {
                     let what = format!("{name}: {path} {mood:?}");
-                    let proxy = Proxy::new(&host, vec![Rule { method: "POST", path, times: 1, fault: mood }]);
+                    let proxy = Proxy::new(&host, vec![Rule { method: "POST", path, times, fault: mood }]);
                     let rig = Rig::through(&host, &proxy.host, short_bounds()).await;
                     let plan = rig.plan(&["/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"]);
                     let (mut handle, sink) = rig.start(plan).await;
