@@ -117,7 +117,7 @@ fn build(tree: &Path, work: &Path) -> Vec<PathBuf> {
         r#"
 cd {work}; rm -rf lists layers; mkdir lists layers
 (cd {tree}; find usr etc bin lib lib64 sbin -xdev ! -type d -printf '%s %p\n' | LC_ALL=C sort -k2) > all
-awk -v n={LAYERS} -v total=$(awk '{{s+=$1}} END {{printf "%.0f", s}}' all) '{{s+=$1; i=int((s-1)*n/total); if (i<0) i=0; if (i>=n) i=n-1; sub(/^[0-9]+ /, ""); print > sprintf("lists/%02d", i)}}' all
+awk -v n={LAYERS} '{{m=0; for (i=1; i<n; i++) if (sum[i]+0 < sum[m]+0) m=i; sum[m]+=$1+512; sub(/^[0-9]+ /, ""); print > sprintf("lists/%02d", m)}}' all
 for list in lists/*; do tar -C {tree} --numeric-owner --sort=name -cf layers/$(basename $list).tar -T $list; done
 for top in 09 10; do cp layers/$top.tar layers/$top-new.tar; echo $top > more; tar -rf layers/$top-new.tar more; done
 "#,
