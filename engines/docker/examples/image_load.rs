@@ -25,6 +25,8 @@ use tokio::sync::mpsc;
 
 const LAYERS: usize = 11;
 const REPEATS: usize = 3;
+/// More than this does not come out of a pipe at once.
+const PIPE_BYTES: usize = 64 << 10;
 
 /// A file that is digested and decompressed while it is read, as the worker does it with a download.
 struct Packed(PathBuf);
@@ -43,7 +45,7 @@ impl ImageBytes for Packed {
         let mut file = fs::File::open(&self.0).unwrap();
         let digest = std::thread::spawn(move || {
             let mut context = Context::new(&SHA256);
-            let mut buffer = vec![0; 256 << 10];
+            let mut buffer = vec![0; PIPE_BYTES];
             loop {
                 let read = file.read(&mut buffer).unwrap();
                 if read == 0 {
@@ -56,7 +58,7 @@ impl ImageBytes for Packed {
         let (sender, chunks) = mpsc::channel(8);
         std::thread::spawn(move || {
             loop {
-                let mut buffer = vec![0; 256 << 10];
+                let mut buffer = vec![0; PIPE_BYTES];
                 let read = from.read(&mut buffer).unwrap();
                 buffer.truncate(read);
                 if read == 0 || sender.blocking_send(buffer.into()).is_err() {
