@@ -163,14 +163,18 @@ impl Bench {
     /// Waits for this test's turn.
     pub async fn on(engine: Engine) -> Self {
         let turn = TURN.lock().await;
-        Self { _turn: Some(turn), ..Self::alone(engine).await }
+        Self::with(engine, Some(turn)).await
     }
 
     /// On an engine that no other test uses.
     pub async fn alone(engine: Engine) -> Self {
+        Self::with(engine, None).await
+    }
+
+    async fn with(engine: Engine, turn: Option<MutexGuard<'static, ()>>) -> Self {
         let before = engine.inventory().expect("the engine answers");
         let images = engine.images().expect("the engine answers");
-        Self { engine, queue: Deployment::start().await, before, images, _turn: None }
+        Self { engine, queue: Deployment::start().await, before, images, _turn: turn }
     }
 
     /// A worker for container tasks, with these settings besides.

@@ -66,7 +66,7 @@ async fn a_flood_of_files_and_processes_is_cleared_away(bench: Bench) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_the_tasks_own_trouble_first() {
     let Some(spare) = Spare::with_disk("containerd", 300) else { return };
-    let bench = Bench::on(spare.engine.clone()).await;
+    let bench = Bench::alone(spare.engine.clone()).await;
     let full = script("dd if=/dev/zero of=/full bs=1M; echo dd: $?; exit 7");
     let mut payloads = vec![full, script("echo fine > /file && cat /file")];
     for payload in &mut payloads {
