@@ -9,7 +9,7 @@
 //! queue ◀─api─▶ worker ──one task per run──▶ run ──▶ feature (the optional parts)
 //!   ▲             │                           │ │ │
 //!   │             └─ observe                  │ │ └─▶ tc_engine: Ground ▶ Sandbox ▶ RunHandle ▶ Quiet ▶ Gone
-//!   └── local (the embedded queue)            │ └───▶ artifact
+//!   └── local (the embedded queue)            │ └───▶ artifact, content
 //!                                             └─────▶ log
 //! ```
 //!
@@ -23,6 +23,8 @@
 //! | [`feature`] | the optional parts of a run, and the table that starts and stops them |
 //! | [`log`] | the task log: format, spool, live readers, compression |
 //! | [`artifact`] | finding, encoding and uploading what a task left behind |
+//! | [`content`] | fetching what a task needs: resumed, hashed, decompressed on the way |
+//! | [`cache`] | writable caches: who has them, when they are kept, how they end |
 //! | [`observe`] | status file, metrics lines, memory |
 //! | [`local`] | the embedded queue: pure state machine, routes, store |
 //! | [`seam`] | clock, disk, randomness, the machine: what tests replace |
@@ -36,8 +38,10 @@
 
 pub mod api;
 pub mod artifact;
+pub mod cache;
 pub mod cli;
 pub mod config;
+pub mod content;
 pub mod feature;
 pub mod local;
 pub mod log;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http::{HeaderMap, header};
+
 use super::transport::{Response, TransportError, http_date};
 
 /// Longest part of a service's own message that is kept, in characters.
@@ -62,7 +64,7 @@ impl ApiError {
             code: text("code").chars().take(64).collect(),
             message: message.chars().take(MESSAGE_BOUND).collect(),
         };
-        Self { call, kind, retry_after: pause(response).map(|pause| pause.min(PAUSE_BOUND)) }
+        Self { call, kind, retry_after: pause(&response.headers) }
     }
 
     /// The HTTP status, if the service answered.
@@ -93,12 +95,15 @@ impl ApiError {
     }
 }
 
-/// `Retry-After`: seconds, or a date that counts from the answer's own.
-fn pause(response: &Response) -> Option<Duration> {
-    let text = response.headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(secs) = text.parse() {
-        return Some(Duration::from_secs(secs));
-    }
-    let until = http_date(text)?;
-    Duration::try_from(until.duration_since(response.date()?)).ok()
+/// `Retry-After`, up to a bound: seconds, or a date that counts from the answer's own.
+pub fn pause(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let pause = match text.parse() {
+        Ok(secs) => Duration::from_secs(secs),
+        Err(_) => {
+            let now = http_date(headers.get(header::DATE)?.to_str().ok()?)?;
+            Duration::try_from(http_date(text)?.duration_since(now)).ok()?
+        }
+    };
+    Some(pause.min(PAUSE_BOUND))
 }

@@ -9,9 +9,12 @@
 
 mod auth;
 mod claim;
+mod content;
 mod credentials;
 mod error;
 pub mod hawk;
+mod index;
+mod purge_cache;
 mod queue;
 mod retry;
 pub mod scripted;
@@ -26,12 +29,15 @@ mod tests;
 
 pub use auth::Auth;
 pub use claim::{Claim, DEFAULT_LEASE, Reclaimed};
+pub use content::{ArtifactContent, ObjectUrl};
 pub use credentials::{Credentials, CredentialsCell};
-pub use error::{ApiError, ErrorKind};
+pub use error::{ApiError, ErrorKind, pause};
+pub use index::Index;
+pub use purge_cache::{OpenPurgeRequest, PurgeCache};
 pub use queue::Queue;
 pub use retry::RetryPolicy;
 pub use secret::Secret;
 pub use services::{Services, segment};
-pub use transport::{ANSWER_BYTES, Body, HttpTransport, Request, Response, Transport, TransportError};
+pub use transport::{ANSWER_BYTES, Body, HttpTransport, Opened, Request, Response, Transport, TransportError};
 pub use types::{ArtifactAnswer, ArtifactInfo, NewArtifact, Reason, Resolution, Run, Task, TaskStatus};
 pub use worker_manager::WorkerError;

@@ -19,13 +19,13 @@ const CLAIM_BOUND: Duration = Duration::from_secs(50);
 /// Room for one task in the answer to a claim. Services take definitions of up to 10 MB; the rest is what comes around them.
 const CLAIMED_TASK_BYTES: usize = 12 << 20;
 /// Any other call.
-const CALL_BOUND: Duration = Duration::from_secs(30);
+pub(super) const CALL_BOUND: Duration = Duration::from_secs(30);
 
 /// The queue, called with the credentials of one owner.
 #[derive(Clone)]
 pub struct Queue {
-    services: Services,
-    credentials: CredentialsCell,
+    pub(super) services: Services,
+    pub(super) credentials: CredentialsCell,
 }
 
 impl Queue {
@@ -43,7 +43,7 @@ impl Queue {
         &self.services
     }
 
-    fn call<'a>(name: &'static str, method: Method, path: &str, body: Option<&'a Value>) -> Call<'a> {
+    pub(super) fn call<'a>(name: &'static str, method: Method, path: &str, body: Option<&'a Value>) -> Call<'a> {
         Call { name, method, resource: format!("/api/queue/v1{path}"), body, timeout: CALL_BOUND, answer_bytes: ANSWER_BYTES }
     }
 
@@ -210,6 +210,6 @@ struct StatusAnswer {
     status: TaskStatus,
 }
 
-fn run_path(task_id: &str, run_id: u32) -> String {
+pub(super) fn run_path(task_id: &str, run_id: u32) -> String {
     format!("/task/{}/runs/{run_id}", segment(task_id))
 }

@@ -13,7 +13,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 
 use super::{
-    ApiError, Auth, CredentialsCell, Queue, RetryPolicy, Secret,
+    ApiError, Auth, CredentialsCell, Index, Queue, RetryPolicy, Secret,
     error::ErrorKind,
     hawk,
     transport::{Body, Request, Response, Transport},
@@ -125,6 +125,11 @@ impl Services {
     /// The auth service, called with these credentials.
     pub fn auth(&self, credentials: CredentialsCell) -> Auth {
         Auth::new(self.clone(), credentials)
+    }
+
+    /// The index, called with these credentials.
+    pub fn index(&self, credentials: CredentialsCell) -> Index {
+        Index::new(self.clone(), credentials)
     }
 
     /// The root URL, without a slash at the end.

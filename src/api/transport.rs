@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, stream::BoxStream};
 use http::{HeaderMap, Method};
 use jiff::Timestamp;
 
@@ -44,7 +44,7 @@ pub enum Body {
     /// A stream of exactly this many bytes; an error in it breaks the request off.
     Stream {
         /// The bytes.
-        stream: futures_util::stream::BoxStream<'static, std::io::Result<Bytes>>,
+        stream: BoxStream<'static, std::io::Result<Bytes>>,
         /// How many there are.
         length: u64,
     },
@@ -73,6 +73,16 @@ pub(super) fn http_date(text: &str) -> Option<Timestamp> {
     jiff::fmt::rfc2822::parse(text.trim()).ok().map(|zoned| zoned.timestamp())
 }
 
+/// An answer whose body is still on its way.
+pub struct Opened {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, as it comes. It has no bound: who reads it sets one for its size and for each wait.
+    pub body: BoxStream<'static, Result<Bytes, TransportError>>,
+}
+
 /// Why nothing came back.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TransportError {
@@ -95,6 +105,14 @@ pub enum TransportError {
 pub trait Transport: Send + Sync + 'static {
     /// Sends one request, follows no redirect, and takes the whole answer in.
     async fn send(&self, request: Request) -> Result<Response, TransportError>;
+
+    /// Sends one request, follows no redirect, and returns when the head of the answer is there; the request's timeout and
+    /// bound hold up to there only. The body is not decoded.
+    async fn open(&self, request: Request) -> Result<Opened, TransportError> {
+        let Response { status, headers, body } = self.send(request).await?;
+        let body = futures_util::stream::iter([Ok(body)]).boxed();
+        Ok(Opened { status, headers, body })
+    }
 }
 
 /// HTTP and HTTPS over the machine's network.
@@ -143,6 +161,20 @@ impl HttpTransport {
         };
         Ok(Self(client))
     }
+
+    fn build(&self, request: Request) -> reqwest::RequestBuilder {
+        let Request { method, url, mut headers, body, .. } = request;
+        if let Body::Stream { length, .. } = &body {
+            headers.insert(http::header::CONTENT_LENGTH, (*length).into());
+        }
+        let body = match body {
+            Body::Empty if matches!(method, Method::POST | Method::PUT) => reqwest::Body::from(Bytes::new()),
+            Body::Empty => reqwest::Body::default(),
+            Body::Bytes(bytes) => reqwest::Body::from(bytes),
+            Body::Stream { stream, .. } => reqwest::Body::wrap_stream(stream),
+        };
+        self.0.request(method, url).headers(headers).body(body)
+    }
 }
 
 /// An error with its causes, without the URL, which may hold a secret.
@@ -171,18 +203,8 @@ fn failure(error: reqwest::Error, timeout: Duration) -> TransportError {
 #[async_trait]
 impl Transport for HttpTransport {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
-        let Request { method, url, mut headers, body, timeout, answer_bytes } = request;
-        if let Body::Stream { length, .. } = &body {
-            headers.insert(http::header::CONTENT_LENGTH, (*length).into());
-        }
-        let body = match body {
-            Body::Empty if matches!(method, Method::POST | Method::PUT) => reqwest::Body::from(Bytes::new()),
-            Body::Empty => reqwest::Body::default(),
-            Body::Bytes(bytes) => reqwest::Body::from(bytes),
-            Body::Stream { stream, .. } => reqwest::Body::wrap_stream(stream),
-        };
-        let sent = self.0.request(method, url).headers(headers).body(body).timeout(timeout).send();
-        let response = sent.await.map_err(|e| failure(e, timeout))?;
+        let (timeout, answer_bytes) = (request.timeout, request.answer_bytes);
+        let response = self.build(request).timeout(timeout).send().await.map_err(|e| failure(e, timeout))?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let mut whole = BytesMut::new();
         let mut stream = response.bytes_stream();
@@ -205,5 +227,14 @@ impl Transport for HttpTransport {
             whole.extend_from_slice(&chunk);
         }
         Ok(Response { status, headers, body: whole.freeze() })
+    }
+
+    async fn open(&self, request: Request) -> Result<Opened, TransportError> {
+        let timeout = request.timeout;
+        let sent = tokio::time::timeout(timeout, self.build(request).send()).await;
+        let response = sent.map_err(|_| TransportError::Timeout(timeout))?.map_err(|e| failure(e, timeout))?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = response.bytes_stream().map(move |chunk| chunk.map_err(|e| failure(e, timeout))).boxed();
+        Ok(Opened { status, headers, body })
     }
 }

@@ -14,7 +14,7 @@ use futures_util::{StreamExt as _, stream::BoxStream};
 use tc_engine::{Content, OpenFile, ReadError, Reopen};
 use tokio::{sync::mpsc, task::AbortHandle};
 
-use super::reading::{Digest, History, Unchanging, digest_of};
+use super::reading::{Digest, History, Unchanging, digest_of, ended};
 
 /// Pieces between the reader and the network.
 const AHEAD: usize = 2;
@@ -174,7 +174,11 @@ impl Body {
             }
             Source::Stream(source, history) => {
                 let reading = history.begin(self.bytes).await;
-                let pieces = source.open().await?;
+                let mut pieces = source.open().await?;
+                if self.bytes == 0 {
+                    // The network does not ask for what is not there.
+                    ended(pieces.as_mut()).await?;
+                }
                 let (sender, receiver) = mpsc::channel(AHEAD);
                 // Likewise; and it ends at once when the request does, for others may wait for the stream.
                 let task = tokio::spawn(reading.stream(pieces, sender, Arc::clone(&progress)));

@@ -190,6 +190,8 @@ async fn put(
     headers.insert(header::CONTENT_TYPE, content_type);
     // Stores sign the header, so it is sent also where it says nothing.
     headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(body.encoding()));
+    // Said also where it is nothing; the client would leave it out then.
+    headers.insert(header::CONTENT_LENGTH, body.bytes().into());
     let payload = if body.is_small() {
         match stream.next().await {
             Some(Ok(bytes)) => api::Body::Bytes(bytes),

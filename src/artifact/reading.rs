@@ -148,7 +148,7 @@ impl Reading {
                 }
             }
         }
-        if self.bytes == 0 { ended(source).await } else { Ok(()) }
+        Ok(())
     }
 }
 

@@ -111,11 +111,16 @@ replaced, others are left alone.
 
 Tasks run in a directory below TMPDIR if that is set, else below /var/tmp. It is removed at the end.
 
+Writable caches of container tasks stay in a directory that several runs may use at once: a cache that is in use elsewhere
+is not waited for, the task gets another one of that name. Caches that a task may have left half-written are discarded, and
+anything in that directory may be deleted at any time.
+
 Examples:
   tc-worker exec examples/hello.yml
   tc-worker exec --artifacts out task.json > task.log
   tc-worker exec --jobs 4 tests/*.yml
   tc-worker exec --with-deps '^test-' task-graph.json
+  tc-worker exec --no-cache build.yml
   generate-task | tc-worker exec -
 
 Signals:
@@ -135,6 +140,12 @@ pub struct ExecArgs {
     /// Where to write artifacts
     #[arg(long, value_name = "DIR", default_value = "./artifacts")]
     pub artifacts: PathBuf,
+    /// Where tasks' caches stay between runs [default: $XDG_CACHE_HOME/tc-worker, else ~/.cache/tc-worker]
+    #[arg(long, value_name = "DIR", conflicts_with = "no_cache")]
+    pub cache_dir: Option<PathBuf>,
+    /// Begin with empty caches and remove them at the end
+    #[arg(long)]
+    pub no_cache: bool,
     /// How many tasks run at a time [default: one per file, at most one per processor]
     #[arg(long, short, value_name = "N", value_parser = value_parser!(u8).range(1..))]
     pub jobs: Option<u8>,
@@ -223,9 +234,10 @@ mod tests {
 
     #[test]
     fn half_a_command_line_is_usage() {
-        let cases: [(&[&str], ErrorKind); 6] = [
+        let cases: [(&[&str], ErrorKind); 7] = [
             (&["exec"], ErrorKind::MissingRequiredArgument),
             (&["exec", "--jobs", "0", "x"], ErrorKind::ValueValidation),
+            (&["exec", "--no-cache", "--cache-dir", "x", "x"], ErrorKind::ArgumentConflict),
             (&["exec", "--engine", "x", "x"], ErrorKind::InvalidValue),
             (&["queue", "--tls-cert", "x"], ErrorKind::MissingRequiredArgument),
             (&["queue", "--claim-timeout", "0"], ErrorKind::ValueValidation),

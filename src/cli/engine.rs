@@ -1,11 +1,19 @@
-//! The one place that knows which engine there is.
+//! The one place that knows which engines there are.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{collections::BTreeMap, process::ExitCode, sync::Arc, time::Duration};
 
 use tc_engine::Engine;
+use tc_engine_docker::{
+    Bounds, Connection, DockerEngine, DockerOptions, OwnerIdentity,
+    image::{Collect, Images, ImagesOptions, RegistryAccess},
+};
 use tc_engine_native::{Containment, NativeEngine, NativeOptions};
 
 use super::problems::Failure;
+use crate::{
+    config::{Config, ImageGc, RegistryConfig},
+    worker,
+};
 
 /// The engine's name, as `--engine` and the reference worker call it.
 pub const NAME: &str = "insecure";
@@ -30,6 +38,52 @@ pub fn engine(containment: Containment) -> Result<Arc<dyn Engine>, Failure> {
         tracing::info!("Control groups are not used: {why}");
     }
     Ok(Arc::new(engine))
+}
+
+/// The engine for container tasks, if the configuration wants them. Nothing has to answer yet: the worker waits for it.
+pub fn docker(config: &Config) -> Result<Option<Arc<dyn Engine>>, Failure> {
+    if !config.d2g.enable_d2g {
+        return Ok(None);
+    }
+    let host = &config.own.docker.host;
+    let connection = Connection::new(host)
+        .map_err(|error| Failure::new(crate::config::INVALID, format!("use the Docker engine at {host}")).because(&error))?;
+    tracing::info!("Container tasks run on the Docker engine at {host}");
+    let owner = OwnerIdentity::new(worker::owner(config).worker);
+    let images = Images::new(images(config, connection.clone())?);
+    Ok(Some(Arc::new(DockerEngine::new(DockerOptions { connection, owner, images, bounds: Bounds::default() }))))
+}
+
+fn images(config: &Config, connection: Connection) -> Result<ImagesOptions, Failure> {
+    let docker = &config.own.docker;
+    let mut registries = BTreeMap::new();
+    for (host, registry) in &docker.registries {
+        registries.insert(host.clone(), access(host, registry)?);
+    }
+    Ok(ImagesOptions {
+        manifest_ttl: Duration::from_secs(docker.manifest_ttl_secs),
+        registries,
+        collect: match docker.gc {
+            ImageGc::Own => Collect::Own,
+            ImageGc::Host => Collect::Host,
+        },
+        ..ImagesOptions::new(connection, config.own.state_dir.clone())
+    })
+}
+
+fn access(host: &str, registry: &RegistryConfig) -> Result<RegistryAccess, Failure> {
+    let username = match (&registry.username, &registry.username_file) {
+        (Some(name), _) => Some(name.clone()),
+        (None, Some(file)) => {
+            let name = std::fs::read_to_string(file).map_err(|error| {
+                let what = format!("read who pulls from {host} in \"{}\"", file.display());
+                Failure::new(crate::config::INVALID, what).because(&error)
+            })?;
+            Some(name.trim().to_owned())
+        }
+        (None, None) => None,
+    };
+    Ok(RegistryAccess { login: username.zip(registry.password_file.clone()), mirrors: registry.mirrors.clone() })
 }
 
 /// If the engine has started this program inside of a run, does what it is there for.

@@ -140,6 +140,8 @@ pub struct OwnConfig {
     pub containment: Containment,
     /// The engine that runs containers.
     pub docker: DockerConfig,
+    /// Whether all caches are discarded when the worker ends. No file can say so.
+    pub fresh_caches: bool,
 }
 
 /// Whether there are live logs.

@@ -123,6 +123,7 @@ pub(super) fn config_of(values: &Map<String, Value>, cwd: &Path) -> Config {
                 _ => Containment::Detect,
             },
             docker: DockerConfig::of(&group(&own, "docker"), cwd),
+            fresh_caches: false,
         },
         caches_dir,
     }

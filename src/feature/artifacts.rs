@@ -81,6 +81,10 @@ impl Part<RunContext> for Artifacts {
                         row.path, row.expires
                     );
                     info!("{line} (task {})", cx.task_id);
+                    if cx.container.is_some() {
+                        cx.log.warn(&absence(name, &row.path, reason));
+                        continue;
+                    }
                     if row.optional {
                         continue;
                     }
@@ -94,13 +98,25 @@ impl Part<RunContext> for Artifacts {
                 }
             };
             info!("Artifact {name} of task {} was not uploaded: {failure}", cx.task_id);
-            if !row.optional {
+            // What a container has left may be missing, but not be lost on its way.
+            if !row.optional || cx.container.is_some() {
                 failures.push(explain(cx, name, failure, &mut refused).await);
             }
         }
         failures.extend(missing);
         failures
     }
+}
+
+/// Says that a container has left no such artifact. Every artifact of a container task is optional, so programs that search
+/// logs for what made a task fail must find nothing in this line: neither their words nor an engine's message.
+fn absence(name: &str, path: &str, reason: &str) -> String {
+    let what = match reason {
+        "file-missing-on-worker" => "there is nothing at",
+        "invalid-resource-on-worker" => "what the payload calls it is not what is at",
+        _ => "nothing could be read from",
+    };
+    format!("Artifact {name:?} was not uploaded: {what} {path:?} in the container")
 }
 
 /// What a failed upload means for the run. The queue is asked about the first refusal only; the others have the same reason.
@@ -113,5 +129,71 @@ async fn explain(cx: &RunContext, name: &str, failure: UploadError, refused: &mu
         UploadError::Refused(error) => RunError::new(Blame::Payload, format!("Error uploading artifact: {name}: {error}")),
         UploadError::Service(why) => RunError::new(Blame::Service, format!("Error uploading artifact: {name}: {why}")),
         UploadError::Changed(why) => RunError::new(Blame::Task, format!("Error uploading artifact: {name}: {why}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::absence;
+
+    /// What log parsers of deployments take for the reason of a failure, as far as it is text.
+    const SUSPICIOUS: &[&str] = &[
+        ": error:",
+        "fatal error",
+        "FATAL ERROR",
+        "TEST-UNEXPECTED-",
+        "PROCESS-CRASH",
+        "Assertion failure:",
+        "Automation Error:",
+        "Traceback (most recent call last)",
+        "command timed out:",
+        "REFTEST ERROR",
+        "DMError",
+        " error(",
+        " error C",
+        " error R",
+        "wget: unable ",
+    ];
+
+    /// Whether a parser takes the line for the reason of a failure.
+    fn is_flagged(line: &str) -> bool {
+        let line: String = line.chars().take(500).collect();
+        let words: Vec<&str> = line.split(' ').collect();
+        // `[…:error]`, `[…:exception]`
+        let tagged = line.starts_with('[')
+            && line.split(']').next().is_some_and(|tag| tag.ends_with(":error") || tag.ends_with(":exception"));
+        // `…Error: `
+        let named =
+            words[0].strip_suffix("Error:").is_some_and(|name| name.chars().all(|c| c.is_ascii_alphabetic() || c == '.'));
+        // `ERROR 404:`
+        let coded = words
+            .windows(2)
+            .any(|pair| pair[0].ends_with("ERROR") && pair[1].starts_with(['4', '5']) && pair[1].chars().nth(3) == Some(':'));
+        tagged || named || coded || SUSPICIOUS.iter().any(|text| line.contains(text))
+    }
+
+    #[test]
+    fn an_artifact_that_is_missing_is_told_so_that_no_parser_takes_it_for_a_failure() {
+        for flagged in ["[taskcluster:error] x", "a.c:1: error: x", "ERROR 404: x", "foo.BarError: x", "x fatal error"] {
+            assert!(is_flagged(flagged), "{flagged}");
+        }
+        for reason in ["file-missing-on-worker", "invalid-resource-on-worker", "file-not-readable-on-worker", "new"] {
+            for (name, path) in [
+                ("public/target.zip", "/builds/worker/artifacts/target.zip"),
+                ("public/test_info/x_errorsummary.log", "/builds/worker/blobber/x_errorsummary.log"),
+                ("Error: x\n[taskcluster:error] y", "/error\nValueError: z"),
+            ] {
+                let line = absence(name, path, reason);
+                assert!(line.contains("Artifact") && line.contains(path.split('\n').next().unwrap_or(path)), "{line}");
+                assert!(!line.contains('\n'), "one line: {line}");
+                for line in [
+                    line.clone(),
+                    format!("[taskcluster:warn] {line}"),
+                    format!("[taskcluster:warn 2026-01-01T00:00:00.000Z] {line}"),
+                ] {
+                    assert!(!is_flagged(&line), "{line}");
+                }
+            }
+        }
     }
 }

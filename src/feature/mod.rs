@@ -3,8 +3,10 @@
 //!
 //! | part | starts in | stops in |
 //! |---|---|---|
+//! | Docker Image | furnish | return (nothing to do) |
 //! | Live Log | furnish | seal |
 //! | OS Groups | (checked at admission) | |
+//! | Mounts/Caches, or Purge Requests now and then | furnish | return |
 //! | parts that come later | (refused at admission) | |
 //! | Loopback Audio, Loopback Video | furnish | |
 //! | Metadata | furnish | return |
@@ -13,6 +15,8 @@
 //! | Max Run Time | run | run |
 
 mod artifacts;
+mod caches;
+pub mod image;
 mod later;
 mod live_log;
 mod loopback;
@@ -33,11 +37,20 @@ use crate::run::{
 pub fn wanted(cx: &RunContext) -> Vec<Box<dyn Part<RunContext>>> {
     let features = &cx.payload.features;
     let mut parts: Vec<Box<dyn Part<RunContext>>> = Vec::new();
+    // First, so that it outranks what it makes fail, and because it takes longest.
+    if cx.container.is_some() {
+        parts.push(Box::new(image::Image));
+    }
     if features.live_log {
         parts.push(Box::new(live_log::LiveLog::default()));
     }
     if !cx.payload.os_groups.is_empty() {
         parts.push(Box::new(os_groups::OsGroups));
+    }
+    if cx.container.as_ref().is_some_and(|container| !container.caches.is_empty()) {
+        parts.push(Box::new(caches::Caches::default()));
+    } else if cx.shop.purges.is_due(cx.shop.clock.wall()) {
+        parts.push(Box::new(caches::PurgeRequests));
     }
     parts.extend(later::wanted(cx));
     if let Some(container) = &cx.container {

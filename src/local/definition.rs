@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json, value::RawValue};
 use super::{
     check::{Fields, PROJECT_ID, SCOPE, TASK_ID, TASK_QUEUE_ID, Text, WORD, WORKER_TYPE},
     fault::{Code, Fault},
-    state::{Definition, Priority, Requires, TaskId},
+    state::{Definition, Priority, Requires, TaskId, indexing},
 };
 
 const DRIFT: SignedDuration = SignedDuration::from_mins(15);
@@ -195,6 +195,7 @@ impl Draft {
             deadline: self.deadline,
             expires: self.expires,
             scopes: self.scopes.into(),
+            indexing: indexing(&self.routes, body.get("extra"), self.expires),
             routes: self.routes.into(),
         })
     }

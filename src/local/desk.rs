@@ -15,6 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     auth::Clients,
+    purge::Requests,
     state::{Claim, Effect, State, Stored, Ticket, Worker},
     store::Store,
 };
@@ -35,6 +36,8 @@ pub(crate) struct Desk {
     clock: Arc<dyn Clock>,
     pub(crate) clients: Clients,
     pub(crate) store: Store,
+    /// Apart from the books: another service, with no influence on them.
+    pub(crate) purges: Mutex<Requests>,
     pub(crate) scheme: &'static str,
     pub(crate) started: Timestamp,
     pub(crate) closing: CancellationToken,
@@ -50,6 +53,7 @@ impl Desk {
             clock,
             clients,
             store,
+            purges: Mutex::default(),
             scheme,
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),

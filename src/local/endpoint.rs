@@ -57,6 +57,12 @@ impl Call {
         self.params.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
     }
 
+    /// The same call with another part of the path.
+    pub(crate) fn with_param(mut self, name: &str, value: &str) -> Self {
+        self.params.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// The task in the path.
     pub(crate) fn task_id(&self) -> Result<TaskId, Fault> {
         let text = self.param("taskId");

@@ -3,7 +3,7 @@
 //! It is the server's side only; the worker talks to it over sockets like to any deployment.
 //!
 //! ```text
-//!  listen ──▶ routes ──▶ endpoint ──▶ tasks | claims | artifacts ──▶ desk ──▶ state
+//!  listen ──▶ routes ──▶ endpoint ──▶ tasks | claims | artifacts | index ─▶ desk ──▶ state
 //!  (TCP, TLS)            (auth, body,   (one function per call)     (lock,    (pure: tasks, runs,
 //!                         faults)             │                      line,     lanes, expiries,
 //!             transfer ◀──────────────────────┘                      clock)    artifacts)
@@ -12,6 +12,7 @@
 //! - [`state`] decides everything and does nothing: no I/O, no clock, no lock.
 //! - `desk` holds the state, hands claims to those who wait, and lets time pass.
 //! - `auth` verifies Hawk with the `hawk` crate; the worker signs with code of its own, so that each proves the other.
+//! - `purge` is the purge-cache service, as far as workers and those who ask for purges know it.
 //! - `store` and `transfer` keep artifact bytes in files behind signed URLs.
 
 mod artifacts;
@@ -23,7 +24,9 @@ mod definition;
 mod desk;
 mod endpoint;
 mod fault;
+mod index;
 mod listen;
+mod purge;
 mod reply;
 mod routes;
 mod scopes;

@@ -15,11 +15,13 @@ use super::{
     desk::Desk,
     endpoint::endpoint,
     fault::{Code, Fault},
-    scopes, store, tasks, transfer,
+    index, purge, scopes, store, tasks, transfer,
 };
 
 const QUEUE: &str = "/api/queue/v1";
 const AUTH: &str = "/api/auth/v1";
+const INDEX: &str = "/api/index/v1";
+const PURGE_CACHE: &str = "/api/purge-cache/v1";
 
 const GET: MethodFilter = MethodFilter::GET;
 const PUT: MethodFilter = MethodFilter::PUT;
@@ -28,6 +30,7 @@ const POST: MethodFilter = MethodFilter::POST;
 /// All routes. Artifact names are taken with their slashes encoded, as API clients send them, or plain, as people type them.
 pub(crate) fn router(desk: Arc<Desk>) -> Router {
     let queue = |route: &str| format!("{QUEUE}{route}");
+    let purge_cache = |route: &str| format!("{PURGE_CACHE}{route}");
     Router::new()
         .route(&queue("/ping"), endpoint(GET, "ping", tasks::ping))
         .route(&queue("/__heartbeat__"), endpoint(GET, "heartbeat", tasks::ping))
@@ -54,6 +57,23 @@ pub(crate) fn router(desk: Arc<Desk>) -> Router {
         .route(&queue("/task/{taskId}/runs/{runId}/artifact-info/{*name}"), endpoint(GET, "artifactInfo", artifacts::info))
         .route(&queue("/task/{taskId}/artifact-info/{*name}"), endpoint(GET, "latestArtifactInfo", artifacts::info))
         .route(&format!("{AUTH}/scopes/expand"), endpoint(POST, "expandScopes", scopes::expand))
+        .route(&format!("{INDEX}/ping"), endpoint(GET, "ping", tasks::ping))
+        .route(
+            &format!("{INDEX}/task/{{indexPath}}"),
+            endpoint(GET, "findTask", index::find).merge(endpoint(PUT, "insertTask", index::insert)),
+        )
+        .route(
+            &format!("{INDEX}/task/{{indexPath}}/artifacts/{{*name}}"),
+            endpoint(GET, "findArtifactFromTask", index::artifact),
+        )
+        .route(&purge_cache("/ping"), endpoint(GET, "ping", tasks::ping))
+        .route(&purge_cache("/__heartbeat__"), endpoint(GET, "heartbeat", tasks::ping))
+        .route(&purge_cache("/__lbheartbeat__"), endpoint(GET, "lbheartbeat", tasks::ping))
+        .route(&purge_cache("/purge-cache/list"), endpoint(GET, "allPurgeRequests", purge::all))
+        .route(
+            &purge_cache("/purge-cache/{workerPoolId}"),
+            endpoint(GET, "purgeRequests", purge::requests).merge(endpoint(POST, "purgeCache", purge::request)),
+        )
         .route(&format!("{}/{{task}}/{{run}}/{{*name}}", store::PREFIX), put(transfer::put).get(transfer::get))
         .method_not_allowed_fallback(wrong_method)
         .fallback(not_offered)

@@ -10,7 +10,7 @@ use axum::{
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
 use tokio_util::io::ReaderStream;
 
 use super::{
@@ -156,27 +156,65 @@ async fn write_all(file: &mut tokio::fs::File, body: Body) -> Result<u64, StoreE
 }
 
 /// `GET` and `HEAD`
-pub(crate) async fn get(State(desk): State<Arc<Desk>>, uri: Uri, Path(path): Path<(String, String, String)>) -> Response {
+pub(crate) async fn get(
+    State(desk): State<Arc<Desk>>,
+    uri: Uri,
+    Path(path): Path<(String, String, String)>,
+    headers: HeaderMap,
+) -> Response {
     let found = async {
         let object = object(path)?;
         desk.store.check(Permit::Get, (object.0, object.1, &object.2), uri.query().unwrap_or_default(), desk.now())?;
-        send(&desk, &object).await
+        send(&desk, &object, &headers).await
     };
     found.await.unwrap_or_else(StoreError::into_response)
 }
 
-async fn send(desk: &Desk, object: &Object) -> Result<Response, StoreError> {
-    let (content_type, stored, file) = open(desk, object).await?;
+async fn send(desk: &Desk, object: &Object, asked: &HeaderMap) -> Result<Response, StoreError> {
+    let (content_type, stored, mut file) = open(desk, object).await?;
+    // Every upload has a file name of its own.
+    let etag = format!("\"{}\"", stored.path.file_name().unwrap_or_default().to_string_lossy());
+    let from = match first_byte(asked, &etag) {
+        None => 0,
+        Some(from) if from < stored.bytes => {
+            file.seek(io::SeekFrom::Start(from)).await.map_err(|e| StoreError::internal("read the stored object", &e))?;
+            from
+        }
+        Some(_) => {
+            let message = format!("the object has {} bytes", stored.bytes);
+            let refusal = StoreError::new(StatusCode::RANGE_NOT_SATISFIABLE, "InvalidRange", message);
+            let range = [(header::CONTENT_RANGE, format!("bytes */{}", stored.bytes))];
+            return Ok((range, refusal.into_response()).into_response());
+        }
+    };
     let mut response = Response::new(Body::from_stream(ReaderStream::with_capacity(file, READ_BYTES)));
+    if from > 0 {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_LENGTH, stored.bytes.into());
+    headers.insert(header::CONTENT_LENGTH, (stored.bytes - from).into());
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     let mut set = |name, value: &str| HeaderValue::from_str(value).map(|value| headers.insert(name, value));
     // A content type that no header can hold was never signed into an upload that succeeded.
     let _ = set(header::CONTENT_TYPE, &content_type);
+    let _ = set(header::ETAG, &etag);
+    if from > 0 {
+        let _ = set(header::CONTENT_RANGE, &format!("bytes {from}-{}/{}", stored.bytes - 1, stored.bytes));
+    }
     if let Some(encoding) = &stored.content_encoding {
         let _ = set(header::CONTENT_ENCODING, encoding);
     }
     Ok(response)
+}
+
+/// Where the rest begins that is asked for, if it is the rest of this version. Other kinds of ranges get the whole, as HTTP
+/// allows.
+fn first_byte(asked: &HeaderMap, etag: &str) -> Option<u64> {
+    let text = |name| asked.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    if text(header::IF_RANGE).is_some_and(|version| version != etag) {
+        return None;
+    }
+    text(header::RANGE)?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok().filter(|from| *from > 0)
 }
 
 /// The file that holds the object now. It may be replaced between looking it up and opening it, and then there is a newer one.

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use super::{
-    context::RunContext,
+    context::{CommandsState, RunContext},
     outcome::{Blame, Kill, RunError},
 };
 use crate::log::format;
@@ -38,6 +38,7 @@ pub async fn commands(handle: &mut dyn RunHandle, cx: &RunContext) -> Result<(),
         cx.log.info(&format::executing(index, argv));
         info!("Executing command {index} of task {}", cx.task_id);
         cx.memory.reset();
+        cx.note_commands(CommandsState::Unfinished);
         let began = Instant::now();
         let ended = tokio::select! {
             biased; // A reason from outside outranks the death that it causes.
@@ -102,6 +103,8 @@ async fn going_down(cx: &RunContext, end: &CommandEnd) -> Option<Kill> {
 
 /// Writes the result of a command and says whether the next one may run.
 fn command_end(cx: &RunContext, end: &CommandEnd) -> Result<(), Ended> {
+    let code = if let Exit::Code(code) = end.exit { Some(i64::from(code)) } else { None };
+    cx.note_commands(CommandsState::Ended(code));
     if let Exit::NotStarted(why) = &end.exit {
         cx.log.error(&format!("System error executing command: {why}"));
         return Err(Ended::Itself(RunError::new(Blame::Task, why.clone())));

@@ -10,12 +10,14 @@ use tc_engine::{Bind, Engine, Environment, Identity, Image};
 use tc_payload::{docker::Container, native::Payload};
 
 use super::{
+    images::ImageDesk,
     keeper,
     kill::KillSwitch,
     outcome::{Blame, RunError},
 };
 use crate::{
     api::{CredentialsCell, Queue, Services, Task},
+    cache::{CacheStore, Purges},
     config::Config,
     log::{LiveServer, TaskLog},
     observe::memory::MemoryWatch,
@@ -40,8 +42,14 @@ pub struct Workshop {
     pub engine: Arc<dyn Engine>,
     /// What runs containers; none where container payloads are off.
     pub docker: Option<Arc<dyn Engine>>,
+    /// What runs and the prefetch tell each other about images.
+    pub images: ImageDesk,
     /// Serves live logs; none when they are off.
     pub live: Option<LiveLogs>,
+    /// Writable caches.
+    pub caches: Arc<CacheStore>,
+    /// What caches somebody wants to be made anew.
+    pub purges: Purges,
     /// Where logs and compressed artifacts lie while a task runs.
     pub spool_dir: PathBuf,
     /// Whether the log header names the task's own queue instead of this worker's.
@@ -92,6 +100,20 @@ pub struct RunContext {
     image: OnceLock<Image>,
     /// Directories that parts put into the container.
     binds: Mutex<Vec<Bind>>,
+    /// How far its commands came.
+    commands: Mutex<CommandsState>,
+}
+
+/// How far the commands of a run came, for those who have to know what state the task left things in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CommandsState {
+    /// None was started.
+    #[default]
+    NotStarted,
+    /// One was started and has not ended by itself: it runs, or was ended from outside, or its engine went away.
+    Unfinished,
+    /// The last one that was started has ended by itself, with this exit code if it has one.
+    Ended(Option<i64>),
 }
 
 /// Where a run lives.
@@ -146,6 +168,7 @@ impl RunContext {
             scopes: OnceLock::new(),
             image: OnceLock::new(),
             binds: Mutex::default(),
+            commands: Mutex::default(),
         }
     }
 
@@ -179,6 +202,16 @@ impl RunContext {
     /// The directories that parts put into the container.
     pub fn binds(&self) -> Vec<Bind> {
         self.binds.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes how far the commands came.
+    pub fn note_commands(&self, state: CommandsState) {
+        *self.commands.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    /// How far the commands came.
+    pub fn commands_state(&self) -> CommandsState {
+        *self.commands.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a variable to the environment of the commands.

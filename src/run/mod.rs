@@ -13,6 +13,7 @@
 pub mod admit;
 pub mod commands;
 pub mod context;
+pub mod images;
 pub mod keeper;
 pub mod kill;
 pub mod lease;

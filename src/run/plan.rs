@@ -51,6 +51,15 @@ fn worker_env(cx: &RunContext) -> Environment {
     always.into_iter().chain(known).map(|(name, value)| (name.into(), value.into())).collect()
 }
 
+/// What drivers of GPUs make for their own use; containers with GPUs get all of it, as with the reference.
+fn gpu_devices() -> Vec<PathBuf> {
+    let nodes = std::fs::read_dir("/dev").into_iter().flatten().flatten();
+    let nodes = nodes.filter(|node| node.file_name().to_string_lossy().starts_with("nvidia"));
+    let mut nodes: Vec<PathBuf> = nodes.map(|node| node.path()).collect();
+    nodes.sort();
+    nodes
+}
+
 fn container_plan(cx: &RunContext, container: &Container) -> ContainerPlan {
     let config = &cx.shop.config;
     let can = container.capabilities;
@@ -63,6 +72,9 @@ fn container_plan(cx: &RunContext, container: &Container) -> ContainerPlan {
     }
     if can.loopback_audio {
         devices.push(PathBuf::from("/dev/snd"));
+    }
+    if config.d2g.gpus.is_some() {
+        devices.extend(gpu_devices());
     }
     let mut binds = cx.binds();
     if can.host_shared_memory {

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     api::{Claim, CredentialsCell, Queue, Reason, WorkerError},
+    config,
     log::format,
     observe::{
         metrics::{self, event},
@@ -92,7 +93,11 @@ pub async fn drive(ready: Ready, mut input: ControlInput) -> Ended {
         idle_timeout: (config.idle_timeout_secs > 0).then(|| Duration::from_secs(u64::from(config.idle_timeout_secs))),
         give_up_after: Duration::from_secs(config.own.give_up_after_secs),
     };
-    let when_down = WhenDown { native_only: false, give_up_after: Duration::from_secs(900) };
+    let docker = &config.own.docker;
+    let when_down = WhenDown {
+        native_only: docker.when_down == config::WhenDown::NativeOnly,
+        give_up_after: Duration::from_secs(docker.give_up_after_secs),
+    };
     let watched = Watched::default();
     let mut background = JoinSet::new();
     if config.own.cancel_poll_secs > 0 {

@@ -15,6 +15,7 @@ mod control;
 mod drive;
 mod gate;
 mod place;
+pub mod prefetch;
 pub mod slots;
 #[cfg(test)]
 mod tests;
@@ -24,9 +25,13 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use tc_engine::Engine;
 use tokio::sync::mpsc;
 
-pub use self::control::{Control, ControlInput};
+pub use self::{
+    control::{Control, ControlInput},
+    gate::owner,
+};
 use crate::{
     api::Transport,
+    cache::CacheStore,
     config::Config,
     log::LogReader,
     observe::metrics::{self, event},
@@ -51,6 +56,8 @@ pub struct Parts {
     pub engine: Arc<dyn Engine>,
     /// What runs containers; none where container payloads are off.
     pub docker: Option<Arc<dyn Engine>>,
+    /// Whether images from registries that are there are taken as they are, as `docker run` does.
+    pub images_as_they_are: bool,
     /// Where to tell about runs, if anybody listens.
     pub events: Option<mpsc::UnboundedSender<WorkerEvent>>,
     /// Where to say which tasks run now, for `status`; a worker that is not the machine's says it nowhere.
@@ -94,11 +101,30 @@ pub struct Ended {
     pub resolved: u64,
 }
 
+/// Longest wait for the deletion of caches that nobody will use again.
+const DISCARD_BOUND: Duration = Duration::from_secs(20);
+
+/// Deletes all caches.
+async fn discard(caches: Arc<CacheStore>) {
+    match tokio::task::spawn_blocking(move || caches.clear(DISCARD_BOUND)).await {
+        Ok(true) => {}
+        Ok(false) => tracing::warn!("Not all caches could be deleted"),
+        Err(error) => tracing::error!("Caches were not deleted: {error}"),
+    }
+}
+
 /// Works until told to go, until idle for too long, or until the wanted number of tasks was run.
 pub async fn run(parts: Parts, input: ControlInput) -> Ended {
     let (config, clock, host) = (Arc::clone(&parts.config), Arc::clone(&parts.clock), Arc::clone(&parts.host));
     let ended = match place::prepare(parts).await {
-        Ok(ready) => drive::drive(ready, input).await,
+        Ok(ready) => {
+            let caches = Arc::clone(&ready.shop.caches);
+            let ended = drive::drive(ready, input).await;
+            if config.own.fresh_caches {
+                discard(caches).await;
+            }
+            ended
+        }
         Err(error) => {
             tracing::error!("{error}");
             Ended { code: slots::INTERNAL_ERROR, resolved: 0 }

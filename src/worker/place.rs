@@ -14,10 +14,14 @@ use tracing::{info, warn};
 
 use super::{Parts, WorkerEvent, gate};
 use crate::{
-    api::{Credentials, CredentialsCell, Queue, Services},
+    api::{Credentials, CredentialsCell, PurgeCache, Queue, Services},
+    cache::{CacheStore, Options, Powers, Purges, TABLE},
     log::{LiveServer, reachable_host},
     observe::metrics::{self, event},
-    run::context::{LiveLogs, Workshop},
+    run::{
+        context::{LiveLogs, Workshop},
+        images::ImageDesk,
+    },
 };
 
 /// A worker that may claim.
@@ -63,7 +67,9 @@ pub async fn prepare(parts: Parts) -> Result<Ready, String> {
         access_token: config.access_token.clone(),
         certificate: config.certificate.clone(),
     });
-    let queue = services.queue(credentials);
+    let queue = services.queue(credentials.clone());
+    let purges = Purges::new(PurgeCache::new(&services, credentials), config.task_queue_id());
+    let caches = Arc::new(caches(&parts));
     let live = live_logs(&parts).await;
     let shop = Workshop {
         config: Arc::clone(config),
@@ -74,11 +80,31 @@ pub async fn prepare(parts: Parts) -> Result<Ready, String> {
         services,
         engine: Arc::clone(&parts.engine),
         docker: parts.docker.clone(),
+        images: ImageDesk::open(parts.images_as_they_are, Arc::clone(&parts.disk), &config.own.state_dir),
         live,
+        caches,
+        purges,
         spool_dir,
         header_from_task: parts.log_header_from_task,
     };
     Ok(Ready { shop: Arc::new(shop), queue, events: parts.events, status_file: parts.status_file, _locks: locks })
+}
+
+/// The store of caches. The reference worker keeps its table in the directory in which it is started, which is often the
+/// one that has its directory for caches.
+fn caches(parts: &Parts) -> CacheStore {
+    let dir = &parts.config.caches_dir;
+    let mut import: Vec<PathBuf> = dir.parent().map(|parent| parent.join(TABLE)).into_iter().collect();
+    import.extend(std::env::current_dir().ok().map(|cwd| cwd.join(TABLE)));
+    let powers = parts.docker.clone().map(|engine| Powers { engine, runtime: tokio::runtime::Handle::current() });
+    CacheStore::open(Options {
+        dir: dir.clone(),
+        import,
+        clock: Arc::clone(&parts.clock),
+        random: Arc::clone(&parts.random),
+        disk: Arc::clone(&parts.disk),
+        powers,
+    })
 }
 
 /// Starts the live log server. Without it tasks run all the same.

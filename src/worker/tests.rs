@@ -128,6 +128,7 @@ async fn stage(
         engine: Arc::new(engine.clone()),
         docker: docker.map(|docker| Arc::new(docker) as Arc<dyn Engine>),
         events: None,
+        images_as_they_are: false,
         log_header_from_task: false,
         status_file: None,
     };

@@ -101,6 +101,14 @@ pub trait Engine: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Deletes a tree on this machine that the worker may not delete by itself, because a task with other rights has made it.
+    ///
+    /// # Errors
+    /// When something of it is still there, or the engine has no rights that the worker does not have.
+    async fn remove_tree(&self, path: &Path) -> Result<(), EngineError> {
+        Err(EngineError::new(Fault::Worker, format!("the engine {} cannot delete {}", self.name(), path.display())))
+    }
+
     /// Makes the task directory and whatever else has to exist before the sandbox: a user, a network, a cgroup.
     async fn reserve(&self, names: Names) -> Result<Box<dyn Ground>, EngineError>;
 }

@@ -4,13 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bollard::query_parameters::ListContainersOptionsBuilder;
-use tc_engine::{Engine, EngineError, Fault, Ground, Identity, Keep, Names, Owner, Swept};
+use tc_engine::{
+    Engine, EngineError, Fault, Ground, Identity, Image, ImageBytes, ImageWant, Keep, Names, Owner, Progress, Swept,
+};
 use tokio::task::spawn_blocking;
 
 use crate::{
     connection::{Connection, Failure},
     directory::Directory,
     ground::DockerGround,
+    image::Images,
     labels::OwnerIdentity,
     network, sweep,
 };
@@ -67,6 +70,8 @@ pub struct DockerOptions {
     pub connection: Connection,
     /// Whose everything is that is made.
     pub owner: OwnerIdentity,
+    /// Its images.
+    pub images: Images,
     /// How long things may take.
     pub bounds: Bounds,
 }
@@ -84,17 +89,18 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub struct DockerEngine {
     shared: Arc<Shared>,
+    images: Images,
 }
 
 impl DockerEngine {
     /// Does not go to the engine yet; [`Engine::health`] does.
     pub fn new(options: DockerOptions) -> Self {
-        let DockerOptions { connection, owner, bounds } = options;
+        let DockerOptions { connection, owner, images, bounds } = options;
         let (uid, gid) = tc_sys::process::identity();
         let groups = tc_sys::process::groups().unwrap_or_default();
         let groups = groups.into_iter().filter(|group| *group != gid).map(|group| group.to_string()).collect();
         let identity = Identity { uid, gid, groups };
-        Self { shared: Arc::new(Shared { connection, owner, bounds, identity }) }
+        Self { shared: Arc::new(Shared { connection, owner, bounds, identity }), images }
     }
 }
 
@@ -104,7 +110,18 @@ impl Engine for DockerEngine {
         "docker"
     }
 
-    // `image` and `make_room` are those of the room `image`.
+    async fn image(
+        &self,
+        want: &ImageWant,
+        bytes: Option<Arc<dyn ImageBytes>>,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Image, EngineError> {
+        self.images.image(want, bytes, progress).await
+    }
+
+    async fn make_room(&self, bytes: u64) -> Vec<String> {
+        self.images.make_room(bytes).await
+    }
 
     async fn health(&self) -> Result<(), String> {
         let Shared { connection, bounds, .. } = &*self.shared;

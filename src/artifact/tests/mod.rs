@@ -2,6 +2,7 @@
 
 mod patience;
 mod store;
+mod streams;
 
 use std::{
     io::{Read as _, Write as _},

@@ -3,13 +3,14 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
+use tc_payload::docker;
 
 use super::{
     depend::TASK_ID,
     label::LABEL,
     settings::{PROVISIONER_ID, WORKER_TYPE},
 };
-use crate::log::format::date;
+use crate::{log::format::date, run::admit::scope};
 
 /// How far `created` may be from now; the queue has this rule.
 const DRIFT: SignedDuration = SignedDuration::from_mins(15);
@@ -116,10 +117,10 @@ fn fill_dates(task: &mut Map<String, Value>, now: Timestamp, notes: &mut Vec<Str
 
 /// The last date that an artifact names: artifacts must not outlive their task.
 fn last_artifact_expiry(task: &Map<String, Value>) -> Option<Timestamp> {
-    let artifacts: Vec<&Value> = match task.get("payload")?.get("artifacts")? {
-        Value::Array(artifacts) => artifacts.iter().collect(),
-        // Containers have them by name.
-        Value::Object(artifacts) => artifacts.values().collect(),
+    let artifacts = match task.get("payload")?.get("artifacts")? {
+        Value::Array(list) => list.iter().collect::<Vec<_>>(),
+        // Of a container.
+        Value::Object(by_name) => by_name.values().collect(),
         _ => return None,
     };
     artifacts.into_iter().filter_map(|artifact| artifact.get("expires")?.as_str()?.parse().ok()).max()
@@ -127,17 +128,15 @@ fn last_artifact_expiry(task: &Map<String, Value>) -> Option<Timestamp> {
 
 /// The scopes that the payload asks for.
 fn fill_scopes(task: &mut Map<String, Value>) {
-    let Some(payload) = task.get("payload") else { return };
-    let groups = payload.get("osGroups").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-    let mut scopes: Vec<String> =
-        groups.map(|group| format!("generic-worker:os-group:{PROVISIONER_ID}/{WORKER_TYPE}/{group}")).collect();
-    let keys = |pointer: &str| payload.pointer(pointer).and_then(Value::as_object).into_iter().flatten();
-    let asked = |pointer| keys(pointer).filter(|(_, value)| **value == json!(true)).map(|(key, _)| key.as_str());
-    scopes.extend(keys("/cache").map(|(name, _)| format!("docker-worker:cache:{name}")));
-    scopes.extend(asked("/capabilities").map(|name| format!("docker-worker:capability:{name}")));
-    scopes.extend(asked("/capabilities/devices").map(|name| format!("docker-worker:capability:device:{name}")));
-    let features = asked("/features").filter(|name| *name == "allowPtrace");
-    scopes.extend(features.map(|name| format!("docker-worker:feature:{name}")));
+    let queue = format!("{PROVISIONER_ID}/{WORKER_TYPE}");
+    let payload = task.get("payload").unwrap_or(&Value::Null);
+    let scopes: Vec<String> = if let Ok(payload) = docker::check(payload) {
+        // Of each group, the first is the one that holds for all pools.
+        scope::needed(&payload, &queue).into_iter().filter_map(|group| group.into_iter().next()).collect()
+    } else {
+        let groups = payload.get("osGroups").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+        groups.map(|group| format!("generic-worker:os-group:{queue}/{group}")).collect()
+    };
     set_default(task, "scopes", || json!(scopes));
 }
 

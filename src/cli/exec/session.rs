@@ -32,6 +32,9 @@ use super::{
     settings,
     summary::{EXCEPTION, Outcome, Row, USAGE},
 };
+use tc_engine::Engine;
+use tc_payload::is_container_payload;
+
 use crate::{
     api::{Credentials, CredentialsCell, HttpTransport, Queue, Secret, Services, TaskStatus},
     cli::{
@@ -40,6 +43,7 @@ use crate::{
         problems::{Failure, say},
         signals::{Asked, Signals},
     },
+    config::Config,
     local::{Options, Server},
     log::LogReader,
     seam::{NoHostActions, SystemClock, SystemDisk, SystemRandom, slugid},
@@ -173,6 +177,10 @@ impl Session {
             certificate: None,
         }));
         let engine = engine::engine(tc_engine_native::Containment::Detect).map_err(|failure| failure.with_code(EXCEPTION))?;
+        let jobs = arguments.jobs.unwrap_or_else(|| usual_jobs(ready.len()));
+        let config = settings::config(&root_url, (CLIENT_ID, &token), home.path(), jobs, settings::caches(arguments));
+        let containers = ready.iter().any(|ready| is_container_payload(&ready.defined.definition["payload"]));
+        let docker = if containers { Some(container_engine(&config).await?) } else { None };
         let output = Output::start().map_err(|error| unable("start a thread for standard output", &error))?;
         let mut tasks = Vec::with_capacity(ready.len());
         for ready in ready {
@@ -180,8 +188,6 @@ impl Session {
         }
         let (control, input) = Control::new();
         let (send, events) = mpsc::unbounded_channel();
-        let jobs = arguments.jobs.unwrap_or_else(|| usual_jobs(tasks.len()));
-        let config = settings::config(&root_url, (CLIENT_ID, &token), home.path(), jobs);
         let worker = tokio::spawn(worker::run(
             Parts {
                 config: Arc::new(config),
@@ -191,10 +197,11 @@ impl Session {
                 host: Arc::new(NoHostActions),
                 transport,
                 engine,
-                docker: None,
+                docker,
                 events: Some(send),
                 // The file is the machine's, and a worker of it may run beside us.
                 status_file: None,
+                images_as_they_are: true,
                 log_header_from_task: true,
             },
             input,
@@ -455,6 +462,19 @@ fn home() -> Result<TempDir, Failure> {
                 .with_hint("the environment variable TMPDIR names another place")
         })?;
     Ok(made)
+}
+
+/// The engine for container tasks. Without it nothing is begun: whoever sits here knows what to do better than a worker that
+/// waits.
+async fn container_engine(config: &Config) -> Result<Arc<dyn Engine>, Failure> {
+    let unusable = || {
+        Failure::new(EXCEPTION, "run container tasks")
+            .with_hint("start Docker, or name another engine with DOCKER_HOST, for instance Podman's socket")
+    };
+    let engine = engine::docker(config).map_err(|failure| failure.with_code(EXCEPTION))?;
+    let Some(engine) = engine else { return Err(unusable()) };
+    engine.health().await.map_err(|why| unusable().because_of(why))?;
+    Ok(engine)
 }
 
 /// As many tasks at a time as there are processors, if there are as many tasks.

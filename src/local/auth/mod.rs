@@ -51,6 +51,7 @@ const MOST_DIGITS: usize = 11;
 /// What everybody may do.
 const ANONYMOUS: &[&str] = &[
     "auth:expand-scopes",
+    "index:find-task:*",
     "queue:get-artifact:public/*",
     "queue:get-task:*",
     "queue:list-artifacts:*",

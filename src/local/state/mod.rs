@@ -8,6 +8,7 @@
 
 mod artifact;
 mod id;
+mod index;
 mod lane;
 mod schedule;
 mod task;
@@ -23,6 +24,7 @@ use jiff::{SignedDuration, Timestamp};
 
 pub use artifact::{Artifact, NewArtifact, Storage, Stored};
 pub use id::TaskId;
+pub use index::{Indexed, Indexing, indexing, is_namespace};
 pub use lane::Ticket;
 pub use task::{
     Definition, Hold, Priority, Report, Requires, Run, RunState, Status, TaskState, Trouble, WhyCreated, WhyResolved, Worker,
@@ -107,12 +109,20 @@ pub struct State {
     lanes: Lanes,
     alarms: BTreeSet<(Timestamp, TaskId, Alarm)>,
     effects: Vec<Effect>,
+    index: index::Index,
 }
 
 impl State {
     /// Empty books.
     pub fn new(rules: Rules) -> Self {
-        Self { rules, tasks: HashMap::new(), lanes: Lanes::new(rules.any_queue), alarms: BTreeSet::new(), effects: Vec::new() }
+        Self {
+            rules,
+            tasks: HashMap::new(),
+            lanes: Lanes::new(rules.any_queue),
+            alarms: BTreeSet::new(),
+            effects: Vec::new(),
+            index: index::Index::default(),
+        }
     }
 
     /// What has to be told to others since the last call of this.

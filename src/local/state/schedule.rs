@@ -127,8 +127,13 @@ impl State {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         self.alarms.remove(&(task.definition.deadline, id, Alarm::Deadline));
         let state = task.runs.last().map(|run| run.state);
+        let dependents = std::mem::take(&mut task.dependents);
+        if state == Some(RunState::Completed) {
+            let definition = task.definition.clone();
+            self.index_completed(now, id, &definition);
+        }
         let mut still_waiting = Vec::new();
-        for dependent in std::mem::take(&mut task.dependents) {
+        for dependent in dependents {
             let Some(other) = self.tasks.get_mut(&dependent) else { continue };
             if !satisfies(state, other.definition.requires) {
                 still_waiting.push(dependent);

@@ -12,7 +12,7 @@ use std::{fmt, sync::Arc};
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 
-use super::TaskId;
+use super::{Indexing, TaskId};
 
 /// A word of the protocol per value, and back.
 macro_rules! words {
@@ -174,6 +174,8 @@ pub struct Definition {
     pub scopes: Box<[String]>,
     /// `routes`
     pub routes: Box<[String]>,
+    /// How it is indexed once it has completed, if any of its routes asks for that.
+    pub indexing: Option<Box<Indexing>>,
 }
 
 impl Definition {

@@ -2,7 +2,9 @@
 //! session of the Python client.
 
 mod calls;
+mod index;
 mod line;
+mod purge;
 mod scopes;
 mod server;
 mod uploads;
@@ -85,11 +87,15 @@ impl Rig {
     }
 
     pub(super) fn url(&self, path: &str) -> Url {
-        format!("{}/api/queue/v1{path}", self.server.root_url()).parse().expect("a URL")
+        let service = if path.starts_with("/api/") { "" } else { "/api/queue/v1" };
+        format!("{}{service}{path}", self.server.root_url()).parse().expect("a URL")
     }
 
     pub(super) async fn call_as(&self, who: As<'_>, method: Method, path: &str, body: Option<&Value>) -> Answer {
-        let url = self.url(path);
+        self.call_at(who, method, self.url(path), body).await
+    }
+
+    pub(super) async fn call_at(&self, who: As<'_>, method: Method, url: Url, body: Option<&Value>) -> Answer {
         let mut request = self.http.request(method.clone(), url.clone());
         request = match who {
             As::Nobody => request,

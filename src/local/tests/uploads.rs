@@ -194,3 +194,31 @@ async fn names_that_look_like_paths_are_only_names() {
             .all(|artifact| artifact.path.as_ref().is_some_and(|path| path.parent() == Some(&*dir)))
     );
 }
+
+#[tokio::test]
+async fn the_rest_of_a_download_can_be_asked_for() {
+    let rig = Rig::start().await;
+    let (id, claim) = rig.running().await;
+    let url = put_url(&rig, &id, "public%2Fa", &claim).await;
+    assert!(put(&rig, &url, b"0123456789").await.is_success());
+    let found = rig.get(&format!("/task/{id}/artifacts/public%2Fa")).await;
+    let from = found.body["url"].as_str().expect("a URL").to_owned();
+    let get = async |range: &str, version: Option<&str>| {
+        let mut request = rig.http.get(&from).header("range", range);
+        if let Some(version) = version {
+            request = request.header("if-range", version);
+        }
+        let response = request.send().await.expect("an answer");
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        (status, headers, response.text().await.expect("a body"))
+    };
+    let (status, headers, rest) = get("bytes=4-", None).await;
+    assert_eq!((status, &*rest, header(&headers, "content-range")), (206, "456789", "bytes 4-9/10"));
+    let version = header(&headers, "etag").to_owned();
+    assert_eq!(get("bytes=9-", Some(&version)).await.2, "9");
+    let (status, headers, _) = get("bytes=10-", None).await;
+    assert_eq!((status, header(&headers, "content-range")), (416, "bytes */10"));
+    assert!(put(&rig, &url, b"abcdefghij").await.is_success());
+    let (status, _, whole) = get("bytes=4-", Some(&version)).await;
+    assert_eq!((status, &*whole), (200, "abcdefghij"), "another upload is another version");
+}

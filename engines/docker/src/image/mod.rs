@@ -1,1 +1,214 @@
 //! Images: bringing them, knowing which are there, removing those that nobody uses.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `flight` | one acquisition however many wait, and what they are told |
+//! | `load` | archives: stream → filter → engine |
+//! | `filter`, `documents`, `known`, `tar` | what passes, what is rewritten, what need not be sent; pure |
+//! | `pull`, `reference` | registries: what is there, tags and digests, mirrors, passwords |
+//! | `table` | what was brought and what for, over restarts |
+//! | `room` | removing the least recently used |
+//! | `failure` | what the engine's bad news mean |
+//!
+//! An image is resolved to its identifier, and containers are made from that: a name can come to mean another image at
+//! any time. Archives bring no names of their own into the engine, see `documents`.
+
+mod documents;
+mod failure;
+mod filter;
+mod flight;
+mod known;
+mod load;
+mod pull;
+mod reference;
+mod room;
+mod table;
+mod tar;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bollard::{models::ImageInspect, query_parameters::RemoveImageOptionsBuilder};
+use tc_engine::{EngineError, Fault, Image, ImageBytes, ImageWant, Progress};
+
+pub use filter::Bounds;
+pub use load::OWN_REPOSITORY;
+
+use self::{flight::Flights, known::Store, table::Table};
+use crate::Connection;
+
+/// How one registry is reached.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct RegistryAccess {
+    /// User name, and the file that holds the password. It is read at each use.
+    pub login: Option<(String, PathBuf)>,
+    /// Registries, each perhaps with a path, that have the same images and are asked first.
+    pub mirrors: Vec<String>,
+}
+
+impl fmt::Debug for RegistryAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = self.login.as_ref().map(|(_, path)| path);
+        f.debug_struct("RegistryAccess").field("secret_file", &file).field("mirrors", &self.mirrors).finish()
+    }
+}
+
+/// Which images may be removed when the disk is short.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Collect {
+    /// Those that this worker brought.
+    #[default]
+    Own,
+    /// Any that no container uses.
+    Host,
+}
+
+/// What time it is.
+pub type Now = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+
+/// How images are treated.
+#[derive(Clone)]
+pub struct ImagesOptions {
+    /// The engine.
+    pub connection: Connection,
+    /// Where the table of images is kept.
+    pub state_dir: PathBuf,
+    /// How long a tag is trusted before the registry is asked again.
+    pub manifest_ttl: Duration,
+    /// Registries by host, as in names of images; `docker.io` where a name has none.
+    pub registries: BTreeMap<String, RegistryAccess>,
+    /// Which images may be removed.
+    pub collect: Collect,
+    /// An image that was asked for within this time is not removed, even if no container uses it (yet).
+    pub keep_recent: Duration,
+    /// Bounds of an archive.
+    pub bounds: Bounds,
+    /// How often a pull is tried when nothing is there.
+    pub pull_attempts: u32,
+    /// How long to wait before the second attempt; twice as long before each further one.
+    pub first_wait: Duration,
+    /// What time it is.
+    pub now: Now,
+}
+
+impl ImagesOptions {
+    /// The defaults: tags are trusted for an hour, only own images are removed, and none within half an hour of its use.
+    pub fn new(connection: Connection, state_dir: PathBuf) -> Self {
+        Self {
+            connection,
+            state_dir,
+            manifest_ttl: Duration::from_secs(3600),
+            registries: BTreeMap::new(),
+            collect: Collect::Own,
+            keep_recent: Duration::from_secs(1800),
+            bounds: Bounds::default(),
+            pull_attempts: 6,
+            first_wait: Duration::from_secs(1),
+            now: Arc::new(SystemTime::now),
+        }
+    }
+}
+
+impl fmt::Debug for ImagesOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ImagesOptions").field("state_dir", &self.state_dir).finish_non_exhaustive()
+    }
+}
+
+/// The images of one engine.
+#[derive(Debug, Clone)]
+pub struct Images {
+    inner: Arc<Inner>,
+    flights: Arc<Flights<ImageWant>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    options: ImagesOptions,
+    connection: Connection,
+    table: Table,
+}
+
+impl Images {
+    /// Images as `options` say. The engine is not asked yet.
+    pub fn new(options: ImagesOptions) -> Self {
+        let table = Table::open(&options.state_dir);
+        let inner = Inner { connection: options.connection.clone(), options, table };
+        Self { inner: Arc::new(inner), flights: Arc::default() }
+    }
+
+    /// See [`tc_engine::Engine::image`].
+    ///
+    /// # Errors
+    /// As the boundary says; [`Fault::Worker`] for an artifact without bytes.
+    pub async fn image(
+        &self,
+        want: &ImageWant,
+        bytes: Option<Arc<dyn ImageBytes>>,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Image, EngineError> {
+        let (inner, wanted) = (self.inner.clone(), want.clone());
+        let begin = move |report: Arc<flight::Report>| async move {
+            match wanted {
+                ImageWant::Registry { name, as_it_is } => inner.registry(&name, as_it_is, &report).await,
+                ImageWant::Artifact { key, shown } => {
+                    let bytes = bytes
+                        .ok_or_else(|| EngineError::new(Fault::Worker, format!("image {shown}: nothing supplies its bytes")))?;
+                    inner.artifact(&key, &shown, &*bytes, &report).await
+                }
+            }
+        };
+        self.flights.join(want, progress, begin).await
+    }
+
+    /// See [`tc_engine::Engine::make_room`].
+    pub async fn make_room(&self, bytes: u64) -> Vec<String> {
+        self.inner.make_room(bytes).await
+    }
+}
+
+impl Inner {
+    fn now_secs(&self) -> u64 {
+        (self.options.now)().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    }
+
+    fn touch(&self, id: &str) {
+        let now = self.now_secs();
+        self.table.change(|rows| rows.images.entry(id.to_owned()).or_default().used = now);
+    }
+
+    /// What the engine knows about an image; none if it has none.
+    async fn inspect(&self, image: &str, what: &str) -> Result<Option<ImageInspect>, EngineError> {
+        match self.connection.docker().inspect_image(image).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if failure::is_missing(&error) => Ok(None),
+            Err(error) => Err(failure::engine_error(what, &error)),
+        }
+    }
+
+    /// Removes a name or an identifier, and the image if that was its last one and nobody uses it.
+    async fn remove(&self, image: &str) -> Result<(), bollard::errors::Error> {
+        let options = RemoveImageOptionsBuilder::default().force(false).noprune(false).build();
+        self.connection.docker().remove_image(image, Some(options), None).await.map(|_| ())
+    }
+
+    /// How the engine keeps its images.
+    async fn store(&self, what: &str) -> Result<Store, EngineError> {
+        let info = self.connection.docker().info().await.map_err(|error| failure::engine_error(what, &error))?;
+        let status = info.driver_status.unwrap_or_default();
+        if status.iter().any(|pair| pair.iter().any(|text| text.starts_with("io.containerd.snapshotter"))) {
+            return Ok(Store::Containerd);
+        }
+        Ok(match info.driver.as_deref() {
+            Some("overlay2" | "fuse-overlayfs" | "vfs" | "btrfs" | "zfs" | "aufs" | "devicemapper") => Store::Graph,
+            _ => Store::Unknown,
+        })
+    }
+}

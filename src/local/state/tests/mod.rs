@@ -49,6 +49,7 @@ pub(super) fn definition() -> Definition {
         expires: at(2000),
         scopes: Box::default(),
         routes: Box::default(),
+        indexing: None,
     }
 }
 

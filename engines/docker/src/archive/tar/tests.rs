@@ -6,8 +6,11 @@ use proptest::{collection::vec, prelude::*};
 
 use super::{writer::Writer, *};
 
-/// What an archive holds: names, targets, kinds, contents. Fed in pieces of these sizes, over and over.
-fn read(archive: &[u8], sizes: &[usize]) -> Result<(Vec<(Item, Vec<u8>)>, bool), TarError> {
+/// Things with their contents, and whether the archive came to its end.
+type Found = (Vec<(Item, Vec<u8>)>, bool);
+
+/// What an archive holds, fed in pieces of these sizes, over and over.
+fn read(archive: &[u8], sizes: &[usize]) -> Result<Found, TarError> {
     let mut tar = Tar::new();
     let mut things: Vec<(Item, Vec<u8>)> = Vec::new();
     let mut rest = archive;

@@ -44,7 +44,7 @@ impl Writer {
         let mut text = Vec::new();
         for (key, value) in records {
             let rest = key.len() + value.len() + 3;
-            let length = (rest..).find(|length| length - rest == length.to_string().len()).unwrap_or_default();
+            let length = (rest..rest + 20).find(|length| length - rest == length.to_string().len()).unwrap_or_default();
             text.extend_from_slice(format!("{length} {key}=").as_bytes());
             text.extend_from_slice(value);
             text.push(b'\n');

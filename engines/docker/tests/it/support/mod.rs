@@ -11,7 +11,10 @@ use tc_engine::{
     CommandEnd, CommandSpec, ContainerPlan, Engine, EngineError, Environment, Ground, Limits, Names, Quiet, RunHandle, Sandbox,
     SandboxPlan, Sink,
 };
-use tc_engine_docker::{Bounds, Connection, DockerEngine, DockerOptions, OwnerIdentity};
+use tc_engine_docker::{
+    Bounds, Connection, DockerEngine, DockerOptions, OwnerIdentity,
+    image::{Images, ImagesOptions},
+};
 
 /// Where engines are, with their names.
 pub fn hosts(test: &str) -> Vec<(&'static str, String)> {
@@ -104,9 +107,12 @@ impl Rig {
         let dir = tempfile::tempdir().expect("a directory");
         let unique = dir.path().file_name().expect("a name").to_string_lossy().trim_start_matches('.').to_owned();
         let worker = format!("test/{unique}");
+        let connection = Connection::new(through).expect("an address");
+        let images = ImagesOptions::new(connection.clone(), dir.path().join("state"));
         let engine = DockerEngine::new(DockerOptions {
-            connection: Connection::new(through).expect("an address"),
+            connection,
             owner: OwnerIdentity::new(&worker),
+            images: Images::new(images),
             bounds,
         });
         Self { engine: Arc::new(engine), straight, worker, image, dir, count: Mutex::default() }

@@ -1,0 +1,126 @@
+//! Removing images when the disk is short, the least recently used first.
+//!
+//! Never one that a container was made from, running or not, and never one that a task asked for a moment ago: its
+//! container may not exist yet. Names are removed one by one and never by force, so the engine has the last word about what
+//! is in use.
+
+use std::{collections::HashSet, path::Path};
+
+use bollard::{
+    models::ImageSummary,
+    query_parameters::{ListContainersOptionsBuilder, ListImagesOptionsBuilder},
+};
+use nix::sys::statvfs::statvfs;
+
+use super::{Collect, Inner, load::OWN_REPOSITORY, table::Rows};
+
+/// An image that may go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Candidate {
+    id: String,
+    names: Vec<String>,
+    bytes: u64,
+    used: u64,
+    shown: String,
+}
+
+/// Chooses what may go, in this order.
+fn candidates(images: &[ImageSummary], rows: &Rows, used: &HashSet<String>, collect: Collect, recent: u64) -> Vec<Candidate> {
+    let ours = |name: &str| {
+        name.starts_with(&format!("{OWN_REPOSITORY}:")) || rows.keys.contains_key(&format!("registry:{}", in_full(name)))
+    };
+    let mut out: Vec<Candidate> = images
+        .iter()
+        .filter(|image| !used.contains(&image.id))
+        .filter_map(|image| {
+            let row = rows.images.get(&image.id);
+            let names: Vec<String> = image.repo_tags.iter().filter(|name| !name.starts_with("<none>")).cloned().collect();
+            // What a load left when this worker died right after it has our name, and no row.
+            let left = row.is_none() && !names.is_empty() && names.iter().all(|name| name.starts_with(OWN_REPOSITORY));
+            let brought = row.is_some_and(|row| row.brought) || left;
+            // A name that somebody else gave makes it theirs, too.
+            let may = collect == Collect::Host || brought && names.iter().all(|name| ours(name));
+            let last = row.map_or(0, |row| row.used);
+            let shown = row.map(|row| row.shown.clone()).filter(|shown| !shown.is_empty());
+            (may && last <= recent).then(|| Candidate {
+                id: image.id.clone(),
+                shown: shown.or_else(|| names.first().cloned()).unwrap_or_else(|| image.id.clone()),
+                names,
+                bytes: u64::try_from(image.size).unwrap_or_default(),
+                used: last,
+            })
+        })
+        .collect();
+    out.sort_by(|a, b| (a.used, &a.id).cmp(&(b.used, &b.id)));
+    out
+}
+
+fn in_full(name: &str) -> String {
+    super::reference::Reference::parse(name).map_or_else(|| name.to_owned(), |reference| reference.to_string())
+}
+
+impl Inner {
+    pub(super) async fn make_room(&self, bytes: u64) -> Vec<String> {
+        match self.try_make_room(bytes).await {
+            Ok(said) => said,
+            Err(error) => {
+                tracing::warn!("make room among the images: {error}");
+                Vec::new()
+            }
+        }
+    }
+
+    async fn try_make_room(&self, bytes: u64) -> Result<Vec<String>, bollard::errors::Error> {
+        let docker = self.connection.docker();
+        let root = docker.info().await?.docker_root_dir.filter(|_| self.connection.host().starts_with("unix://"));
+        let containers = docker.list_containers(Some(ListContainersOptionsBuilder::default().all(true).build())).await?;
+        let used: HashSet<String> = containers.into_iter().filter_map(|container| container.image_id).collect();
+        let images = docker.list_images(Some(ListImagesOptionsBuilder::default().all(false).build())).await?;
+        let recent = self.now_secs().saturating_sub(self.options.keep_recent.as_secs());
+        let before = root.as_deref().and_then(free_bytes);
+        let mut by_size = 0;
+        let mut said = Vec::new();
+        for candidate in candidates(&images, &self.table.rows(), &used, self.options.collect, recent) {
+            let freed = match (before, root.as_deref().and_then(free_bytes)) {
+                (Some(before), Some(now)) => now.saturating_sub(before),
+                _ => by_size,
+            };
+            if freed >= bytes {
+                break;
+            }
+            // A task may have asked for it since.
+            if self.table.rows().images.get(&candidate.id).is_some_and(|row| row.used > recent) {
+                continue;
+            }
+            match self.remove_all(&candidate).await {
+                Ok(()) => {
+                    self.table.change(|rows| rows.forget(&candidate.id));
+                    by_size += candidate.bytes;
+                    said.push(format!("removed image {} ({} MB)", candidate.shown, candidate.bytes / 1_000_000));
+                }
+                Err(error) => tracing::info!("image {} stays: {error}", candidate.shown),
+            }
+        }
+        Ok(said)
+    }
+
+    async fn remove_all(&self, candidate: &Candidate) -> Result<(), bollard::errors::Error> {
+        for name in &candidate.names {
+            match self.remove(name).await {
+                Err(error) if !super::failure::is_missing(&error) => return Err(error),
+                _ => {}
+            }
+        }
+        // What has no name, or is still known by a digest.
+        match self.remove(&candidate.id).await {
+            Err(error) if !super::failure::is_missing(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Bytes that are free on the disk of this path, if it is here.
+fn free_bytes(path: &str) -> Option<u64> {
+    let disk = statvfs(Path::new(path)).ok()?;
+    Some(disk.blocks_available() * disk.fragment_size())
+}

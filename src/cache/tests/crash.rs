@@ -1,0 +1,192 @@
+//! Real processes: one dies while a task has a cache, two share a directory, one may not delete what another user owns.
+
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    process::{Child, Command, Stdio},
+};
+
+use super::*;
+
+const DIR: &str = "TC_TEST_CACHE_DIR";
+
+/// What the child process does; nothing when it runs as an ordinary test.
+#[test]
+fn child() {
+    let Some(dir) = std::env::var_os(DIR) else { return };
+    let rig = Rig::at(Path::new(&dir));
+    let store = rig.open();
+    let mut line = String::new();
+    let mut leases = Vec::new();
+    while std::io::stdin().read_line(&mut line).is_ok_and(|read| read > 0) {
+        match line.trim() {
+            "lease" => {
+                let lease = one(&store, "a");
+                println!("\n>{}", content(&lease).unwrap_or_default());
+                put(&lease, "half");
+                leases.push(lease);
+            }
+            "keep" => {
+                for lease in leases.drain(..) {
+                    put(&lease, "whole");
+                    println!("\n>{:?}", lease.give_back(Verdict::Keep));
+                }
+            }
+            "clear" => println!("\n>{}", store.clear(PATIENCE)),
+            _ => break,
+        }
+        std::io::stdout().flush().expect("said");
+        line.clear();
+    }
+}
+
+/// A process with a store.
+struct Other {
+    child: Child,
+    output: BufReader<std::process::ChildStdout>,
+}
+
+impl Other {
+    fn start(mut command: Command, dir: &Path) -> Self {
+        let me = std::env::current_exe().expect("this program");
+        let mut child = command
+            .arg(me)
+            .args(["--exact", "cache::tests::crash::child", "--nocapture"])
+            .env(DIR, dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("started");
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        Self { child, output }
+    }
+
+    /// Says a word and waits for the answer.
+    fn ask(&mut self, word: &str) -> String {
+        writeln!(self.child.stdin.as_mut().expect("piped"), "{word}").expect("said");
+        let mut line = String::new();
+        while self.output.read_line(&mut line).expect("an answer") > 0 {
+            if let Some(answer) = line.trim().strip_prefix('>') {
+                return answer.to_owned();
+            }
+            line.clear();
+        }
+        panic!("no answer to {word}");
+    }
+
+    fn kill(mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("dead");
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        // It may be dead already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[test]
+fn a_worker_that_is_killed_leaves_no_half_written_cache() {
+    let rig = Rig::new();
+    let store = rig.open();
+    kept(&rig, &store, "a", "whole");
+    let mut other = Other::start(Command::new("env"), &rig.dir);
+    assert_eq!(other.ask("lease"), "whole");
+    let meanwhile = rig.open();
+    assert!(meanwhile.settle(PATIENCE), "a start beside a living process touches nothing of its");
+    assert_eq!(content(&one(&meanwhile, "a")), None, "it is in use there");
+    assert_eq!(rig.units().iter().filter(|name| name.ends_with(".busy")).count(), 1);
+    other.kill();
+    let next = rig.open();
+    assert!(next.settle(PATIENCE));
+    assert_eq!((rig.units(), next.count()), (Vec::new(), 0));
+}
+
+#[test]
+fn two_processes_hand_a_cache_to_each_other() {
+    let rig = Rig::new();
+    let store = rig.open();
+    let mut other = Other::start(Command::new("env"), &rig.dir);
+    kept(&rig, &store, "a", "mine");
+    assert_eq!(other.ask("lease"), "mine");
+    let second = one(&store, "a");
+    assert!(!second.was_there());
+    drop(second);
+    assert_eq!(other.ask("keep"), "Ok(Kept)");
+    assert_eq!(content(&one(&store, "a")).as_deref(), Some("whole"));
+}
+
+/// A user and a group that nobody has.
+const NOBODY: u32 = 70_017;
+
+#[test]
+fn what_containers_gave_to_root_is_put_aside_and_named_by_a_worker_without_privileges() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("NOT RUN: needs root to act as another user");
+        if let Some(list) = std::env::var_os("TC_TESTS_NOT_RUN") {
+            let mut list = fs::OpenOptions::new().append(true).create(true).open(list).expect("a list");
+            writeln!(list, "cache::what_containers_gave_to_root\tneeds root to act as another user").expect("written");
+        }
+        return;
+    }
+    let home = tempfile::tempdir().expect("a directory");
+    std::os::unix::fs::chown(home.path(), Some(NOBODY), Some(NOBODY)).expect("given");
+    // The program has to be readable for that user, too.
+    let program = home.path().join("program");
+    fs::copy(std::env::current_exe().expect("this program"), &program).expect("copied");
+    let rig = Rig::at(&home.path().join("caches"));
+    let start = |word: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()]).arg("--");
+        command.args(["env", "-C", "/"]);
+        let me = program.clone();
+        let mut child = command
+            .arg(me)
+            .args(["--exact", "cache::tests::crash::child", "--nocapture"])
+            .env(DIR, &rig.dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("started");
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        let mut other = Other { child, output };
+        let answers: Vec<String> = word.iter().map(|word| other.ask(word)).collect();
+        (other, answers)
+    };
+    let (mut other, _) = start(&["lease"]);
+    let unit = rig.units().pop().expect("a cache");
+    let data = rig.dir.join(&unit).join(places::DATA);
+    // What run-task and other programs do as root in a container.
+    fs::create_dir(data.join("deep")).expect("made");
+    fs::write(data.join("deep/file"), "root's").expect("written");
+    for path in [data.join("deep/file"), data.join("deep"), data.clone()] {
+        std::os::unix::fs::chown(path, Some(0), Some(0)).expect("given");
+    }
+    fs::set_permissions(data.join("deep"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("closed");
+    fs::set_permissions(&data, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
+    drop(other.child.stdin.take());
+    drop(other);
+    // It could not even write its own file there any more, but the cache goes from task to task.
+    let next = rig.open();
+    assert!(next.settle(PATIENCE), "root can delete everything");
+    assert_eq!(rig.units(), [""; 0]);
+
+    // A free cache of root's, in a directory of the other user's.
+    let free = rig.dir.join("tc-roots/data/deep");
+    fs::create_dir_all(&free).expect("made");
+    fs::write(free.join("file"), "root's").expect("written");
+    std::os::unix::fs::chown(rig.dir.join("tc-roots"), Some(NOBODY), Some(NOBODY)).expect("given");
+    let date = "2026-08-01T10:00:00Z";
+    let row = serde_json::json!({ "roots": [{ "created": date, "location": rig.dir.join("tc-roots/data") }] });
+    fs::write(rig.dir.join(TABLE), row.to_string()).expect("written");
+    std::os::unix::fs::chown(rig.dir.join(TABLE), Some(NOBODY), Some(NOBODY)).expect("given");
+    let (other, answers) = start(&["clear"]);
+    assert_eq!(answers, ["false"], "not everything is deleted");
+    let names = rig.units();
+    assert!(names.len() == 1 && names[0].starts_with("trash-"), "{names:?}");
+    drop(other);
+}

@@ -1,0 +1,139 @@
+//! The purge-cache service: who wants which caches to be made anew.
+//!
+//! [`Requests`] is a plain value; the calls are below it. A request is forgotten after a day, as caches of workers that have not
+//! asked for that long are nobody's concern here.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::{
+    auth::Need,
+    check::{Fields, TASK_QUEUE_ID, Text},
+    desk::Desk,
+    endpoint::Call,
+    fault::{Code, Fault},
+    reply::Reply,
+    view::Date,
+};
+
+/// How long a request is shown.
+const KEPT_FOR: SignedDuration = SignedDuration::from_hours(24);
+/// Requests that are kept; the oldest give way.
+const MOST: usize = 1000;
+
+/// Open requests: the time before which caches are meant, by pool and cache name.
+#[derive(Debug, Default)]
+pub(crate) struct Requests(BTreeMap<(String, String), Timestamp>);
+
+impl Requests {
+    /// Makes a request, or makes an earlier one later.
+    fn add(&mut self, now: Timestamp, pool: &str, cache_name: &str) {
+        self.forget(now);
+        let key = (pool.to_owned(), cache_name.to_owned());
+        if self.0.len() >= MOST
+            && !self.0.contains_key(&key)
+            && let Some(oldest) = self.0.iter().min_by_key(|(_, before)| **before).map(|(key, _)| key.clone())
+        {
+            self.0.remove(&oldest);
+        }
+        self.0.insert(key, now);
+    }
+
+    /// The open requests that `wanted` says.
+    fn open(&mut self, now: Timestamp, wanted: impl Fn(&str, Timestamp) -> bool) -> Vec<(&str, &str, Timestamp)> {
+        self.forget(now);
+        let all = self.0.iter().map(|((pool, name), before)| (pool.as_str(), name.as_str(), *before));
+        all.filter(|(pool, _, before)| wanted(pool, *before)).collect()
+    }
+
+    fn forget(&mut self, now: Timestamp) {
+        self.0.retain(|_, before| now.duration_since(*before) < KEPT_FOR);
+    }
+}
+
+/// The pool in the path.
+fn pool(call: &Call) -> Result<&str, Fault> {
+    let pool = call.param("workerPoolId");
+    match TASK_QUEUE_ID.problem(pool) {
+        None => Ok(pool),
+        Some(problem) => Err(Fault::new(Code::InvalidRequestArguments, format!("workerPoolId `{pool}` {problem}"))),
+    }
+}
+
+/// `purgeCache`
+pub(crate) async fn request(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> {
+    let pool = pool(&call)?;
+    let mut problems = Vec::new();
+    let cache_name = Fields::of(&call.body, "", &mut problems).and_then(|mut fields| {
+        fields.only(&["cacheName"]);
+        fields.text("cacheName", &Text::up_to(4096)).map(str::to_owned)
+    });
+    let Some(cache_name) = cache_name.filter(|_| problems.is_empty()) else {
+        return Err(Fault::invalid_body("purgeCache", &problems));
+    };
+    call.authorize(&Need::scope(format!("purge-cache:{pool}:{cache_name}")))?;
+    desk.purges.lock().unwrap_or_else(PoisonError::into_inner).add(call.now, pool, &cache_name);
+    Ok(Reply::json(&json!({})))
+}
+
+/// `purgeRequests`
+pub(crate) async fn requests(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> {
+    let pool = pool(&call)?;
+    call.authorize(&Need::scope(format!("purge-cache:purge-requests::{pool}")))?;
+    let since = match call.query("since") {
+        None => Timestamp::MIN,
+        Some(text) => text
+            .parse::<Timestamp>()
+            .map_err(|_| Fault::new(Code::InvalidRequestArguments, format!("since `{text}` must be a date and time")))?,
+    };
+    let mut requests = desk.purges.lock().unwrap_or_else(PoisonError::into_inner);
+    let open = requests.open(call.now, |of, before| of == pool && before >= since);
+    Ok(Reply::json(&json!({ "requests": open.into_iter().map(shown).collect::<Vec<_>>() })))
+}
+
+/// `allPurgeRequests`
+pub(crate) async fn all(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> {
+    call.authorize(&Need::scope("purge-cache:all-purge-requests"))?;
+    let (limit, skip) = (call.limit()?, call.query("continuationToken").and_then(|token| token.parse().ok()).unwrap_or(0));
+    let mut requests = desk.purges.lock().unwrap_or_else(PoisonError::into_inner);
+    let open = requests.open(call.now, |_, _| true);
+    let end = open.len().min(usize::saturating_add(skip, limit));
+    let mut answer =
+        json!({ "requests": open.get(skip..end).unwrap_or_default().iter().copied().map(shown).collect::<Vec<_>>() });
+    if end < open.len() {
+        answer["continuationToken"] = json!(end.to_string());
+    }
+    Ok(Reply::json(&answer))
+}
+
+fn shown((pool, cache_name, before): (&str, &str, Timestamp)) -> Value {
+    let (provisioner_id, worker_type) = pool.split_once('/').unwrap_or((pool, ""));
+    json!({
+        "provisionerId": provisioner_id, "workerType": worker_type, "cacheName": cache_name, "before": Date(before),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_renewed_forgotten_and_bounded() {
+        let at = |secs: i64| Timestamp::from_second(1_800_000_000 + secs).expect("a date");
+        let mut requests = Requests::default();
+        requests.add(at(0), "p/w", "a");
+        requests.add(at(10), "p/w", "a");
+        requests.add(at(20), "p/x", "a");
+        assert_eq!(requests.open(at(30), |pool, _| pool == "p/w"), [("p/w", "a", at(10))]);
+        assert_eq!(requests.open(at(24 * 3600 + 15), |_, _| true), [("p/x", "a", at(20))]);
+        for number in 0..2 * MOST {
+            requests.add(at(100), "p/w", &number.to_string());
+        }
+        assert_eq!(requests.0.len(), MOST);
+    }
+}

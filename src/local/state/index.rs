@@ -1,0 +1,112 @@
+//! The index on the books: names that lead to tasks, until they expire.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use serde_json::{Number, Value};
+
+use super::{Definition, Refusal, State, TaskId};
+
+/// Routes that begin with this put a completed task into the index, under the name that follows.
+const ROUTE: &str = "index.";
+/// Most characters of a name.
+const MOST_NAME: usize = 255;
+
+/// Whether this can be a name in the index.
+pub fn is_namespace(text: &str) -> bool {
+    let part = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_!~*'()%-".contains(&b));
+    text.len() <= MOST_NAME && text.split('.').all(part)
+}
+
+/// What stands in the index under a name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Indexed {
+    /// The task.
+    pub task_id: TaskId,
+    /// A task of a lower rank does not replace one of a higher rank.
+    pub rank: Number,
+    /// Whatever its author wants to say.
+    pub data: Arc<Value>,
+    /// When it is forgotten.
+    pub expires: Timestamp,
+}
+
+/// How a task wants to be indexed: `extra.index`, with its defaults.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Indexing {
+    /// `rank`, or 0.
+    pub rank: Number,
+    /// `data`, or nothing.
+    pub data: Arc<Value>,
+    /// `expires`, or when the task is forgotten.
+    pub expires: Timestamp,
+}
+
+/// All names.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    by_name: HashMap<Arc<str>, Indexed>,
+    expiries: BTreeSet<(Timestamp, Arc<str>)>,
+}
+
+impl Index {
+    fn forget_expired(&mut self, now: Timestamp) {
+        while self.expiries.first().is_some_and(|(when, _)| *when <= now) {
+            if let Some((_, name)) = self.expiries.pop_first() {
+                self.by_name.remove(&name);
+            }
+        }
+    }
+
+    fn insert(&mut self, now: Timestamp, namespace: &str, new: Indexed) {
+        self.forget_expired(now);
+        let name: Arc<str> = namespace.into();
+        if let Some(known) = self.by_name.get(&name) {
+            if new.rank.as_f64() < known.rank.as_f64() {
+                return;
+            }
+            self.expiries.remove(&(known.expires, Arc::clone(&name)));
+        }
+        self.expiries.insert((new.expires, Arc::clone(&name)));
+        self.by_name.insert(name, new);
+    }
+}
+
+impl State {
+    /// Puts a task into the index, unless one of a higher rank has the name.
+    pub fn index_task(&mut self, now: Timestamp, namespace: &str, new: Indexed) {
+        self.advance(now);
+        self.index.insert(now, namespace, new);
+    }
+
+    /// What stands in the index under this name.
+    pub fn indexed(&mut self, now: Timestamp, namespace: &str) -> Result<Indexed, Refusal> {
+        self.index.forget_expired(now);
+        let found = self.index.by_name.get(namespace).cloned();
+        found.ok_or_else(|| Refusal::NotFound(format!("nothing is indexed under \"{namespace}\"")))
+    }
+
+    /// A task has completed: its routes may put it into the index. Names that cannot be any are left out.
+    pub(super) fn index_completed(&mut self, now: Timestamp, id: TaskId, definition: &Definition) {
+        let Some(Indexing { rank, data, expires }) = definition.indexing.as_deref() else { return };
+        for namespace in definition.routes.iter().filter_map(|route| route.strip_prefix(ROUTE)).filter(|n| is_namespace(n)) {
+            let new = Indexed { task_id: id, rank: rank.clone(), data: Arc::clone(data), expires: *expires };
+            self.index.insert(now, namespace, new);
+        }
+    }
+}
+
+/// How a task with these routes and this `extra` wants to be indexed; nothing if it does not.
+pub fn indexing(routes: &[String], extra: Option<&Value>, task_expires: Timestamp) -> Option<Box<Indexing>> {
+    if !routes.iter().any(|route| route.starts_with(ROUTE)) {
+        return None;
+    }
+    let given = |name: &str| extra?.get("index")?.get(name);
+    let rank = given("rank").and_then(Value::as_number).cloned().unwrap_or_else(|| 0.into());
+    let data = given("data").filter(|data| data.is_object()).cloned().unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+    let expires = given("expires").and_then(Value::as_str).and_then(|text| text.parse().ok()).unwrap_or(task_expires);
+    Some(Box::new(Indexing { rank, data: Arc::new(data), expires }))
+}
