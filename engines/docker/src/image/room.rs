@@ -35,9 +35,9 @@ fn candidates(images: &[ImageSummary], rows: &Rows, used: &HashSet<String>, coll
         .filter_map(|image| {
             let row = rows.images.get(&image.id);
             let names: Vec<String> = image.repo_tags.iter().filter(|name| !name.starts_with("<none>")).cloned().collect();
-            // What a load left when this worker died right after it has our name, and no row.
-            let left = row.is_none() && !names.is_empty() && names.iter().all(|name| name.starts_with(OWN_REPOSITORY));
-            let brought = row.is_some_and(|row| row.brought) || left;
+            // Also what a load left when this worker died right after it, or when the table was lost.
+            let named = !names.is_empty() && names.iter().all(|name| name.starts_with(&format!("{OWN_REPOSITORY}:")));
+            let brought = row.is_some_and(|row| row.brought) || named;
             // A name that somebody else gave makes it theirs, too.
             let may = collect == Collect::Host || brought && names.iter().all(|name| ours(name));
             let last = row.map_or(0, |row| row.used);

@@ -12,7 +12,7 @@ use tc_engine_docker::image::Images;
 
 use super::{
     archives::{Built, busybox, layer},
-    support::{Archive, CleanUp, Later, bring, engines},
+    support::{Archive, Bench, CleanUp, Later, bring, engines},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,7 +39,7 @@ async fn the_least_recently_used_goes_first_and_what_is_used_stays() {
         }
         let _clean = CleanUp(&engine, ids.clone());
         // `old` was the first one and is not any more; `used` has a container that never ran; `theirs` was given a name.
-        let container = engine.docker(&["create", "--network", "none", &ids[1]]).unwrap();
+        let container = Container(&engine, engine.docker(&["create", "--network", "none", &ids[1]]).unwrap());
         engine.docker(&["tag", &ids[2], "room-test:theirs"]).unwrap();
         later.by(Duration::from_secs(60));
 
@@ -56,10 +56,20 @@ async fn the_least_recently_used_goes_first_and_what_is_used_stays() {
         }
         assert!(engine.id("busybox:latest").is_some(), "brought by others");
 
-        engine.docker(&["rm", &container]).unwrap();
+        drop(container);
         engine.docker(&["rmi", "room-test:theirs"]).unwrap();
         later.by(Duration::from_secs(3600));
-        assert_eq!(images.make_room(u64::MAX).await.len(), 3);
+        let said = images.make_room(u64::MAX).await;
+        assert_eq!(said.len(), 3, "{engine:?}: {said:?}");
         assert!(bring(&images, "room:new", &archives[3]).await.is_ok_and(|image| !image.was_there), "a miss, no error");
+    }
+}
+
+/// A container that goes also when the test fails.
+struct Container<'a>(&'a Bench, String);
+
+impl Drop for Container<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.docker(&["rm", "-f", &self.1]);
     }
 }
