@@ -36,8 +36,8 @@ fn candidates(images: &[ImageSummary], rows: &Rows, used: &HashSet<String>, coll
             let row = rows.images.get(&image.id);
             let names: Vec<String> = image.repo_tags.iter().filter(|name| !name.starts_with("<none>")).cloned().collect();
             // Also what a load left when this worker died right after it, or when the table was lost.
-            let named = !names.is_empty() && names.iter().all(|name| name.starts_with(&format!("{OWN_REPOSITORY}:")));
-            let brought = row.is_some_and(|row| row.brought) || named;
+            let only_ours = !names.is_empty() && names.iter().all(|name| name.starts_with(&format!("{OWN_REPOSITORY}:")));
+            let brought = row.is_some_and(|row| row.brought) || only_ours;
             // A name that somebody else gave makes it theirs, too.
             let may = collect == Collect::Host || brought && names.iter().all(|name| ours(name));
             let last = row.map_or(0, |row| row.used);
