@@ -30,7 +30,7 @@ mod tests;
 use std::{
     collections::BTreeMap,
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -73,6 +73,9 @@ pub enum Collect {
 /// What time it is.
 pub type Now = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
+/// How many bytes are free on the disk that holds a directory; none if that cannot be told.
+pub type FreeBytes = Arc<dyn Fn(&Path) -> Option<u64> + Send + Sync>;
+
 /// How images are treated.
 #[derive(Clone)]
 pub struct ImagesOptions {
@@ -96,6 +99,8 @@ pub struct ImagesOptions {
     pub first_wait: Duration,
     /// What time it is.
     pub now: Now,
+    /// What is free on a disk.
+    pub free_bytes: FreeBytes,
 }
 
 impl ImagesOptions {
@@ -112,6 +117,7 @@ impl ImagesOptions {
             pull_attempts: 6,
             first_wait: Duration::from_secs(1),
             now: Arc::new(SystemTime::now),
+            free_bytes: Arc::new(room::free_bytes),
         }
     }
 }

@@ -35,9 +35,9 @@ fn candidates(images: &[ImageSummary], rows: &Rows, used: &HashSet<String>, coll
         .filter_map(|image| {
             let row = rows.images.get(&image.id);
             let names: Vec<String> = image.repo_tags.iter().filter(|name| !name.starts_with("<none>")).cloned().collect();
-            // What a load left when this worker died right after it has our name, and no row.
-            let left = row.is_none() && !names.is_empty() && names.iter().all(|name| name.starts_with(OWN_REPOSITORY));
-            let brought = row.is_some_and(|row| row.brought) || left;
+            // Also what a load left when this worker died right after it, or when the table was lost.
+            let only_ours = !names.is_empty() && names.iter().all(|name| name.starts_with(&format!("{OWN_REPOSITORY}:")));
+            let brought = row.is_some_and(|row| row.brought) || only_ours;
             // A name that somebody else gave makes it theirs, too.
             let may = collect == Collect::Host || brought && names.iter().all(|name| ours(name));
             let last = row.map_or(0, |row| row.used);
@@ -77,11 +77,12 @@ impl Inner {
         let used: HashSet<String> = containers.into_iter().filter_map(|container| container.image_id).collect();
         let images = docker.list_images(Some(ListImagesOptionsBuilder::default().all(false).build())).await?;
         let recent = self.now_secs().saturating_sub(self.options.keep_recent.as_secs());
-        let before = root.as_deref().and_then(free_bytes);
+        let free = || root.as_deref().and_then(|root| (self.options.free_bytes)(Path::new(root)));
+        let before = free();
         let mut by_size = 0;
         let mut said = Vec::new();
         for candidate in candidates(&images, &self.table.rows(), &used, self.options.collect, recent) {
-            let freed = match (before, root.as_deref().and_then(free_bytes)) {
+            let freed = match (before, free()) {
                 (Some(before), Some(now)) => now.saturating_sub(before),
                 _ => by_size,
             };
@@ -120,7 +121,7 @@ impl Inner {
 }
 
 /// Bytes that are free on the disk of this path, if it is here.
-fn free_bytes(path: &str) -> Option<u64> {
-    let disk = statvfs(Path::new(path)).ok()?;
+pub(super) fn free_bytes(path: &Path) -> Option<u64> {
+    let disk = statvfs(path).ok()?;
     Some(disk.blocks_available() * disk.fragment_size())
 }

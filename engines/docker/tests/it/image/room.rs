@@ -1,12 +1,18 @@
 //! Making room.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use tc_engine_docker::image::Images;
 
 use super::{
     archives::{Built, busybox, layer},
-    support::{Archive, CleanUp, Later, bring, engines},
+    support::{Archive, Bench, CleanUp, Later, bring, engines},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -16,6 +22,9 @@ async fn the_least_recently_used_goes_first_and_what_is_used_stays() {
         let later = Later::default();
         let mut options = engine.options(state.path()).await;
         options.now = later.now();
+        // A disk on which each look finds 1000 bytes more, so that what others do on the real one does not matter.
+        let looks = AtomicU64::new(0);
+        options.free_bytes = Arc::new(move |_| Some(1000 * looks.fetch_add(1, Ordering::SeqCst)));
         let images = Images::new(options);
         let mut ids = Vec::new();
         let mut archives = Vec::new();
@@ -30,11 +39,11 @@ async fn the_least_recently_used_goes_first_and_what_is_used_stays() {
         }
         let _clean = CleanUp(&engine, ids.clone());
         // `old` was the first one and is not any more; `used` has a container that never ran; `theirs` was given a name.
-        let container = engine.docker(&["create", "--network", "none", &ids[1]]).unwrap();
+        let container = Container(&engine, engine.docker(&["create", "--network", "none", &ids[1]]).unwrap());
         engine.docker(&["tag", &ids[2], "room-test:theirs"]).unwrap();
         later.by(Duration::from_secs(60));
 
-        let said = images.make_room(1).await;
+        let said = images.make_room(1500).await;
         assert_eq!(said.len(), 1, "{engine:?}: one is enough: {said:?}");
         assert!(said[0].contains("room:old"), "{said:?}");
         assert_eq!(engine.id(&ids[0]), None);
@@ -47,10 +56,20 @@ async fn the_least_recently_used_goes_first_and_what_is_used_stays() {
         }
         assert!(engine.id("busybox:latest").is_some(), "brought by others");
 
-        engine.docker(&["rm", &container]).unwrap();
+        drop(container);
         engine.docker(&["rmi", "room-test:theirs"]).unwrap();
         later.by(Duration::from_secs(3600));
-        assert_eq!(images.make_room(u64::MAX).await.len(), 3);
+        let said = images.make_room(u64::MAX).await;
+        assert_eq!(said.len(), 3, "{engine:?}: {said:?}");
         assert!(bring(&images, "room:new", &archives[3]).await.is_ok_and(|image| !image.was_there), "a miss, no error");
+    }
+}
+
+/// A container that goes also when the test fails.
+struct Container<'a>(&'a Bench, String);
+
+impl Drop for Container<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.docker(&["rm", "-f", &self.1]);
     }
 }
