@@ -112,7 +112,7 @@ fn memory(line: &str) -> u64 {
     found.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number") / 1024
 }
 
-async fn measure(host: &str, mib: usize) {
+async fn measure(host: &str, mib: u32) {
     // Text that a compressor has to work for: a quarter of it goes.
     let script = format!(
         "mkdir -p /one /large /medium /small; dd if=/dev/urandom bs=1M count=6 2> /dev/null | base64 > /seed
@@ -156,12 +156,11 @@ async fn measure(host: &str, mib: usize) {
             assert!(matches!(row.ending, Ending::Uploaded { .. }), "{}", row.name);
         }
         // What is copied is the same either way.
-        let mib = f64::from(u32::try_from(mib).expect("a few gigabytes"));
-        let bytes = if path == "/small" { mib * 4.0 * 100_000.0 } else { mib * 1_048_576.0 } / 1e6;
+        let megabytes = f64::from(mib) * if path == "/small" { 0.4 } else { 1.048_576 };
         println!(
             "| {what} | {:.0} | {:.0} | {:.2} | {} |",
-            bytes / took,
-            bytes / floor,
+            megabytes / took,
+            megabytes / floor,
             floor / took,
             memory("VmHWM:").saturating_sub(before)
         );
