@@ -141,7 +141,7 @@ async fn an_engine_that_is_frozen_holds_nothing_up_for_ever() {
         let error = handle.quiesce().await.err().expect("nothing can be verified");
         println!("{}: stopped after {stopped:?}, given up after {:?}: {error}", own.kind, began.elapsed());
         assert_eq!(error.fault, Fault::Worker, "{}: {error}", own.kind);
-        assert!(began.elapsed() < Duration::from_secs(30), "{}", own.kind);
+        assert!(began.elapsed() < Duration::from_secs(90), "{}", own.kind);
         assert!(rig.engine.health().await.is_err(), "{}", own.kind);
         own.signal("-CONT");
         let owner = Owner { worker: rig.worker.clone(), tasks_dir: rig.task_dir("") };
