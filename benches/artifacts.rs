@@ -116,7 +116,7 @@ async fn measure(host: &str, mib: usize) {
     // Text that a compressor has to work for: a quarter of it goes.
     let script = format!(
         "mkdir -p /one /large /medium /small; dd if=/dev/urandom bs=1M count=6 2> /dev/null | base64 > /seed
-         copy() {{ i=0; while [ $i -lt $2 ]; do cat /seed; i=$((i+1)); done | dd bs=1M count=$2 iflag=fullblock 2> /dev/null > $1; }}
+         copy() {{ j=0; while [ $j -lt $2 ]; do cat /seed; j=$((j+8)); done | dd bs=1M count=$2 iflag=fullblock 2> /dev/null > $1; }}
          copy /one/file {mib}
          i=0; while [ $i -lt 4 ]; do copy /large/$i $(( {mib} / 4 )); i=$((i+1)); done
          i=0; while [ $i -lt $(( {mib} / 8 )) ]; do copy /medium/$i 8; i=$((i+1)); done
@@ -156,7 +156,8 @@ async fn measure(host: &str, mib: usize) {
             assert!(matches!(row.ending, Ending::Uploaded { .. }), "{}", row.name);
         }
         // What is copied is the same either way.
-        let bytes = if path == "/small" { mib as f64 * 4.0 * 100_000.0 } else { mib as f64 * 1_048_576.0 } / 1e6;
+        let mib = f64::from(u32::try_from(mib).expect("a few gigabytes"));
+        let bytes = if path == "/small" { mib * 4.0 * 100_000.0 } else { mib * 1_048_576.0 } / 1e6;
         println!(
             "| {what} | {:.0} | {:.0} | {:.2} | {} |",
             bytes / took,

@@ -1,24 +1,22 @@
 //! The verdict over a run's caches, and the part itself over a real store.
 
 use serde_json::json;
-use tc_engine::{Engine, Names, fake::FakeEngine};
+use tc_engine::{Engine, Names};
 use tc_payload::docker::{Capabilities, Container, ImageForm};
 
 use super::*;
 use crate::{
     api::{
-        CredentialsCell, PurgeCache, Secret, Services, Task,
+        CredentialsCell, Secret, Services, Task,
         scripted::{Scripted, Step},
     },
-    cache::Purges,
     config::{Config, ExecValues},
     log::{LogOptions, TaskLog},
     run::{
         context::{Basics, Workshop},
-        images::ImageDesk,
         kill::KillSwitch,
     },
-    seam::{NoHostActions, SystemClock, SystemDisk, SystemRandom, slugid},
+    seam::{SystemClock, SystemDisk, SystemRandom, slugid},
 };
 
 #[test]
@@ -81,8 +79,8 @@ struct Rig {
 fn rig(home: tempfile::TempDir, scopes: &[&str], answer: (u16, &'static str)) -> Rig {
     let dir = home.path();
     let transport = Scripted::new(move |_| Step::answer(answer.0, answer.1));
-    let (clock, random, disk) = (Arc::new(SystemClock), Arc::new(SystemRandom), Arc::new(SystemDisk));
-    let services = Services::new("http://tc.invalid", Arc::new(transport), clock.clone(), random.clone()).expect("services");
+    let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+    let services = Services::new("http://tc.invalid", Arc::new(transport), clock.clone(), random).expect("services");
     let mut config = Config::for_exec(ExecValues {
         root_url: "http://tc.invalid".to_owned(),
         client_id: "me".to_owned(),
@@ -92,30 +90,7 @@ fn rig(home: tempfile::TempDir, scopes: &[&str], answer: (u16, &'static str)) ->
         number_of_tasks_to_run: 0,
     });
     config.caches_dir = dir.join("caches");
-    let store = crate::cache::Options {
-        dir: config.caches_dir.clone(),
-        import: Vec::new(),
-        clock: clock.clone(),
-        random: random.clone(),
-        disk: disk.clone(),
-        powers: None,
-    };
-    let shop = Arc::new(Workshop {
-        config: Arc::new(config),
-        clock: clock.clone(),
-        random,
-        disk: disk.clone(),
-        host: Arc::new(NoHostActions),
-        images: ImageDesk::open(false, disk, dir),
-        services: services.clone(),
-        engine: Arc::new(FakeEngine::new([])),
-        docker: None,
-        live: None,
-        caches: Arc::new(CacheStore::open(store)),
-        purges: Purges::new(PurgeCache::new(&services, CredentialsCell::anonymous()), "p/w".to_owned()),
-        spool_dir: dir.join("spool"),
-        header_from_task: false,
-    });
+    let shop = Arc::new(Workshop::for_test(config, services.clone(), None, dir.join("spool")));
     let definition = json!({ "scopes": scopes, "deadline": "2030-01-01T00:00:00Z", "expires": "2030-01-01T00:00:00Z" });
     let basics = Basics {
         task_id: "fN1SbArXTPSVFNUvaOlinQ".to_owned(),

@@ -21,10 +21,9 @@ use crate::{
     log::LogOptions,
     run::{
         context::{Basics, Workshop},
-        images::ImageDesk,
         kill::KillSwitch,
     },
-    seam::{SystemClock, SystemDisk, SystemRandom, slugid},
+    seam::{SystemClock, SystemRandom, slugid},
 };
 
 const POOL: &str = "p/w";
@@ -113,19 +112,8 @@ impl Rig {
             number_of_tasks_to_run: 1,
         });
         std::fs::create_dir_all(&config.own.state_dir).expect("made");
-        Arc::new(Workshop {
-            images: ImageDesk::open(false, Arc::new(SystemDisk), &config.own.state_dir),
-            config: Arc::new(config),
-            clock: Arc::new(SystemClock),
-            random: Arc::new(SystemRandom),
-            disk: Arc::new(SystemDisk),
-            services: self.services.clone(),
-            engine: Arc::new(FakeEngine::new([])),
-            docker: with_engine.then(|| Arc::new(self.engine.clone()) as Arc<dyn tc_engine::Engine>),
-            live: None,
-            spool_dir: self.dir.path().join("spool"),
-            header_from_task: false,
-        })
+        let docker = with_engine.then(|| Arc::new(self.engine.clone()) as Arc<dyn tc_engine::Engine>);
+        Arc::new(Workshop::for_test(config, self.services.clone(), docker, self.dir.path().join("spool")))
     }
 
     /// A run of a claimed task in this image.

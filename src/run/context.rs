@@ -56,6 +56,43 @@ pub struct Workshop {
     pub header_from_task: bool,
 }
 
+#[cfg(test)]
+impl Workshop {
+    /// A workshop on this machine, with a native engine that runs nothing.
+    pub fn for_test(config: Config, services: Services, docker: Option<Arc<dyn Engine>>, spool_dir: PathBuf) -> Self {
+        use crate::{
+            api::PurgeCache,
+            seam::{NoHostActions, SystemClock, SystemDisk, SystemRandom},
+        };
+        let (clock, random, disk) = (Arc::new(SystemClock), Arc::new(SystemRandom), Arc::new(SystemDisk));
+        let caches = CacheStore::open(crate::cache::Options {
+            dir: config.caches_dir.clone(),
+            import: Vec::new(),
+            clock: clock.clone(),
+            random: random.clone(),
+            disk: disk.clone(),
+            powers: None,
+        });
+        let purges = PurgeCache::new(&services, CredentialsCell::anonymous());
+        Self {
+            images: ImageDesk::open(false, disk.clone(), &config.own.state_dir),
+            purges: Purges::new(purges, config.task_queue_id()),
+            config: Arc::new(config),
+            clock,
+            random,
+            disk,
+            host: Arc::new(NoHostActions),
+            services,
+            engine: Arc::new(tc_engine::fake::FakeEngine::new([])),
+            docker,
+            live: None,
+            caches: Arc::new(caches),
+            spool_dir,
+            header_from_task: false,
+        }
+    }
+}
+
 /// The live log server and how the world reaches it.
 pub struct LiveLogs {
     /// The server.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::{Id, JoinError, JoinSet},
     time::{Instant, timeout},
 };
@@ -20,6 +20,7 @@ use super::{
     control::Urgency,
     gate::{Closed, Gate, WhenDown},
     place::Ready,
+    prefetch::Prefetch,
     slots::{Effect, Event, Limits, Slots},
 };
 use crate::{
@@ -79,6 +80,8 @@ struct Loop {
     hand_backs: JoinSet<()>,
     watched: Watched,
     ready_said: bool,
+    /// Whether nothing runs; images are brought ahead of need only then.
+    idle: watch::Sender<bool>,
     gate: Arc<Gate>,
     /// Why nothing is claimed although it should be.
     obstacle: Option<String>,
@@ -105,7 +108,10 @@ pub async fn drive(ready: Ready, mut input: ControlInput) -> Ended {
         let (services, random) = (ready.shop.services.clone(), Arc::clone(&ready.shop.random));
         background.spawn(cancel::watch(services, watched.clone(), interval, random));
     }
+    let (idle, watched_idle) = watch::channel(true);
+    let _prefetch = Prefetch::start(Arc::clone(&ready.shop), config.own.docker.prefetch.clone(), watched_idle);
     let mut work = Loop {
+        idle,
         gate: Arc::new(Gate::new(Arc::clone(&ready.shop), when_down)),
         obstacle: None,
         shop: ready.shop,
@@ -310,6 +316,7 @@ impl Loop {
         };
         let handle = self.runs.spawn(run::execute(Arc::clone(&self.shop), claim, credentials, kill.clone(), follow));
         self.running.insert(handle.id(), Running { task_id, run_id, kill, queue });
+        self.idle.send_replace(false);
         self.write_status();
     }
 
@@ -334,6 +341,7 @@ impl Loop {
         let Running { task_id, run_id, queue, .. } = running;
         self.watched.remove(&task_id, run_id);
         self.gate.ended(&task_id, run_id);
+        self.idle.send_replace(self.running.is_empty());
         metrics::emit(&self.shop.config, event::TASK_FINISH, self.shop.clock.wall(), Some((&task_id, run_id)));
         let end = end.unwrap_or_else(|| {
             // Nobody else can tell the queue any more, or clean up.

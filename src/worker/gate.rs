@@ -18,13 +18,16 @@ use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use crate::{
+    cache::CacheStore,
     config::Config,
     log::format,
     run::{self, context::Workshop},
 };
 
-/// Longest time for one look at an engine, or for making room; then it counts as unhealthy.
+/// Longest time for one look at an engine; then it counts as unhealthy.
 const ENGINE_BOUND: Duration = Duration::from_secs(120);
+/// Longest time for making room. Deleting much takes long.
+const ROOM_BOUND: Duration = Duration::from_secs(1200);
 /// Between two sweeps of the container engine while everything is well: a creation whose answer was lost may come late.
 const SWEEP_EVERY: Duration = Duration::from_secs(300);
 
@@ -50,6 +53,8 @@ pub struct Gate {
     /// Names of the runs that go on.
     live: Arc<Mutex<BTreeSet<String>>>,
     docker: Mutex<Docker>,
+    /// When superfluous caches were last looked for.
+    trimmed: Mutex<Instant>,
     when_down: WhenDown,
 }
 
@@ -73,7 +78,7 @@ impl Gate {
     /// The gate of the worker with this workshop.
     pub fn new(shop: Arc<Workshop>, when_down: WhenDown) -> Self {
         let owner = owner(&shop.config);
-        Self { shop, owner, live: Arc::default(), docker: Mutex::default(), when_down }
+        Self { shop, owner, live: Arc::default(), docker: Mutex::default(), trimmed: Mutex::new(Instant::now()), when_down }
     }
 
     /// Notes that a run begins: nothing of it is a leftover.
@@ -158,6 +163,24 @@ impl Gate {
         Err(Closed { why, hopeless })
     }
 
+    /// Does something with the caches, which blocks.
+    async fn caches(&self, act: impl FnOnce(&CacheStore) -> Vec<String> + Send + 'static) -> Vec<String> {
+        let caches = Arc::clone(&self.shop.caches);
+        let acting = tokio::task::spawn_blocking(move || act(&caches));
+        // What goes on after that goes on beside the claims.
+        timeout(ROOM_BOUND, acting).await.map(Result::unwrap_or_default).unwrap_or_default()
+    }
+
+    /// Whether it is time to look for caches of which there are more than tasks that could use them at once.
+    fn trimming_is_due(&self) -> bool {
+        let mut trimmed = lock(&self.trimmed);
+        let due = trimmed.elapsed() >= SWEEP_EVERY;
+        if due {
+            *trimmed = Instant::now();
+        }
+        due
+    }
+
     /// Whether there is enough room for a task, perhaps after making some.
     async fn disk(&self) -> Result<(), Closed> {
         let config = &self.shop.config;
@@ -169,16 +192,23 @@ impl Gate {
                 .map_err(|error| Closed::for_now(format!("look for free space in {}: {error}", config.tasks_dir.display())))
         };
         let mut there = free()?;
+        // Images first: they can be had again from where they came. What is in a cache can only be made again.
         if there < wanted
             && let Some(docker) = &self.shop.docker
         {
-            let made = timeout(ENGINE_BOUND, docker.make_room(wanted - there)).await.unwrap_or_default();
-            for line in made {
-                info!("{line}");
-            }
+            tell(timeout(ROOM_BOUND, docker.make_room(wanted - there)).await.unwrap_or_default());
+            there = free()?;
+        }
+        if there < wanted {
+            let missing = wanted - there;
+            tell(self.caches(move |caches| caches.make_room(missing)).await);
             there = free()?;
         }
         if there >= wanted {
+            if self.trimming_is_due() {
+                let most = usize::from(config.capacity);
+                tell(self.caches(move |caches| caches.trim(most)).await);
+            }
             return Ok(());
         }
         Err(Closed::for_now(format!(
@@ -187,6 +217,12 @@ impl Gate {
             format::memory_size(there),
             format::memory_size(wanted)
         )))
+    }
+}
+
+fn tell(lines: Vec<String>) {
+    for line in lines {
+        info!("{line}");
     }
 }
 

@@ -25,6 +25,8 @@ use tokio::sync::mpsc;
 
 const LAYERS: usize = 11;
 const REPEATS: usize = 3;
+/// More than this does not come out of a pipe at once.
+const PIPE_BYTES: usize = 64 << 10;
 
 /// A file that is digested and decompressed while it is read, as the worker does it with a download.
 struct Packed(PathBuf);
@@ -43,7 +45,7 @@ impl ImageBytes for Packed {
         let mut file = fs::File::open(&self.0).unwrap();
         let digest = std::thread::spawn(move || {
             let mut context = Context::new(&SHA256);
-            let mut buffer = vec![0; 256 << 10];
+            let mut buffer = vec![0; PIPE_BYTES];
             loop {
                 let read = file.read(&mut buffer).unwrap();
                 if read == 0 {
@@ -56,7 +58,7 @@ impl ImageBytes for Packed {
         let (sender, chunks) = mpsc::channel(8);
         std::thread::spawn(move || {
             loop {
-                let mut buffer = vec![0; 256 << 10];
+                let mut buffer = vec![0; PIPE_BYTES];
                 let read = from.read(&mut buffer).unwrap();
                 buffer.truncate(read);
                 if read == 0 || sender.blocking_send(buffer.into()).is_err() {
@@ -117,7 +119,7 @@ fn build(tree: &Path, work: &Path) -> Vec<PathBuf> {
         r#"
 cd {work}; rm -rf lists layers; mkdir lists layers
 (cd {tree}; find usr etc bin lib lib64 sbin -xdev ! -type d -printf '%s %p\n' | LC_ALL=C sort -k2) > all
-awk -v n={LAYERS} -v total=$(awk '{{s+=$1}} END {{printf "%.0f", s}}' all) '{{s+=$1; i=int((s-1)*n/total); if (i<0) i=0; if (i>=n) i=n-1; sub(/^[0-9]+ /, ""); print > sprintf("lists/%02d", i)}}' all
+awk -v n={LAYERS} '{{m=0; for (i=1; i<n; i++) if (sum[i]+0 < sum[m]+0) m=i; sum[m]+=$1+512; sub(/^[0-9]+ /, ""); print > sprintf("lists/%02d", m)}}' all
 for list in lists/*; do tar -C {tree} --numeric-owner --sort=name -cf layers/$(basename $list).tar -T $list; done
 for top in 09 10; do cp layers/$top.tar layers/$top-new.tar; echo $top > more; tar -rf layers/$top-new.tar more; done
 "#,

@@ -141,7 +141,9 @@ fn what_containers_gave_to_root_is_put_aside_and_named_by_a_worker_without_privi
     std::os::unix::fs::chown(home.path(), Some(NOBODY), Some(NOBODY)).expect("given");
     // The program has to be readable for that user, too.
     let program = home.path().join("program");
-    fs::copy(std::env::current_exe().expect("this program"), &program).expect("copied");
+    // Copied by a process of its own: a file that this one has written could be open in a child that another test just starts.
+    let copied = Command::new("cp").arg(std::env::current_exe().expect("this program")).arg(&program).status();
+    assert!(copied.expect("cp starts").success());
     let rig = Rig::at(&home.path().join("caches"));
     let mut command = Command::new("setpriv");
     command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()]);

@@ -41,8 +41,9 @@ use host::Host;
 pub(crate) use stream::BlockingStream;
 pub use stream::RawStream;
 
-/// Longest that an ordinary call may take. Streams have bounds of their own.
-pub(crate) const CALL_BOUND: Duration = Duration::from_secs(120);
+/// Longest that any call may take until the engine begins to answer. Whoever calls has a bound that fits; this one is for the
+/// call that takes longest: some engines begin to answer a load of an image when it is done.
+pub(crate) const CALL_BOUND: Duration = Duration::from_secs(3600);
 
 /// Longest that the first question may take, which engines answer from memory.
 const VERSION_BOUND: Duration = Duration::from_secs(15);

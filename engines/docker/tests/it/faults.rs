@@ -13,6 +13,8 @@ use crate::support::{
 
 /// As many cases go on at once; more would measure the machine.
 const AT_ONCE: usize = 4;
+/// No case takes this long.
+const CASE_BOUND: Duration = Duration::from_secs(90);
 const FOR_EVER: u32 = u32::MAX;
 
 /// How a run came out.
@@ -75,7 +77,8 @@ async fn all(test: &str, cases: Vec<Case>) {
             && let Some((name, host, case)) = waiting.pop()
         {
             going.spawn(async move {
-                let came = go(&host, case.rule.clone()).await;
+                let came = tokio::time::timeout(CASE_BOUND, go(&host, case.rule.clone())).await;
+                let came = came.unwrap_or_else(|_| Err("it did not end".to_owned()));
                 let right = came.as_ref().is_ok_and(|outcome| case.expected.contains(outcome));
                 (!right).then(|| format!("{name}: {case:?} came to {came:?}"))
             });
@@ -182,7 +185,8 @@ async fn stopping_and_killing() {
     let hosts = hosts("faults::stopping_and_killing");
     let mut going = JoinSet::new();
     for (name, host) in hosts {
-        for path in ["/stop", "/kill"] {
+        // Whoever believes a lie twice has to see with his own eyes in the end.
+        for (path, times) in [("/stop", 1), ("/kill", 2)] {
             for mood in [
                 Mood::Answer(304, ""),
                 Mood::Answer(404, "mood"),
@@ -196,7 +200,7 @@ async fn stopping_and_killing() {
                 let host = host.clone();
                 going.spawn(async move {
                     let what = format!("{name}: {path} {mood:?}");
-                    let proxy = Proxy::new(&host, vec![Rule { method: "POST", path, times: 1, fault: mood }]);
+                    let proxy = Proxy::new(&host, vec![Rule { method: "POST", path, times, fault: mood }]);
                     let rig = Rig::through(&host, &proxy.host, short_bounds()).await;
                     let plan = rig.plan(&["/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"]);
                     let (mut handle, sink) = rig.start(plan).await;
@@ -208,6 +212,7 @@ async fn stopping_and_killing() {
                     let grace = Duration::from_secs(u64::from(path == "/stop"));
                     handle.stop(StopReason::Canceled, grace).await;
                     let quiet = handle.quiesce().await.unwrap_or_else(|error| panic!("{what}: {error}"));
+                    assert!(!rig.runs().await, "{what}: quiet, and it runs");
                     quiet.destroy(false).await.unwrap_or_else(|error| panic!("{what}: {error}"));
                     assert!(proxy.unused().is_empty(), "{what}: did not happen");
                     assert_eq!(rig.left().await, Vec::<String>::new(), "{what}");
@@ -220,6 +225,27 @@ async fn stopping_and_killing() {
     }
     while let Some(done) = going.join_next().await {
         done.expect("it holds");
+    }
+}
+
+/// The order to start is under way when the run is given up: it must not come true afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_comes_late_does_not_come_after_quiet() {
+    for (name, host) in hosts("faults::a_start_that_comes_late_does_not_come_after_quiet") {
+        let proxy = Proxy::new(&host, vec![Rule { method: "POST", path: "/start", times: 1, fault: Mood::Late(700) }]);
+        let rig = Rig::through(&host, &proxy.host, short_bounds()).await;
+        let (mut handle, _) = rig.start(rig.plan(&["sleep", "600"])).await;
+        drop(tokio::time::timeout(Duration::from_millis(200), handle.run(0)).await);
+        handle.stop(StopReason::Canceled, Duration::ZERO).await;
+        let quiet = handle.quiesce().await.expect("quiet");
+        // The engine has been told by then.
+        let told = tokio::time::Instant::now() + Duration::from_secs(2);
+        while tokio::time::Instant::now() < told {
+            assert!(!rig.runs().await, "{name}: quiet, and it runs");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        quiet.destroy(false).await.expect("gone");
+        rig.assert_clean().await;
     }
 }
 

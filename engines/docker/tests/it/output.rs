@@ -10,7 +10,7 @@ use std::{
 
 use tc_engine::{Exit, Sink};
 
-use crate::support::{Rig, created, hosts, sh};
+use crate::support::{Collected, Rig, created, hosts, sh};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminal_of_no_size_and_no_input() {
@@ -58,6 +58,33 @@ async fn the_last_words_are_heard() {
             assert_eq!((lines.len(), lines.last()), (count, Some(&count.to_string())), "{name}");
         }
         rig.assert_clean().await;
+    }
+}
+
+/// Is busy for a while with the first bytes.
+#[derive(Default)]
+struct SlowStart(Collected);
+
+impl Sink for SlowStart {
+    fn write(&self, bytes: &[u8]) {
+        if self.0.bytes().is_empty() {
+            // The test is about a disk that is slow.
+            std::thread::sleep(std::time::Duration::from_millis(700));
+        }
+        self.0.write(bytes);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_still_under_way_at_the_end_is_heard() {
+    for (name, host) in hosts("what_is_still_under_way_at_the_end_is_heard") {
+        let rig = Rig::new(&host).await;
+        let sandbox = created(rig.reserve().await.create(sh(&rig, "seq 1 4000")).await);
+        let sink = Arc::new(SlowStart::default());
+        let mut handle = sandbox.start(sink.clone());
+        handle.run(0).await.expect("an end");
+        assert!(sink.0.text().ends_with("\n4000\r\n"), "{name}: {} bytes", sink.0.bytes().len());
+        handle.quiesce().await.expect("quiet").destroy(false).await.expect("gone");
     }
 }
 

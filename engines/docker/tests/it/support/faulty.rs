@@ -26,6 +26,8 @@ pub enum Fault {
     DropAfter,
     /// The engine begins to answer, then the connection is cut.
     CutAnswer,
+    /// The engine hears of it so many milliseconds later.
+    Late(u64),
     /// Nothing happens, for ever.
     Hang,
     /// The engine does it, and the answer never comes.
@@ -110,10 +112,7 @@ async fn serve(mut client: UnixStream, engine: &str, rules: &Mutex<Vec<Rule>>) -
     };
     let head = String::from_utf8_lossy(&request[..head_end]).into_owned();
     let Some(fault) = fault_for(&head, rules) else {
-        let mut engine = UnixStream::connect(engine).await?;
-        engine.write_all(&request).await?;
-        copy_bidirectional(&mut client, &mut engine).await?;
-        return Ok(());
+        return forward(client, engine, &request).await;
     };
     match fault {
         Fault::Answer(status, message) => {
@@ -126,6 +125,10 @@ async fn serve(mut client: UnixStream, engine: &str, rules: &Mutex<Vec<Rule>>) -
         Fault::Noise => client.write_all(b"\x00\x01\x02 not at all\r\n\r\n").await?,
         Fault::Nonsense => client.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{\"x\":").await?,
         Fault::DropBefore => {}
+        Fault::Late(millis) => {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            return forward(client, engine, &request).await;
+        }
         Fault::Hang => std::future::pending().await,
         Fault::DropAfter | Fault::HangAfter | Fault::CutAnswer => {
             let mut engine = UnixStream::connect(engine).await?;
@@ -146,6 +149,13 @@ async fn serve(mut client: UnixStream, engine: &str, rules: &Mutex<Vec<Rule>>) -
             }
         }
     }
+    Ok(())
+}
+
+async fn forward(mut client: UnixStream, engine: &str, request: &[u8]) -> std::io::Result<()> {
+    let mut engine = UnixStream::connect(engine).await?;
+    engine.write_all(request).await?;
+    copy_bidirectional(&mut client, &mut engine).await?;
     Ok(())
 }
 

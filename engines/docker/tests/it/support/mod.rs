@@ -189,6 +189,18 @@ impl Rig {
         left
     }
 
+    /// Whether a container of this worker runs.
+    pub async fn runs(&self) -> bool {
+        let docker = self.straight.docker();
+        for name in self.left().await {
+            let found = docker.inspect_container(name.trim_start_matches('/'), None).await;
+            if found.is_ok_and(|found| found.state.and_then(|state| state.running) == Some(true)) {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Says that nothing is left, neither on the engine nor on the host.
     pub async fn assert_clean(&self) {
         assert_eq!(self.left().await, Vec::<String>::new());
