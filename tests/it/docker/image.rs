@@ -86,10 +86,15 @@ async fn what_is_no_image_fails_the_task(bench: Bench) {
         tasks.push(bench.create_in(&publisher, archive, NOTES).await);
     }
     tasks.push(bench.create_in(&publisher, "never-published.tar", NOTES).await);
-    for (done, archive) in bench.work(&tasks, &json!({})).await.into_iter().zip([&archives[..], &["missing"]].concat()) {
+    for (done, archive) in
+        bench.work(&tasks, &json!({})).await.into_iter().zip([&archives[..], &["never-published.tar"]].concat())
+    {
         assert_eq!(done.resolution, "failed/failed", "{archive}:\n{}", done.log);
         let last = done.log.lines().last().unwrap_or_default();
-        assert!(last.starts_with("[taskcluster:error] ") && (last.contains("image") || last.contains(archive)), "{archive}: {last}");
+        assert!(
+            last.starts_with("[taskcluster:error] ") && (last.contains("image") || last.contains(archive)),
+            "{archive}: {last}"
+        );
     }
     bench.close();
 }
