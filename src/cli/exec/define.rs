@@ -177,15 +177,15 @@ mod tests {
     #[test]
     fn a_bare_payload_gets_the_scopes_that_it_asks_for() {
         let payload = json!({
-            "image": "i", "cache": { "a b": "/c" }, "features": { "allowPtrace": true, "interactive": true },
+            "image": "i", "maxRunTime": 1, "cache": { "a b": "/c" }, "features": { "allowPtrace": true, "interactive": true },
             "capabilities": { "privileged": true, "disableSeccomp": false, "devices": { "kvm": true, "loopbackAudio": false } },
         });
         let scopes = &define(&payload, "x", &[], &[], now()).definition["scopes"];
         let expected = [
-            "docker-worker:cache:a b",
             "docker-worker:capability:privileged",
             "docker-worker:capability:device:kvm",
             "docker-worker:feature:allowPtrace",
+            "docker-worker:cache:a b",
         ];
         assert_eq!(*scopes, json!(expected));
     }
