@@ -13,7 +13,8 @@ All but the big one take a second. `busybox` stands for any image of a few layer
     stacked.tar                             busybox with one more layer on top
     volume.tar user.tar entrypoint.tar health.tar
                                             with VOLUME, USER, ENTRYPOINT and CMD, HEALTHCHECK
-    absolute.tar dangling.tar               hard links as kaniko makes them: absolute; to a file of a layer below
+    absolute.tar                            an absolute hard link, as kaniko makes them, and a symbolic link to nothing
+    dangling.tar                            a hard link to a file of a layer below; engines refuse it
     lying.tar                               its diff ids are those of other layers
     truncated.tar.zst empty.tar notes.tar text.tar
                                             no images
@@ -128,6 +129,7 @@ class Small:
             writer.directory("opt")
             writer.data("opt/one", "one file, two names\n")
             writer.link("opt/two", "/opt/one", tarfile.LNKTYPE)
+            writer.link("opt/nowhere", "/not/there")
 
         self.save("absolute", Image([*layers, self.layer("absolute", absolute)], ["tc-test/absolute:latest"]), "kaniko")
         below = self.layer("below", lambda writer: writer.link("srv/again.txt", "/srv/notes.txt", tarfile.LNKTYPE))
