@@ -1,1 +1,5 @@
 //! Images written past the engine, into the store that it shares with containerd.
+
+mod client;
+mod feed;
+mod message;
