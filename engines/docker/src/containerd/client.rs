@@ -13,9 +13,9 @@ use tonic::{
 use tonic_prost::ProstCodec;
 
 use super::message::{
-    AddResource, COMMIT, Commit, Content, CreateLease, DeleteLease, Descriptor, FieldMask, GetImage, Image, Images, Info, Infos,
-    Labels, Leases, List, Mount, Mounts, Nothing, OneImage, Prepare, ReadContent, Resource, Snapshot, UpdateContent, Usage,
-    WriteContent,
+    AddResource, COMMIT, Commit, Content, CreateLease, DeleteLease, Descriptor, FieldMask, GetImage, Image, Images, Info,
+    Infos, Labels, Leases, List, Mount, Mounts, Nothing, OneImage, Prepare, ReadContent, Resource, Snapshot, UpdateContent,
+    Usage, WriteContent,
 };
 
 /// The snapshotter whose directories are written here, and the one that Docker uses unless told otherwise.
@@ -213,7 +213,8 @@ impl Client {
     /// Stores a small object. If it is there already it gets the labels.
     pub(super) async fn write(&self, reference: String, digest: &str, data: Vec<u8>, labels: Labels) -> Answer<()> {
         let total = i64::try_from(data.len()).unwrap_or(i64::MAX);
-        self.store(WriteContent { action: COMMIT, reference, total, expected: digest.to_owned(), offset: 0, data, labels }).await
+        self.store(WriteContent { action: COMMIT, reference, total, expected: digest.to_owned(), offset: 0, data, labels })
+            .await
     }
 
     /// Makes an object known whose file is in the store already, put there by somebody else. The store takes a look at its
@@ -271,7 +272,8 @@ impl Client {
     /// Makes a name mean an object, whether it meant another before or not.
     pub(super) async fn name(&self, name: &str, target: Descriptor) -> Answer<()> {
         let message = OneImage { image: Some(Image { name: name.to_owned(), target: Some(target) }), update_mask: None };
-        let created = self.call("/containerd.services.images.v1.Images/Create", message.clone()).await.map(|OneImage { .. }| ());
+        let created =
+            self.call("/containerd.services.images.v1.Images/Create", message.clone()).await.map(|OneImage { .. }| ());
         match created {
             Err(error) if error.is_duplicate() => {
                 let update_mask = Some(FieldMask { paths: vec!["target".to_owned()] });

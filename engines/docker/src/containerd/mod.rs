@@ -2,4 +2,8 @@
 
 mod client;
 mod feed;
+mod header;
+mod layer;
 mod message;
+mod tar;
+mod tree;
