@@ -295,12 +295,13 @@ mod tests {
         let long = "d".repeat(120) + "/" + &"f".repeat(130);
         for format in ["gnu", "posix", "ustar", "v7"] {
             let name = if matches!(format, "gnu" | "posix") { long.clone() } else { "d/f".to_owned() };
-            let archive = system_tar(&["-c", "--format", format, "--owner=1000:1000", "--mtime=@1704067200", "."], |dir| {
-                let file = dir.join(&name);
-                std::fs::create_dir_all(file.parent().expect("a parent")).expect("made");
-                std::fs::write(&file, "x".repeat(700)).expect("written");
-                std::os::unix::fs::symlink(&name, dir.join("link")).expect("linked");
-            });
+            let archive =
+                system_tar(&["-c", "--format", format, "--owner=1000", "--group=1000", "--mtime=@1704067200", "."], |dir| {
+                    let file = dir.join(&name);
+                    std::fs::create_dir_all(file.parent().expect("a parent")).expect("made");
+                    std::fs::write(&file, "x".repeat(700)).expect("written");
+                    std::os::unix::fs::symlink(&name, dir.join("link")).expect("linked");
+                });
             let found = all(&archive);
             let file = found.iter().find(|(entry, _)| entry.kind == Kind::File).expect("the file");
             assert_eq!(file.0.path, format!("./{name}").into_bytes(), "{format}");
