@@ -27,7 +27,6 @@ const INDEX_TYPES: [&str; 2] =
     ["application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.oci.image.index.v1+json"];
 /// The annotation with the name of an image.
 const NAME_ANNOTATION: &str = "io.containerd.image.name";
-const REFERENCE_ANNOTATION: &str = "org.opencontainers.image.ref.name";
 /// Marks a manifest that only says something about another.
 const ATTESTATION_ANNOTATION: &str = "vnd.docker.reference.type";
 
@@ -236,14 +235,7 @@ fn layout(contents: &Contents, architecture: &str) -> Result<Description, Puzzle
     if index.manifests.iter().any(|other| other.digest != target.digest) {
         return strange("it has several images");
     }
-    let mut names = Vec::new();
-    for annotations in index.manifests.iter().map(|manifest| &manifest.annotations) {
-        match (annotations.get(NAME_ANNOTATION), annotations.get(REFERENCE_ANNOTATION)) {
-            (Some(name), _) => names.push(name.clone()),
-            (None, Some(_)) if !contents.files.contains_key("manifest.json") => {}
-            _ => {}
-        }
-    }
+    let names = index.manifests.iter().filter_map(|manifest| manifest.annotations.get(NAME_ANNOTATION).cloned()).collect();
     let objects: HashMap<String, &Vec<u8>> = contents.files.values().map(|bytes| (digest_of(bytes), bytes)).collect();
     let object = |digest: &str| match objects.get(digest) {
         Some(bytes) => Ok(*bytes),

@@ -8,7 +8,7 @@ use std::{
     collections::HashSet,
     fs::File,
     io::{self, BufRead, Write},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{BorrowedFd, OwnedFd},
     os::unix::ffi::OsStrExt,
 };
 
@@ -74,8 +74,8 @@ pub(super) enum LayerError {
 /// What is left to be done once the layers below are known.
 #[derive(Debug, Default)]
 pub(super) struct Unpacked {
-    /// Whether there is nothing in it.
-    pub empty: bool,
+    /// Whether there is anything in it.
+    pub filled: bool,
     /// Directories that were made because something is in them.
     pub implied: Vec<Steps>,
     /// Hard links to files that this layer does not have: the link, its target.
@@ -110,7 +110,7 @@ pub(super) fn unpack<R: BufRead>(entries: &mut Entries<R>, root: OwnedFd, limits
         implied_order: Vec::new(),
         directories: Vec::new(),
         links: Vec::new(),
-        result: Unpacked { empty: true, ..Unpacked::default() },
+        result: Unpacked::default(),
     };
     while let Some(entry) = entries.next()? {
         unpacking.limits.entries =
@@ -128,7 +128,7 @@ impl Unpacking<'_> {
         let mut parent = steps(&entry.path).map_err(failed)?;
         // The root itself is the snapshot's.
         let Some(name) = parent.pop() else { return Ok(()) };
-        self.result.empty = false;
+        self.result.filled = true;
         let place = self.tree.make(&parent).map_err(failed)?;
         let (real, made) = (place.steps, place.made);
         for depth in real.len() - made..real.len() {

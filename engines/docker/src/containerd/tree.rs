@@ -60,11 +60,9 @@ pub(super) struct Tree {
     trail: Vec<(Vec<u8>, OwnedFd)>,
 }
 
-/// How a directory below a tree was found.
+/// Where a directory below a tree is.
 #[derive(Debug)]
-pub(super) struct Place<'a> {
-    /// The directory.
-    pub directory: BorrowedFd<'a>,
+pub(super) struct Place {
     /// Where it really is.
     pub steps: Steps,
     /// How many of its last components were made for it.
@@ -115,8 +113,8 @@ impl Tree {
         self.root.as_fd()
     }
 
-    /// The directory at a path, following links as a container would; directories that are missing are made.
-    pub(super) fn make(&mut self, steps: &[Vec<u8>]) -> io::Result<Place<'_>> {
+    /// Makes sure of the directory at a path, following links as a container would.
+    pub(super) fn make(&mut self, steps: &[Vec<u8>]) -> io::Result<Place> {
         let mut steps = steps.to_vec();
         let made = if let Some(made) = self.walk(&steps, true)? {
             made
@@ -124,7 +122,7 @@ impl Tree {
             steps = self.resolve(&steps)?;
             self.walk(&steps, true)?.ok_or(Errno::NOTDIR)?
         };
-        Ok(Place { directory: self.trail.last().map_or(self.root.as_fd(), |(_, fd)| fd.as_fd()), steps, made })
+        Ok(Place { steps, made })
     }
 
     /// The same for a directory that has to be there. No link is followed if `steps` are where something really is.

@@ -1,0 +1,6 @@
+//! Tests against a real engine with containerd's image store, named by `TC_DOCKER_CONTAINERD`.
+
+mod engine;
+mod images;
+mod made;
+mod measure;
