@@ -175,10 +175,7 @@ impl Unpacking<'_> {
     }
 
     fn file<R: BufRead>(&mut self, entry: &Entry, whole: &[Vec<u8>], entries: &mut Entries<R>) -> Result<(), LayerError> {
-        let failed = |error: io::Error| match error.raw_os_error().map(Errno::from_raw_os_error) {
-            Some(Errno::NOSPC | Errno::DQUOT) => LayerError::NoRoom,
-            _ => at(&entry.path, error),
-        };
+        let failed = |error| at(&entry.path, error);
         let (name, parent) = whole.split_last().ok_or_else(|| failed(Errno::INVAL.into()))?;
         let directory = self.tree.find(parent).map_err(failed)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -326,6 +323,9 @@ impl Unpacking<'_> {
 }
 
 fn at(path: &[u8], error: io::Error) -> LayerError {
+    if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+        return LayerError::NoRoom;
+    }
     let path = String::from_utf8_lossy(&path[..path.len().min(300)]).into_owned();
     LayerError::Entry { path, error }
 }

@@ -89,6 +89,9 @@ impl From<LayerError> for LoadError {
         let task = |text: String| Self::Final(EngineError::new(Fault::Task, text));
         match error {
             LayerError::Tar(TarError::Damaged(why)) => task(format!("the image's archive is damaged: {why}")),
+            LayerError::Tar(TarError::Read(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                task(format!("the image's archive is damaged: {error}"))
+            }
             LayerError::TooLarge(why) => task(why.to_owned()),
             LayerError::NoRoom => Self::Final(EngineError::new(Fault::Resource, error.to_string())),
             other => Self::Fallback(format!("unpack the image: {other}")),

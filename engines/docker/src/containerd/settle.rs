@@ -22,6 +22,8 @@ use super::{
 const SEARCHES: usize = 20_000;
 /// Most bytes that are copied out of the layers below.
 const COPIED_BYTES: u64 = 4 << 30;
+/// How many links may lead to one another in the wrong order.
+const ROUNDS: usize = 4;
 /// Longest list of attributes, and longest attribute, as in the kernel.
 const ATTRIBUTE_BYTES: usize = 64 * 1024;
 
@@ -38,13 +40,7 @@ pub(super) fn settle(tree: OwnedFd, unpacked: &Unpacked, upper: &Path, lower: &[
     for steps in &unpacked.implied {
         inherit(&mut tree, steps, lower)?;
     }
-    let mut copies = Copies { lower, made: HashMap::new(), left_bytes: COPIED_BYTES };
-    for (link, target) in &unpacked.links {
-        copies.link(&mut tree, link, target).map_err(|error| {
-            let shown = |steps: &Steps| String::from_utf8_lossy(&joined(steps)).into_owned();
-            io::Error::other(format!("hard link {:?} to {:?}: {error}", shown(link), shown(target)))
-        })?;
-    }
+    link_all(&mut tree, &unpacked.links, lower)?;
     if !lower.is_empty() && unpacked.opaque.iter().any(Vec::is_empty) {
         rustix::fs::fsetxattr(&upper, OPAQUE_ATTRIBUTE, b"y", XattrFlags::empty())?;
     }
@@ -126,6 +122,30 @@ fn times(stat: &Stat) -> Timestamps {
     }
 }
 
+/// Makes the links whose targets are below. Some may lead to others, whatever their order.
+fn link_all(tree: &mut Tree, links: &[(Steps, Steps)], lower: &[PathBuf]) -> io::Result<()> {
+    let mut copies = Copies { lower, made: HashMap::new(), left_bytes: COPIED_BYTES };
+    let mut pending: Vec<&(Steps, Steps)> = links.iter().collect();
+    for _ in 0..ROUNDS {
+        let mut left = Vec::new();
+        for pair in pending {
+            if !copies.link(tree, &pair.0, &pair.1).map_err(|error| failed(pair, &error))? {
+                left.push(pair);
+            }
+        }
+        pending = left;
+    }
+    match pending.first() {
+        Some(pair) => Err(failed(pair, &Errno::NOENT.into())),
+        None => Ok(()),
+    }
+}
+
+fn failed((link, target): &(Steps, Steps), error: &io::Error) -> io::Error {
+    let shown = |steps: &Steps| String::from_utf8_lossy(&joined(steps)).into_owned();
+    io::Error::other(format!("hard link {:?} to {:?}: {error}", shown(link), shown(target)))
+}
+
 /// Hard links to files of the layers below. The file is copied into this layer, as overlayfs does it when such a link is
 /// made in a container; further links to it share the copy.
 struct Copies<'a> {
@@ -136,16 +156,22 @@ struct Copies<'a> {
 }
 
 impl Copies<'_> {
-    fn link(&mut self, tree: &mut Tree, link: &Steps, target: &Steps) -> io::Result<()> {
-        let missing = || io::Error::from(Errno::NOENT);
-        let (name, parent) = link.split_last().ok_or_else(missing)?;
+    /// Makes one link; `false` if its target is nowhere.
+    fn link(&mut self, tree: &mut Tree, link: &Steps, target: &Steps) -> io::Result<bool> {
+        let (Some((name, parent)), Some((target_name, target_parent))) = (link.split_last(), target.split_last()) else {
+            return Err(Errno::PERM.into());
+        };
         let to = tree.find(parent)?.try_clone_to_owned()?;
-        if let Some(first) = self.made.get(target) {
-            let (first_name, first_parent) = first.split_last().ok_or_else(missing)?;
-            let from = tree.find(first_parent)?;
-            return Ok(rustix::fs::linkat(from, first_name.as_slice(), &to, name.as_slice(), AtFlags::empty())?);
+        // Another link may have brought it here.
+        let here = self.made.get(target).unwrap_or(target);
+        if let Some((here_name, here_parent)) = here.split_last()
+            && let Ok(from) = tree.find(here_parent)
+        {
+            match rustix::fs::linkat(from, here_name.as_slice(), &to, name.as_slice(), AtFlags::empty()) {
+                Err(Errno::NOENT) => {}
+                linked => return Ok(linked.map(|()| true)?),
+            }
         }
-        let (target_name, target_parent) = target.split_last().ok_or_else(missing)?;
         for path in self.lower {
             let mut below = Tree::open(path)?;
             match see(&mut below, target_parent, target_name)? {
@@ -153,13 +179,13 @@ impl Copies<'_> {
                     let from = below.find(target_parent)?;
                     self.copy(from, target_name, &stat, to.as_fd(), name)?;
                     self.made.insert(target.clone(), link.clone());
-                    return Ok(());
+                    return Ok(true);
                 }
                 Sight::Further => {}
                 Sight::End => break,
             }
         }
-        Err(missing())
+        Ok(false)
     }
 
     fn copy(&mut self, from: BorrowedFd<'_>, name: &[u8], stat: &Stat, to: BorrowedFd<'_>, as_name: &[u8]) -> io::Result<()> {
