@@ -1,4 +1,57 @@
 //! Images written past the engine, into the store that it shares with containerd.
+//!
+//! `docker load` copies an archive into the content store, digests it there, reads it again and unpacks it, each through a
+//! process of its own. Here the archive is read once: one thread unpacks each layer while another digests it and writes its
+//! file. containerd is asked for nothing but names and references; it never sees the bytes.
+//!
+//! ```text
+//! find ─▶ ContainerdStore ─load(stream)─▶ lease ─▶ area ─▶ read ───────▶ describe ─▶ settle, commit ─▶ names ─▶ LoadedImage
+//!                                           │      a directory  layers unpacked,  what lies   each layer    the image
+//!                                           │      that goes    digested, each    on what     becomes a     is there
+//!                                           │      with the     on its own                    snapshot
+//!                                           │      lease
+//!                                           └─ any error, or the future dropped: the lease ends, and all of it is garbage
+//! ```
+//!
+//! | room | owns |
+//! |---|---|
+//! | `feed` | the stream as a reader, and the thread that digests |
+//! | `header`, `tar` | tar archives |
+//! | `archive` | the outer archive: what is a layer, what is kept |
+//! | `tree`, `layer` | unpacking one layer without being led out of its directory |
+//! | `description` | what the archive says: order, names, identifier |
+//! | `settle` | what had to wait for the layers below |
+//! | `area`, `client`, `message` | containerd's directories and its calls |
+//! | `commit` | snapshots, content, names |
+//!
+//! # What the engine needs
+//! Read in Docker 28.5's and containerd 2.1's sources, and tried:
+//!
+//! * A container starts from a manifest, a configuration and the snapshot of the highest layer, whose name is the chain
+//!   identifier. Files of layers are not asked for. But without them `docker inspect` has no configuration, `docker image ls`
+//!   no labels, `docker save` and `push` fail. So they are there, too.
+//! * The content store takes a file for its own that lies in its directory under its digest already, when a write with that
+//!   digest is committed at the offset of its size (its policy of shared content, the default). It does not read it. A file
+//!   that was put there and is not known yet is removed by the next collection, so nothing is left after a crash.
+//! * The identifier of an image is the digest of the object that `index.json` names, or of the manifest that is composed
+//!   of a `manifest.json`. It is the one that `docker load` gives; both store the same objects under the same labels, and
+//!   what they have stored is the same, file by file, with owners, permissions, times and attributes (tested).
+//! * A lease holds everything that is made under it, an active snapshot included, whose directory is where layers are
+//!   unpacked. Layers are renamed into the snapshots that they become once it is known which lies on which: the parent of
+//!   a snapshot cannot be changed.
+//! * Like containerd itself in its default configuration, nothing here forces files to the disk: after a power failure the
+//!   store may know of a snapshot whose files are empty. The engine's own road forces the files of layers, but not what
+//!   is unpacked, which is no better.
+//!
+//! # Where it differs from the engine's own road
+//! * Hard links with absolute targets and links to files of layers below are made (the file is copied into the layer, as
+//!   overlayfs would do it); containerd refuses the latter. A link to nothing is left to the engine, which refuses it.
+//! * An archive whose layers are not those that its configuration names is an error and leaves nothing. Docker 28.5 says
+//!   that it loaded such an image and keeps its name.
+//! * A directory that stands in place of a deleted one in the same layer is empty at first, as the specification has it;
+//!   with containerd what was deleted comes back.
+//! * Sparse files, layers compressed otherwise than with gzip, several images in one archive, other platforms: left to the
+//!   engine ([`LoadError::Fallback`]).
 
 mod archive;
 mod area;

@@ -135,7 +135,7 @@ impl Tree {
     }
 
     /// Goes along directories. Returns how many it made; nothing if something else than a directory is in the way.
-    fn walk(&mut self, steps: &[Vec<u8>], make: bool) -> io::Result<Option<usize>> {
+    fn walk(&mut self, steps: &[Vec<u8>], may_create: bool) -> io::Result<Option<usize>> {
         if steps.len() > DEPTH {
             return Err(io::Error::other(format!("more than {DEPTH} directories within one another")));
         }
@@ -145,7 +145,7 @@ impl Tree {
         for step in &steps[common..] {
             let here = self.trail.last().map_or(self.root.as_fd(), |(_, fd)| fd.as_fd());
             let opened = match open_directory(here, step) {
-                Err(error) if make && error.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => {
+                Err(error) if may_create && error.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => {
                     made += 1;
                     rustix::fs::mkdirat(here, step.as_slice(), Mode::RWXU)?;
                     let opened = open_directory(here, step)?;

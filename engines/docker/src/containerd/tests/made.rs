@@ -191,9 +191,9 @@ async fn what_is_refused_leaves_nothing() {
         Ok(loaded) => panic!("{loaded:?}"),
     };
     let other = super::super::description::digest_of(b"other");
-    let lying = lying_image(name, &[layer.clone()], &[other.clone()]);
+    let lying = lying_image(name, std::slice::from_ref(&layer), std::slice::from_ref(&other));
     assert_eq!(fault(load(&engine, &lying).await), Some(Fault::Task), "a lie");
-    let short = lying_image(name, &[layer.clone()], &[super::super::description::digest_of(&layer), other]);
+    let short = lying_image(name, std::slice::from_ref(&layer), &[super::super::description::digest_of(&layer), other]);
     assert_eq!(fault(load(&engine, &short).await), Some(Fault::Task), "another number of layers");
     for length in [100, 1000, 200_000, 301_000] {
         let cut = Made { archive: good.archive[..length].to_vec(), name: String::new() };
