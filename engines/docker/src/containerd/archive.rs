@@ -68,8 +68,16 @@ pub(super) fn read(
     known: &Known,
     mut limits: Limits,
 ) -> Result<(Contents, Vec<Loaded>), LayerError> {
-    let mut reading =
-        Reading { entries: Entries::new(feed), area, known, kept_bytes: 0, contents: Contents::default(), loaded: Vec::new() };
+    let mut reading = Reading {
+        entries: Entries::new(feed),
+        area,
+        known,
+        kept_bytes: 0,
+        layer_bytes: 0,
+        layer_limit_bytes: limits.bytes,
+        contents: Contents::default(),
+        loaded: Vec::new(),
+    };
     while let Some(entry) = reading.entries.next()? {
         reading.take(&entry, &mut limits)?;
         let contents = &reading.contents;
@@ -93,6 +101,9 @@ struct Reading<'a> {
     area: OwnedFd,
     known: &'a Known,
     kept_bytes: u64,
+    /// Bytes of the layers' files so far, and how many there may be.
+    layer_bytes: u64,
+    layer_limit_bytes: u64,
     contents: Contents,
     loaded: Vec<Loaded>,
 }
@@ -164,6 +175,15 @@ impl Reading<'_> {
 
     fn layer(&mut self, path: String, bytes: u64, gzip: bool, limits: &mut Limits) -> Result<(), LayerError> {
         let at = self.loaded.len();
+        self.layer_bytes = self.layer_bytes.saturating_add(bytes);
+        if self.layer_bytes > self.layer_limit_bytes {
+            return Err(LayerError::TooLarge("the image is too large"));
+        }
+        // The layer's file is as large as it says; what is unpacked is looked after while it is written.
+        let space = rustix::fs::fstatvfs(&self.area).map_err(io::Error::from).map_err(TarError::from)?;
+        if space.f_bavail.saturating_mul(space.f_frsize) < bytes.saturating_add(limits.keep_free_bytes) {
+            return Err(LayerError::NoRoom);
+        }
         let named_so = digest_in(&path);
         let has_blob = named_so.as_ref().is_some_and(|digest| self.known.blobs.contains(digest));
         let expected_diff = named_so.as_ref().filter(|_| has_blob).and_then(|digest| {

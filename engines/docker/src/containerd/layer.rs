@@ -40,7 +40,7 @@ const SPACE_CHECK_BYTES: u64 = 64 << 20;
 /// What an image may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Most bytes of all layers together, unpacked.
+    /// Most bytes of all layers together, unpacked; and as many of their files in the archive.
     pub bytes: u64,
     /// Most entries of all layers together.
     pub entries: u64,
