@@ -72,10 +72,10 @@ impl Area {
         let prefixes = std::iter::once(PathBuf::new()).chain(pid.map(|pid| PathBuf::from(format!("/proc/{pid}/root"))));
         let mut why = String::new();
         for prefix in prefixes {
-            let blobs = below(&prefix, &root.join(BLOBS));
-            let opened = open(&below(&prefix, &layers.upper)).and_then(|directory| open(&blobs).map(|_| directory));
-            match opened {
+            match open(&below(&prefix, &layers.upper)) {
                 Ok(directory) if is_same(client, key, directory.as_fd()).await? => {
+                    // It may not be there before the first file is.
+                    let blobs = below(&prefix, &root.join(BLOBS));
                     return Ok(Self { prefix, directory, blobs });
                 }
                 Ok(_) => why = format!("{} is another directory here", layers.upper.display()),

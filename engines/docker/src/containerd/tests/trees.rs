@@ -114,7 +114,8 @@ pub(super) async fn footprint(engine: &Engine) -> Vec<String> {
     lease.end(true).await;
     let mut names: Vec<String> = [snapshots, blobs]
         .iter()
-        .flat_map(|directory| std::fs::read_dir(directory).expect("listed"))
+        .filter_map(|directory| std::fs::read_dir(directory).ok())
+        .flatten()
         .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
         .collect();
     names.sort();
