@@ -1,11 +1,11 @@
 //! The one place that knows which engines there are.
 
-use std::{collections::BTreeMap, process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use tc_engine::Engine;
 use tc_engine_docker::{
     Bounds, Connection, DockerEngine, DockerOptions, OwnerIdentity,
-    image::{Collect, Images, ImagesOptions, RegistryAccess},
+    image::{Collect, Images, ImagesOptions, LeaseOwner, Login, RegistryAccess, Username},
 };
 use tc_engine_native::{Containment, NativeEngine, NativeOptions};
 
@@ -41,7 +41,8 @@ pub fn engine(containment: Containment) -> Result<Arc<dyn Engine>, Failure> {
 }
 
 /// The engine for container tasks, if the configuration wants them. Nothing has to answer yet: the worker waits for it.
-pub fn docker(config: &Config) -> Result<Option<Arc<dyn Engine>>, Failure> {
+/// `alone` says that no other process works under this worker's name.
+pub fn docker(config: &Config, alone: bool) -> Result<Option<Arc<dyn Engine>>, Failure> {
     if !config.d2g.enable_d2g {
         return Ok(None);
     }
@@ -49,18 +50,18 @@ pub fn docker(config: &Config) -> Result<Option<Arc<dyn Engine>>, Failure> {
     let connection = Connection::new(host)
         .map_err(|error| Failure::new(crate::config::INVALID, format!("use the Docker engine at {host}")).because(&error))?;
     tracing::info!("Container tasks run on the Docker engine at {host}");
-    let owner = OwnerIdentity::new(worker::owner(config).worker);
-    let images = Images::new(images(config, connection.clone())?);
+    let name = worker::owner(config).worker;
+    let leases = if alone { LeaseOwner::Alone(name.clone()) } else { LeaseOwner::Shared(name.clone()) };
+    let images = Images::new(images(config, leases, connection.clone()));
+    let owner = OwnerIdentity::new(name);
     Ok(Some(Arc::new(DockerEngine::new(DockerOptions { connection, owner, images, bounds: Bounds::default() }))))
 }
 
-fn images(config: &Config, connection: Connection) -> Result<ImagesOptions, Failure> {
+fn images(config: &Config, owner: LeaseOwner, connection: Connection) -> ImagesOptions {
     let docker = &config.own.docker;
-    let mut registries = BTreeMap::new();
-    for (host, registry) in &docker.registries {
-        registries.insert(host.clone(), access(host, registry)?);
-    }
-    Ok(ImagesOptions {
+    let registries = docker.registries.iter().map(|(host, registry)| (host.clone(), access(registry))).collect();
+    ImagesOptions {
+        owner,
         manifest_ttl: Duration::from_secs(docker.manifest_ttl_secs),
         registries,
         collect: match docker.gc {
@@ -68,22 +69,23 @@ fn images(config: &Config, connection: Connection) -> Result<ImagesOptions, Fail
             ImageGc::Host => Collect::Host,
         },
         ..ImagesOptions::new(connection, config.own.state_dir.clone())
-    })
+    }
 }
 
-fn access(host: &str, registry: &RegistryConfig) -> Result<RegistryAccess, Failure> {
+fn access(registry: &RegistryConfig) -> RegistryAccess {
     let username = match (&registry.username, &registry.username_file) {
-        (Some(name), _) => Some(name.clone()),
-        (None, Some(file)) => {
-            let name = std::fs::read_to_string(file).map_err(|error| {
-                let what = format!("read who pulls from {host} in \"{}\"", file.display());
-                Failure::new(crate::config::INVALID, what).because(&error)
-            })?;
-            Some(name.trim().to_owned())
-        }
-        (None, None) => None,
+        (Some(name), _) => Some(Username::Given(name.clone())),
+        (None, file) => file.clone().map(Username::File),
     };
-    Ok(RegistryAccess { login: username.zip(registry.password_file.clone()), mirrors: registry.mirrors.clone() })
+    // The configuration's check has seen to it that there is one way to log in at most.
+    let login = match (username, &registry.password_file, &registry.token_file) {
+        (Some(username), Some(file), _) => Some(Login::Password { username, password_file: file.clone() }),
+        (_, _, Some(file)) => Some(Login::Token { token_file: file.clone() }),
+        _ => None,
+    };
+    // Whether a registry is spoken to over http is the engine's decision; it wants names and no URLs.
+    let name = |url: &String| url.split_once("://").map_or(url.as_str(), |(_, name)| name).to_owned();
+    RegistryAccess { login, mirrors: registry.mirrors.iter().map(name).collect() }
 }
 
 /// If the engine has started this program inside of a run, does what it is there for.

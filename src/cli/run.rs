@@ -30,7 +30,7 @@ pub async fn run(arguments: RunArgs, name: &Name) -> Result<u8, Failure> {
     let signals = Signals::listen().map_err(|error| Failure::new(INTERNAL_ERROR, "listen to signals").because(&error))?;
     let config = load(&arguments.config)?;
     let engine = engine::engine(config.own.containment)?;
-    let docker = engine::docker(&config)?;
+    let docker = engine::docker(&config, true)?;
     let transport = HttpTransport::new(config.own.ca_file.as_deref(), false)
         .map_err(|error| Failure::new(config::INVALID, "set up the connection to the root URL").because_of(error))?;
     let (control, input) = Control::new();

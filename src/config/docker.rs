@@ -40,8 +40,6 @@ pub struct D2gConfig {
 pub struct DockerConfig {
     /// Where the engine listens: `unix://…`, `tcp://…` or `http://…`. By default what `DOCKER_HOST` says, else the usual socket.
     pub host: String,
-    /// The socket of the containerd behind the engine, if the worker may talk to it.
-    pub containerd_address: Option<String>,
     /// How registries are reached, by their host as it stands in names of images (`docker.io` for names without one).
     pub registries: BTreeMap<String, RegistryConfig>,
     /// For how long a tag is believed to mean the same image, in seconds; 0: it is looked up for each task.
@@ -71,8 +69,6 @@ pub struct RegistryConfig {
     pub token_file: Option<PathBuf>,
     /// URLs to be asked before the registry itself, in this order.
     pub mirrors: Vec<String>,
-    /// It is spoken to over http.
-    pub insecure: bool,
 }
 
 /// Which images may be removed when disks run short.
@@ -125,7 +121,6 @@ impl DockerConfig {
         let prefetch = values.get("prefetch").and_then(Value::as_array).into_iter().flatten();
         DockerConfig {
             host: host.unwrap_or_else(|| USUAL_HOST.to_owned()),
-            containerd_address: text("containerdAddress"),
             registries: registries.map(|(host, settings)| (host.clone(), RegistryConfig::of(settings, cwd))).collect(),
             manifest_ttl_secs: number("manifestTtlSecs").unwrap_or(3600),
             // The type check has refused what is no image.
@@ -153,7 +148,6 @@ impl RegistryConfig {
             password_file: file("passwordFile"),
             token_file: file("tokenFile"),
             mirrors: mirrors.filter_map(|url| Some(url.as_str()?.trim_end_matches('/').to_owned())).collect(),
-            insecure: settings.get("insecure").and_then(Value::as_bool).unwrap_or(false),
         }
     }
 }

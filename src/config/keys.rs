@@ -189,7 +189,6 @@ const OWN_KEYS: &[Key] = &[
 
 /// The settings for the engine that runs containers.
 const DOCKER_KEYS: &[Key] = &[
-    key("containerdAddress", Kind::Text),
     key("cpus", Kind::Fraction(1 << 20)),
     key("gc", Kind::Word(&["own", "host"])),
     key("giveUpAfterSecs", Kind::Whole(U32)),
@@ -204,7 +203,6 @@ const DOCKER_KEYS: &[Key] = &[
 
 /// The settings for one registry.
 const REGISTRY_KEYS: &[Key] = &[
-    key("insecure", Kind::Flag),
     key("mirrors", Kind::Texts),
     refused("password", "write it into a file that only the worker can read, and name that in `passwordFile`"),
     key("passwordFile", Kind::Text),

@@ -9,7 +9,7 @@ use super::table::Part;
 use crate::{
     artifact::{self, Ending, Surroundings, Target, UploadError},
     run::{
-        context::RunContext,
+        context::{CommandsState, RunContext},
         outcome::{Blame, Phase, RunError},
     },
 };
@@ -47,6 +47,10 @@ impl Part<RunContext> for Artifacts {
 
     async fn stop(&self, cx: &RunContext, quiet: Option<&dyn Quiet>) -> Vec<RunError> {
         let Some(quiet) = quiet else { return Vec::new() };
+        if cx.container.is_some() && cx.commands_state() == CommandsState::NotStarted {
+            // There was no container in which anything could be; why is the task's error, and enough to say.
+            return Vec::new();
+        }
         let target = Target { queue: cx.queue.clone(), task_id: cx.task_id.clone(), run_id: cx.run_id };
         let is_taken = |name: &str| {
             let taken = cx.reserved_names().iter().find(|(reserved, _)| reserved == name);

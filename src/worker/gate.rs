@@ -61,7 +61,7 @@ pub struct Gate {
 /// What to do while the container engine is unusable.
 #[derive(Debug, Clone, Copy)]
 pub struct WhenDown {
-    /// Go on with native tasks; container tasks that come all the same are resource-unavailable.
+    /// Go on with native tasks; container tasks that come all the same go back to the queue, which retries them.
     pub native_only: bool,
     /// End after this long otherwise.
     pub give_up_after: Duration,

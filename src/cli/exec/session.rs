@@ -471,7 +471,7 @@ async fn container_engine(config: &Config) -> Result<Arc<dyn Engine>, Failure> {
         Failure::new(EXCEPTION, "run container tasks")
             .with_hint("start Docker, or name another engine with DOCKER_HOST, for instance Podman's socket")
     };
-    let engine = engine::docker(config).map_err(|failure| failure.with_code(EXCEPTION))?;
+    let engine = engine::docker(config, false).map_err(|failure| failure.with_code(EXCEPTION))?;
     let Some(engine) = engine else { return Err(unusable()) };
     engine.health().await.map_err(|why| unusable().because_of(why))?;
     Ok(engine)

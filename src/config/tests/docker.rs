@@ -23,7 +23,7 @@ fn containers_are_off_and_nothing_is_limited_by_default() {
     assert!(!config.d2g.enable_d2g && config.d2g.allow_privileged && config.d2g.allow_kvm && config.d2g.allow_ptrace);
     assert_eq!(config.d2g.gpus, None);
     let docker = config.own.docker;
-    assert_eq!((docker.containerd_address, docker.registries.len(), docker.prefetch.len()), (None, 0, 0));
+    assert_eq!((docker.registries.len(), docker.prefetch.len()), (0, 0));
     assert_eq!((docker.gc, docker.when_down), (ImageGc::Own, WhenDown::Stop));
     assert_eq!((docker.manifest_ttl_secs, docker.give_up_after_secs), (3600, 900));
     assert_eq!(docker.limits, Limits::default());
@@ -40,12 +40,12 @@ fn every_setting_arrives() {
     assert_eq!(config.config.d2g.gpus.as_deref(), Some("device=1"));
 
     let docker = loaded(&json!({
-        "host": "tcp://127.0.0.1:2375", "containerdAddress": "/run/containerd/containerd.sock", "gc": "host", "whenDown": "native-only",
+        "host": "tcp://127.0.0.1:2375", "gc": "host", "whenDown": "native-only",
         "manifestTTLSecs": 0, "giveUpAfterSecs": 5, "memoryMegabytes": 1024, "cpus": 1.5, "pids": 100,
         "prefetch": ["debian:12", { "type": "indexed-image", "namespace": "a.b", "path": "public/image.tar.zst" }],
         "registries": {
             "docker.io": { "mirrors": ["https://mirror.example/", "http://10.0.0.1:5000"] },
-            "Quay.io": { "username": "u", "passwordFile": "secret/p", "insecure": true },
+            "Quay.io": { "username": "u", "passwordFile": "secret/p" },
             "localhost:5000": { "tokenFile": "/etc/token" },
         },
     }))
@@ -55,7 +55,6 @@ fn every_setting_arrives() {
         (docker.host.as_str(), docker.gc, docker.when_down),
         ("tcp://127.0.0.1:2375", ImageGc::Host, WhenDown::NativeOnly)
     );
-    assert_eq!(docker.containerd_address.as_deref(), Some("/run/containerd/containerd.sock"));
     assert_eq!((docker.manifest_ttl_secs, docker.give_up_after_secs), (0, 5));
     assert_eq!(docker.limits, Limits { memory_bytes: Some(1 << 30), millicpus: Some(1500), pids: Some(100) });
     assert_eq!(docker.prefetch[0], ImageForm::Registry("debian:12".to_owned()));
@@ -63,10 +62,7 @@ fn every_setting_arrives() {
     assert_eq!(docker.registries["docker.io"].mirrors, ["https://mirror.example", "http://10.0.0.1:5000"]);
     let quay = &docker.registries["Quay.io"];
     let secret = std::env::current_dir().unwrap().join("secret/p");
-    assert_eq!(
-        (quay.username.as_deref(), quay.password_file.as_deref(), quay.insecure),
-        (Some("u"), Some(secret.as_path()), true)
-    );
+    assert_eq!((quay.username.as_deref(), quay.password_file.as_deref()), (Some("u"), Some(secret.as_path())));
     assert_eq!(docker.registries["localhost:5000"].token_file.as_deref(), Some(Path::new("/etc/token")));
     let unlimited = loaded(&json!({ "memoryMegabytes": 0, "cpus": 0, "pids": 0 })).own.docker.limits;
     assert_eq!(unlimited, Limits::default());

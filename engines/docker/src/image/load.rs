@@ -21,7 +21,8 @@ use super::{
     failure::{self, Refusal},
     filter::{Ending, Filter, Learned, Skip},
     flight::Report,
-    known::{Known, Store},
+    known::{Known, LayerMember, Store},
+    past::Written,
     table::{ImageRow, KeyRow, Rows},
 };
 
@@ -30,7 +31,7 @@ pub const OWN_REPOSITORY: &str = "tc-worker.invalid/artifact";
 /// Chunks between the filter and the engine.
 const CHUNKS: usize = 8;
 /// Longest without a byte from the archive, a byte into the engine, or a sign of life while it unpacks.
-const STALL: Duration = Duration::from_secs(15 * 60);
+pub const STALL: Duration = Duration::from_secs(15 * 60);
 /// Bound of a whole load by the client, which would otherwise give up after two minutes. What hangs is seen by [`STALL`].
 const LOAD_BOUND: Duration = Duration::from_secs(24 * 3600);
 /// Longest that the engine may take to say why it closed the stream.
@@ -103,6 +104,14 @@ impl Inner {
         }
         let name = own_name(key);
         let (before, mut known) = self.known(&what).await?;
+        if known.store() == Store::Containerd
+            && let Some(written) = self.past_the_engine(&what, shown, bytes, &name, report).await?
+        {
+            let Written { id, bytes, sha256 } = written;
+            let members = Vec::new();
+            self.table.change(|rows| record(rows, key, shown, (&id, bytes), sha256, members, &before, self.now_secs()));
+            return Ok(Image { id, name: Some(name.full()), artifact_sha256: sha256, was_there: false });
+        }
         let mut skip = Skip::Guess;
         loop {
             let nothing = skip == Skip::Nothing;
@@ -112,8 +121,9 @@ impl Inner {
             match self.pass(&what, shown, bytes, (&known, skip, &name), report).await? {
                 Pass::Loaded(learned, sha256) => match self.loaded(&what, &name, &learned, known.store()).await {
                     Ok((id, size)) => {
+                        let members = learned.members.clone();
                         self.table
-                            .change(|rows| record(rows, key, shown, (&id, size), sha256, &learned, &before, self.now_secs()));
+                            .change(|rows| record(rows, key, shown, (&id, size), sha256, members, &before, self.now_secs()));
                         return Ok(Image { id, name: Some(name.full()), artifact_sha256: sha256, was_there: false });
                     }
                     Err(error) if learned.skipped.0 > 0 && error.fault == Fault::Task => skip = Skip::Nothing,
@@ -334,7 +344,7 @@ fn record(
     shown: &str,
     (id, bytes): (&str, u64),
     sha256: Option<[u8; 32]>,
-    learned: &Learned,
+    members: Vec<LayerMember>,
     before: &HashSet<String>,
     now: u64,
 ) {
@@ -344,7 +354,7 @@ fn record(
         bytes,
         used: now,
         shown: shown.to_owned(),
-        members: learned.members.clone(),
+        members,
     };
     rows.images.insert(id.to_owned(), row);
     rows.keys.insert(key.to_owned(), KeyRow { id: id.to_owned(), sha256: sha256.map(|sha256| hex(&sha256)), checked: None });

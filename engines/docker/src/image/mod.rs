@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `flight` | one acquisition however many wait, and what they are told |
 //! | `load` | archives: stream → filter → engine |
+//! | `past` | archives past the engine, into containerd's store |
 //! | `filter`, `documents`, `known`, `tar` | what passes, what is rewritten, what need not be sent; pure |
 //! | `pull`, `reference` | registries: what is there, tags and digests, mirrors, passwords |
 //! | `table` | what was brought and what for, over restarts |
@@ -19,6 +20,7 @@ mod filter;
 mod flight;
 mod known;
 mod load;
+mod past;
 mod pull;
 mod reference;
 mod room;
@@ -37,6 +39,7 @@ use std::{
 
 use bollard::{models::ImageInspect, query_parameters::RemoveImageOptionsBuilder};
 use tc_engine::{EngineError, Fault, Image, ImageBytes, ImageWant, Progress};
+use tokio::sync::OnceCell;
 
 pub use filter::Bounds;
 pub use load::OWN_REPOSITORY;
@@ -44,20 +47,39 @@ pub use load::OWN_REPOSITORY;
 use self::{flight::Flights, known::Store, table::Table};
 use crate::Connection;
 
-/// How one registry is reached.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct RegistryAccess {
-    /// User name, and the file that holds the password. It is read at each use.
-    pub login: Option<(String, PathBuf)>,
-    /// Registries, each perhaps with a path, that have the same images and are asked first.
-    pub mirrors: Vec<String>,
+/// Who pulls from a registry. Files are read at each use, so that what is in them can be renewed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Login {
+    /// A user name, and the file that holds the password.
+    Password {
+        /// The user's name.
+        username: Username,
+        /// Where the password is.
+        password_file: PathBuf,
+    },
+    /// The file that holds a token for the registry.
+    Token {
+        /// Where the token is.
+        token_file: PathBuf,
+    },
 }
 
-impl fmt::Debug for RegistryAccess {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let file = self.login.as_ref().map(|(_, path)| path);
-        f.debug_struct("RegistryAccess").field("secret_file", &file).field("mirrors", &self.mirrors).finish()
-    }
+/// A user's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Username {
+    /// As it is.
+    Given(String),
+    /// In a file.
+    File(PathBuf),
+}
+
+/// How one registry is reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RegistryAccess {
+    /// Who pulls, if the registry wants to know.
+    pub login: Option<Login>,
+    /// Registries, each perhaps with a path, that have the same images and are asked first.
+    pub mirrors: Vec<String>,
 }
 
 /// Which images may be removed when the disk is short.
@@ -68,6 +90,15 @@ pub enum Collect {
     Own,
     /// Any that no container uses.
     Host,
+}
+
+/// By which name leases in containerd's store are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeaseOwner {
+    /// Only this process uses the name: what has it when the process begins was left by one that is dead.
+    Alone(String),
+    /// Others may use it as well, so nothing is removed; containerd forgets it after some hours.
+    Shared(String),
 }
 
 /// What time it is.
@@ -89,6 +120,8 @@ pub struct ImagesOptions {
     pub registries: BTreeMap<String, RegistryAccess>,
     /// Which images may be removed.
     pub collect: Collect,
+    /// Whose unfinished work in containerd's store is whose.
+    pub owner: LeaseOwner,
     /// An image that was asked for within this time is not removed, even if no container uses it (yet).
     pub keep_recent: Duration,
     /// Bounds of an archive.
@@ -112,6 +145,7 @@ impl ImagesOptions {
             manifest_ttl: Duration::from_secs(3600),
             registries: BTreeMap::new(),
             collect: Collect::Own,
+            owner: LeaseOwner::Shared(format!("process/{}", std::process::id())),
             keep_recent: Duration::from_secs(1800),
             bounds: Bounds::default(),
             pull_attempts: 6,
@@ -140,13 +174,15 @@ struct Inner {
     options: ImagesOptions,
     connection: Connection,
     table: Table,
+    /// Set once what dead loads left in containerd's store was removed.
+    leases_swept: OnceCell<()>,
 }
 
 impl Images {
     /// Images as `options` say. The engine is not asked yet.
     pub fn new(options: ImagesOptions) -> Self {
         let table = Table::open(&options.state_dir);
-        let inner = Inner { connection: options.connection.clone(), options, table };
+        let inner = Inner { connection: options.connection.clone(), options, table, leases_swept: OnceCell::new() };
         Self { inner: Arc::new(inner), flights: Arc::default() }
     }
 

@@ -18,7 +18,7 @@ use tc_engine::{EngineError, Fault, Image};
 use tokio::time::timeout;
 
 use super::{
-    Inner,
+    Inner, Login, Username,
     failure::{self, Refusal},
     flight::Report,
     load::OWN_REPOSITORY,
@@ -215,13 +215,23 @@ impl Inner {
     /// The header that says who we are to a registry. The file with the password is read each time, so that it can be renewed.
     /// (The client's own encoding has characters that the engine does not take.)
     fn authorization(&self, registry: &str) -> Result<Option<String>, String> {
-        let Some((username, path)) = self.options.registries.get(registry).and_then(|access| access.login.as_ref()) else {
+        let Some(login) = self.options.registries.get(registry).and_then(|access| access.login.as_ref()) else {
             return Ok(None);
         };
-        let password =
-            secret(path).map_err(|error| format!("read the password for {registry} in {}: {error}", path.display()))?;
+        let read = |what: &str, path: &Path| {
+            secret(path).map_err(|error| format!("read the {what} for {registry} in {}: {error}", path.display()))
+        };
         let server = if registry == DEFAULT_REGISTRY { "https://index.docker.io/v1/" } else { registry };
-        let login = json!({ "username": username, "password": password, "serveraddress": server });
+        let login = match login {
+            Login::Password { username, password_file } => {
+                let username = match username {
+                    Username::Given(name) => name.clone(),
+                    Username::File(path) => read("user name", path)?,
+                };
+                json!({ "username": username, "password": read("password", password_file)?, "serveraddress": server })
+            }
+            Login::Token { token_file } => json!({ "registrytoken": read("token", token_file)?, "serveraddress": server }),
+        };
         Ok(Some(URL_SAFE.encode(login.to_string())))
     }
 }

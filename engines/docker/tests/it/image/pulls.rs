@@ -10,7 +10,7 @@ use std::{
 };
 
 use tc_engine::{EngineError, Fault, Image, ImageWant};
-use tc_engine_docker::image::{Images, RegistryAccess};
+use tc_engine_docker::image::{Images, Login, RegistryAccess, Username};
 use tokio::net::TcpStream;
 
 use super::{
@@ -223,7 +223,10 @@ async fn passwords_are_read_each_time_and_never_shown() {
 
         let file = state.path().join("password");
         fs::write(&file, "wrong").unwrap();
-        let access = RegistryAccess { login: Some(("worker".to_owned(), file.clone())), mirrors: Vec::new() };
+        let access = RegistryAccess {
+            login: Some(Login::Password { username: Username::Given("worker".to_owned()), password_file: file.clone() }),
+            mirrors: Vec::new(),
+        };
         assert!(!format!("{access:?}").contains("worker"));
         let mut options = engine.options(&state.path().join("with")).await;
         options.registries.insert(registry.host.clone(), access);

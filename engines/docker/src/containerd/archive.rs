@@ -1,0 +1,336 @@
+//! The archive of an image, read in one pass: layers are unpacked and digested while they go by, small files are kept.
+//!
+//! What is a layer is seen from its first bytes. Which layer lies on which is not known before the end, so each is unpacked
+//! into a directory of its own.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::File,
+    io::{self, BufRead, BufReader, Read},
+    os::fd::OwnedFd,
+};
+
+use aws_lc_rs::digest::{Context, SHA256};
+use flate2::bufread::MultiGzDecoder;
+use rustix::fs::{Mode, OFlags};
+
+use super::{
+    description::{Contents, LayerFile, named},
+    feed::{Feed, finish},
+    header::{self, BLOCK, Entry, Kind},
+    layer::{LayerError, Limits, Unpacked, unpack},
+    tar::{Entries, TarError},
+    tree::{joined, open_directory, steps},
+};
+
+/// Most bytes of one file that is kept in memory, and of all of them.
+const FILE_BYTES: u64 = 4 << 20;
+const FILES_BYTES: u64 = 32 << 20;
+/// Most files, layers and links of an archive. Each is remembered.
+const ENTRIES: usize = 10_000;
+/// What is read of a compressed layer at once.
+const DECODED_BYTES: usize = 128 * 1024;
+
+/// What the store has already.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Digests of the files that it has.
+    pub blobs: HashSet<String>,
+    /// Digests of layers of images that it has unpacked.
+    pub diffs: HashSet<String>,
+    /// The digests without compression of files that it has.
+    pub uncompressed: HashMap<String, String>,
+}
+
+/// A layer of the archive.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    /// What is left to be done to it; nothing if it was not unpacked, because the store has it.
+    pub unpacked: Option<Unpacked>,
+    /// Whether its file was written.
+    pub blob_written: bool,
+}
+
+/// The names in the area of what belongs to the layer at a position.
+pub(super) fn tree_name(layer: usize) -> String {
+    format!("layer-{layer}")
+}
+
+/// The same for its file.
+pub(super) fn blob_name(layer: usize) -> String {
+    format!("blob-{layer}")
+}
+
+/// Reads an archive to its end. What is unpacked comes into the directory `area`.
+pub(super) fn read(
+    feed: Feed,
+    area: OwnedFd,
+    known: &Known,
+    mut limits: Limits,
+) -> Result<(Contents, Vec<Loaded>), LayerError> {
+    let mut reading = Reading {
+        entries: Entries::new(feed),
+        area,
+        known,
+        kept_bytes: 0,
+        layer_bytes: 0,
+        layer_limit_bytes: limits.bytes,
+        contents: Contents::default(),
+        loaded: Vec::new(),
+    };
+    while let Some(entry) = reading.entries.next()? {
+        reading.take(&entry, &mut limits)?;
+        let contents = &reading.contents;
+        if contents.files.len() + contents.layers.len() + contents.aliases.len() > ENTRIES {
+            return Err(TarError::Strange("it has too many files".to_owned()).into());
+        }
+    }
+    // What follows the end of the archive belongs to what was downloaded and has to be verified with it.
+    let rest = reading.entries.input();
+    loop {
+        let amount = rest.fill_buf().map_err(TarError::from)?.len();
+        if amount == 0 {
+            return Ok((reading.contents, reading.loaded));
+        }
+        rest.consume(amount);
+    }
+}
+
+struct Reading<'a> {
+    entries: Entries<Feed>,
+    area: OwnedFd,
+    known: &'a Known,
+    kept_bytes: u64,
+    /// Bytes of the layers' files so far, and how many there may be.
+    layer_bytes: u64,
+    layer_limit_bytes: u64,
+    contents: Contents,
+    loaded: Vec<Loaded>,
+}
+
+/// What a file of the archive is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    Layer { gzip: bool },
+    Small,
+    Other,
+}
+
+/// Sees from its first bytes what a file is.
+fn sort(start: &[u8], bytes: u64) -> Sort {
+    if let Some(block) = start.first_chunk::<BLOCK>()
+        && (header::is_zero(block) || header::parse(block).is_some())
+    {
+        return Sort::Layer { gzip: false };
+    }
+    match start {
+        [0x1f, 0x8b, ..] => Sort::Layer { gzip: true },
+        [b'{' | b'[', ..] if bytes <= FILE_BYTES => Sort::Small,
+        _ => Sort::Other,
+    }
+}
+
+impl Reading<'_> {
+    fn take(&mut self, entry: &Entry, limits: &mut Limits) -> Result<(), LayerError> {
+        let clean = |path: &[u8]| steps(path).map(|steps| String::from_utf8_lossy(&joined(&steps)).into_owned());
+        let path = clean(&entry.path).map_err(TarError::from)?;
+        match entry.kind {
+            Kind::Symlink => {
+                let beside = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+                let target = [beside.as_bytes(), b"/", &entry.link].concat();
+                self.contents.aliases.insert(path, clean(&target).map_err(TarError::from)?);
+                return Ok(());
+            }
+            Kind::File => {}
+            _ => return Ok(()),
+        }
+        let start =
+            self.entries.input().look(usize::try_from(entry.bytes).unwrap_or(BLOCK).min(BLOCK)).map_err(TarError::from)?;
+        let start = &start[..start.len().min(usize::try_from(entry.bytes).unwrap_or(BLOCK))];
+        match sort(start, entry.bytes) {
+            Sort::Layer { gzip } => self.layer(path, entry.bytes, gzip, limits),
+            Sort::Small => self.keep(path, entry.bytes),
+            Sort::Other => Ok(()),
+        }
+    }
+
+    fn keep(&mut self, path: String, bytes: u64) -> Result<(), LayerError> {
+        self.kept_bytes += bytes;
+        if self.kept_bytes > FILES_BYTES {
+            return Err(TarError::Strange("it has too many small files".to_owned()).into());
+        }
+        let mut data = Vec::new();
+        loop {
+            let part = self.entries.data()?;
+            let amount = part.len();
+            if amount == 0 {
+                break;
+            }
+            data.extend_from_slice(part);
+            self.entries.take(amount);
+        }
+        self.contents.files.insert(path, data);
+        Ok(())
+    }
+
+    fn layer(&mut self, path: String, bytes: u64, gzip: bool, limits: &mut Limits) -> Result<(), LayerError> {
+        let at = self.loaded.len();
+        self.layer_bytes = self.layer_bytes.saturating_add(bytes);
+        if self.layer_bytes > self.layer_limit_bytes {
+            return Err(LayerError::TooLarge("the image is too large"));
+        }
+        // The layer's file is as large as it says; what is unpacked is looked after while it is written.
+        let space = rustix::fs::fstatvfs(&self.area).map_err(io::Error::from).map_err(TarError::from)?;
+        if space.f_bavail.saturating_mul(space.f_frsize) < bytes.saturating_add(limits.keep_free_bytes) {
+            return Err(LayerError::NoRoom);
+        }
+        let named_so = digest_in(&path);
+        let has_blob = named_so.as_ref().is_some_and(|digest| self.known.blobs.contains(digest));
+        let expected_diff = named_so.as_ref().filter(|_| has_blob).and_then(|digest| {
+            let diff = if gzip { self.known.uncompressed.get(digest) } else { Some(digest) };
+            diff.filter(|diff| self.known.diffs.contains(*diff)).cloned()
+        });
+        let file = if has_blob { None } else { Some(self.create(&blob_name(at)).map_err(TarError::from)?) };
+        self.entries.input().copy_to(file).map_err(TarError::from)?;
+        let (unpacked, diff) = if expected_diff.is_some() {
+            self.pass_over()?;
+            (None, expected_diff)
+        } else {
+            let name = tree_name(at);
+            rustix::fs::mkdirat(&self.area, name.as_str(), Mode::RWXU).map_err(io::Error::from).map_err(TarError::from)?;
+            let root = open_directory(std::os::fd::AsFd::as_fd(&self.area), name.as_bytes()).map_err(TarError::from)?;
+            let data = Data(&mut self.entries);
+            let (unpacked, diff) = if gzip {
+                let mut entries =
+                    Entries::new(Digesting::new(BufReader::with_capacity(DECODED_BYTES, MultiGzDecoder::new(data))));
+                let unpacked = unpack(&mut entries, root, limits)?;
+                drain(entries.input(), limits)?;
+                let diff = named(finish(std::mem::replace(&mut entries.input().context, Context::new(&SHA256))));
+                drop(entries);
+                (unpacked, Some(diff))
+            } else {
+                let unpacked = unpack(&mut Entries::new(data), root, limits)?;
+                (unpacked, None)
+            };
+            self.pass_over()?;
+            (Some(unpacked), diff)
+        };
+        let digested = self.entries.input().copied().map_err(no_room)?;
+        let blob = named(digested.sha256);
+        if unpacked.is_none() && named_so.as_ref() != Some(&blob) {
+            return Err(TarError::Damaged("a layer is not what its name says").into());
+        }
+        let diff = diff.unwrap_or_else(|| blob.clone());
+        self.contents.layers.push(LayerFile { blob, bytes, diff, gzip });
+        self.contents.layer_paths.insert(path, at);
+        self.loaded.push(Loaded { unpacked, blob_written: !has_blob });
+        Ok(())
+    }
+
+    fn create(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // The mode of the files of the content store.
+        let mode = Mode::RUSR | Mode::RGRP | Mode::ROTH;
+        let file = rustix::fs::openat(&self.area, name, flags, mode)?;
+        rustix::fs::fchmod(&file, mode)?;
+        Ok(file.into())
+    }
+
+    /// Reads the rest of the current file, so that it is digested.
+    fn pass_over(&mut self) -> Result<(), LayerError> {
+        loop {
+            let amount = self.entries.data()?.len();
+            if amount == 0 {
+                return Ok(());
+            }
+            self.entries.take(amount);
+        }
+    }
+}
+
+fn no_room(error: io::Error) -> LayerError {
+    if error.kind() == io::ErrorKind::StorageFull { LayerError::NoRoom } else { TarError::from(error).into() }
+}
+
+/// Reads what follows the end of a compressed layer's archive.
+fn drain(input: &mut impl BufRead, limits: &mut Limits) -> Result<(), LayerError> {
+    loop {
+        let amount = input.fill_buf().map_err(TarError::from)?.len();
+        if amount == 0 {
+            return Ok(());
+        }
+        limits.bytes = limits.bytes.checked_sub(amount as u64).ok_or(LayerError::TooLarge("the image is too large"))?;
+        input.consume(amount);
+    }
+}
+
+/// The digest in the name of a file: 64 digits, perhaps with an ending, as layouts and kaniko call them.
+fn digest_in(path: &str) -> Option<String> {
+    let name = path.rsplit('/').next()?;
+    let hex = name.get(..64)?;
+    let ends = matches!(&name[64..], "" | ".tar" | ".tar.gz");
+    let digest = format!("sha256:{hex}");
+    (ends && super::description::is_digest(&digest)).then_some(digest)
+}
+
+/// The data of the current file of the outer archive.
+struct Data<'a>(&'a mut Entries<Feed>);
+
+impl BufRead for Data<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.0.data().map_err(|error| match error {
+            TarError::Read(error) => error,
+            other => io::Error::new(io::ErrorKind::UnexpectedEof, other.to_string()),
+        })
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.0.take(amount);
+    }
+}
+
+impl Read for Data<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let available = self.fill_buf()?;
+        let amount = available.len().min(buffer.len());
+        buffer[..amount].copy_from_slice(&available[..amount]);
+        self.consume(amount);
+        Ok(amount)
+    }
+}
+
+/// Digests what is read from another reader.
+struct Digesting<R> {
+    input: R,
+    context: Context,
+}
+
+impl<R> Digesting<R> {
+    fn new(input: R) -> Self {
+        Self { input, context: Context::new(&SHA256) }
+    }
+}
+
+impl<R: BufRead> BufRead for Digesting<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.input.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        // What is consumed was seen before, so asking again costs nothing and does not fail.
+        if let Ok(available) = self.input.fill_buf() {
+            self.context.update(&available[..amount.min(available.len())]);
+        }
+        self.input.consume(amount);
+    }
+}
+
+impl<R: BufRead> Read for Digesting<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let available = self.fill_buf()?;
+        let amount = available.len().min(buffer.len());
+        buffer[..amount].copy_from_slice(&available[..amount]);
+        self.consume(amount);
+        Ok(amount)
+    }
+}

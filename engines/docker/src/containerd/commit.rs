@@ -1,0 +1,193 @@
+//! What was unpacked becomes an image: snapshots, objects of the content store, names. All under one lease.
+
+use std::{collections::HashSet, io, path::Path};
+
+use rustix::{fs::RenameFlags, io::Errno};
+
+use super::{
+    LoadError, Names,
+    archive::{Loaded, blob_name, tree_name},
+    area::{Area, layers},
+    client::{CallError, Client, SNAPSHOTTER},
+    description::{Contents, Description, Object, chain},
+    layer::Unpacked,
+    message::{Descriptor, Labels},
+    settle::settle,
+    tree::open_directory,
+};
+
+/// How often a file is put into the content store before somebody who removes it each time wins.
+const ATTEMPTS: usize = 3;
+
+/// Everything that making an image needs.
+pub(super) struct Commit<'a> {
+    /// The way to containerd, under the lease.
+    pub client: &'a Client,
+    /// The lease's identifier, which also begins the keys of what is made.
+    pub lease: &'a str,
+    pub area: &'a Area,
+    pub contents: &'a Contents,
+    pub loaded: Vec<Loaded>,
+    pub description: &'a Description,
+}
+
+impl From<CallError> for LoadError {
+    fn from(error: CallError) -> Self {
+        Self::Fallback(error.to_string())
+    }
+}
+
+fn fallback<T>(what: &str, done: io::Result<T>) -> Result<T, LoadError> {
+    done.map_err(|error| LoadError::Fallback(format!("{what}: {error}")))
+}
+
+impl Commit<'_> {
+    /// Makes the image; it is there once its name is.
+    pub(super) async fn perform(mut self, names: Names) -> Result<(), LoadError> {
+        let diffs: Vec<String> = self.description.layers.iter().map(|layer| layer.diff.clone()).collect();
+        let chain = chain(&diffs);
+        let mut moved = HashSet::new();
+        for (at, name) in chain.iter().enumerate() {
+            if self.has(name).await? {
+                continue;
+            }
+            self.snapshot(at, at.checked_sub(1).map_or("", |below| chain[below].as_str()), name, &mut moved).await?;
+        }
+        let top = chain.last().map(|top| (format!("containerd.io/gc.ref.snapshot.{SNAPSHOTTER}"), top.clone()));
+        self.object("config", &self.description.config, top.into_iter().collect()).await?;
+        let stored = self.area.blobs().join(hex(&self.description.config.digest));
+        if !stored.is_file() {
+            return Err(LoadError::Fallback("the content store's files are not where they should be".to_owned()));
+        }
+        self.blobs().await?;
+        for (at, object) in self.description.manifests.iter().enumerate() {
+            let refers =
+                object.refers.iter().map(|(part, digest)| (format!("containerd.io/gc.ref.content.{part}"), digest.clone()));
+            self.object(&format!("manifest-{at}"), object, refers.collect()).await?;
+        }
+        self.names(names).await
+    }
+
+    /// Whether a snapshot is there, and now stays as long as the lease.
+    async fn has(&self, name: &str) -> Result<bool, LoadError> {
+        if !self.client.has_snapshot(name).await? {
+            return Ok(false);
+        }
+        self.client.hold_snapshot(self.lease, name).await?;
+        // It may have been removed just before it was held.
+        Ok(self.client.has_snapshot(name).await?)
+    }
+
+    async fn snapshot(&mut self, at: usize, parent: &str, name: &str, moved: &mut HashSet<usize>) -> Result<(), LoadError> {
+        let number = at + 1;
+        let taken = self.description.layers[at].found.and_then(|found| {
+            let unpacked = self.loaded[found].unpacked.as_mut()?;
+            // An empty layer may stand in several places; another is gone once it was moved.
+            (moved.insert(found) || !unpacked.filled).then(|| {
+                let left = Unpacked { filled: unpacked.filled, ..Unpacked::default() };
+                (found, std::mem::replace(unpacked, left))
+            })
+        });
+        let Some((found, unpacked)) = taken else {
+            return Err(LoadError::Fallback(format!("layer {number} is not there to be put on the one below")));
+        };
+        let key = format!("{}-{at}", self.lease);
+        let mounts = self.client.prepare(&key, parent).await?;
+        let layers = layers(&mounts)
+            .ok_or_else(|| LoadError::Fallback("the snapshotter's mounts are not those of overlayfs".to_owned()))?;
+        let upper = self.area.reach(&layers.upper);
+        let lower: Vec<_> = layers.lower.iter().map(|path| self.area.reach(path)).collect();
+        let tree = fallback("open a layer", open_directory(self.area.directory(), tree_name(found).as_bytes()))?;
+        let settled = tokio::task::spawn_blocking(move || settle(tree, &unpacked, &upper, &lower)).await;
+        fallback(&format!("layer {number}"), settled.unwrap_or_else(|error| Err(io::Error::other(error))))?;
+        match self.client.commit(&key, name).await {
+            Err(error) if error.is_duplicate() => {
+                // Somebody else made the same one meanwhile.
+                self.client.remove_snapshot(&key).await?;
+                if self.has(name).await? { Ok(()) } else { Err(error.into()) }
+            }
+            done => Ok(done?),
+        }
+    }
+
+    async fn object(&self, what: &str, object: &Object, labels: Labels) -> Result<(), LoadError> {
+        let reference = format!("{}-{what}", self.lease);
+        Ok(self.client.write(reference, &object.digest, object.bytes.clone(), labels).await?)
+    }
+
+    /// Puts the files of the layers into the content store and makes them known there. This is what everything but running
+    /// containers needs: `docker inspect` says little about an image without them, `docker save` and `push` fail.
+    async fn blobs(&self) -> Result<(), LoadError> {
+        let mut done = HashSet::new();
+        for (at, place) in self.description.layers.iter().enumerate() {
+            let Some(found) = place.found.filter(|_| done.insert(&place.blob)) else { continue };
+            let file = &self.contents.layers[found];
+            let mut result = Ok(());
+            for _ in 0..ATTEMPTS {
+                if self.loaded[found].blob_written {
+                    let put = put(self.area, found, self.area.blobs(), hex(&file.blob));
+                    fallback("put a layer into the content store", put)?;
+                }
+                let labels = Labels::from([("containerd.io/uncompressed".to_owned(), file.diff.clone())]);
+                result = self.client.adopt(format!("{}-blob-{at}", self.lease), &file.blob, file.bytes, labels).await;
+                // A file that nothing knows is garbage to a collection that runs in this moment.
+                if result.is_ok() || !self.loaded[found].blob_written || has_file(self.area.blobs(), hex(&file.blob)) {
+                    break;
+                }
+            }
+            result?;
+        }
+        Ok(())
+    }
+
+    async fn names(&self, names: Names) -> Result<(), LoadError> {
+        let target = &self.description.target;
+        let descriptor = Descriptor {
+            media_type: target.media_type.clone(),
+            digest: target.digest.clone(),
+            size: target.bytes,
+            annotations: Labels::new(),
+        };
+        let wanted = match names {
+            Names::Archive => self.description.names.as_slice(),
+            Names::None => &[],
+        };
+        for name in wanted {
+            // An image that loses its only name is kept without one, as the engine does it.
+            if let Some(before) = self.client.image(name).await?.and_then(|image| image.target)
+                && before.digest != target.digest
+                && self.client.names_of(&before.digest).await?.len() == 1
+            {
+                self.client.name(&nameless(&before.digest), before).await?;
+            }
+            self.client.name(name, descriptor.clone()).await?;
+        }
+        if wanted.is_empty() && self.client.names_of(&target.digest).await?.is_empty() {
+            self.client.name(&nameless(&target.digest), descriptor).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What Docker calls an image without a name.
+fn nameless(digest: &str) -> String {
+    format!("moby-dangling@{digest}")
+}
+
+fn hex(digest: &str) -> &str {
+    digest.trim_start_matches("sha256:")
+}
+
+fn has_file(directory: &Path, name: &str) -> bool {
+    directory.join(name).is_file()
+}
+
+/// Moves a layer's file out of the area, if it is still there.
+fn put(area: &Area, layer: usize, blobs: &Path, name: &str) -> io::Result<()> {
+    let blobs = super::area::open(blobs)?;
+    match rustix::fs::renameat_with(area.directory(), blob_name(layer), &blobs, name, RenameFlags::NOREPLACE) {
+        // It is there, or it was moved before.
+        Err(Errno::EXIST | Errno::NOENT) => Ok(()),
+        moved => Ok(moved?),
+    }
+}

@@ -1,0 +1,474 @@
+//! What an archive of an image says about itself: its manifest and configuration, the order of its layers, its names. Pure.
+//!
+//! Read as the engine reads it. With an `oci-layout` in it the archive is an OCI layout, and the image's identifier is the
+//! digest that `index.json` names. Otherwise `manifest.json` says which files are layers, and the identifier is the digest of
+//! the manifest that is composed from it, byte for byte as containerd composes it. So an image has the identifier that
+//! `docker load` of the same archive gives it.
+
+use std::collections::HashMap;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
+
+/// Most layers of an image: what overlayfs stacks.
+const LAYERS: usize = 500;
+
+/// How deep links in an archive may lead to links.
+const ALIASES: usize = 8;
+
+const CONFIG_TYPE: &str = "application/vnd.docker.container.image.v1+json";
+const MANIFEST_TYPE: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const LAYER_TYPE: &str = "application/vnd.docker.image.rootfs.diff.tar";
+const GZIP_LAYER_TYPE: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+
+/// Types of manifests, and of lists of them.
+const MANIFEST_TYPES: [&str; 2] = [MANIFEST_TYPE, "application/vnd.oci.image.manifest.v1+json"];
+const INDEX_TYPES: [&str; 2] =
+    ["application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.oci.image.index.v1+json"];
+/// The annotation with the name of an image.
+const NAME_ANNOTATION: &str = "io.containerd.image.name";
+/// Marks a manifest that only says something about another.
+const ATTESTATION_ANNOTATION: &str = "vnd.docker.reference.type";
+
+/// `sha256:` and 64 digits.
+pub(super) fn named(sha256: [u8; 32]) -> String {
+    use std::fmt::Write as _;
+    sha256.iter().fold("sha256:".to_owned(), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The digest of bytes.
+pub(super) fn digest_of(bytes: &[u8]) -> String {
+    let mut sha256 = [0; 32];
+    sha256.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    named(sha256)
+}
+
+/// Whether a text is a digest as this module writes them.
+pub(super) fn is_digest(text: &str) -> bool {
+    text.strip_prefix("sha256:")
+        .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+}
+
+/// The chain identifiers of layers: what the snapshots of a stack are called.
+pub(super) fn chain(diffs: &[String]) -> Vec<String> {
+    let mut chain: Vec<String> = Vec::with_capacity(diffs.len());
+    for diff in diffs {
+        let next = chain.last().map_or_else(|| diff.clone(), |below| digest_of(format!("{below} {diff}").as_bytes()));
+        chain.push(next);
+    }
+    chain
+}
+
+/// A layer that was in the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LayerFile {
+    /// Digest of the file as it is in the archive.
+    pub blob: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Digest of what it is without compression.
+    pub diff: String,
+    /// Whether it is compressed.
+    pub gzip: bool,
+}
+
+/// Everything that was found in an archive. Paths are without `./`.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    /// Small files, by path.
+    pub files: HashMap<String, Vec<u8>>,
+    /// Layers, by path: positions in `layers`.
+    pub layer_paths: HashMap<String, usize>,
+    /// The layers.
+    pub layers: Vec<LayerFile>,
+    /// Symbolic links, by path.
+    pub aliases: HashMap<String, String>,
+}
+
+/// An object of an image other than a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Object {
+    pub digest: String,
+    pub bytes: Vec<u8>,
+    /// What it refers to: the last part of a label, and a digest.
+    pub refers: Vec<(String, String)>,
+}
+
+/// One layer of an image, from the lowest on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LayerPlace {
+    /// Digest of the file that the manifest names.
+    pub blob: String,
+    /// Digest that the configuration names.
+    pub diff: String,
+    /// Position in [`Contents::layers`], if the archive has it.
+    pub found: Option<usize>,
+}
+
+/// An image, understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Description {
+    /// What the image is known by.
+    pub target: Target,
+    /// Names in full, such as `docker.io/library/debian:12`.
+    pub names: Vec<String>,
+    /// The configuration.
+    pub config: Object,
+    /// Manifest, and the list that it is in, in the order in which they are to be stored.
+    pub manifests: Vec<Object>,
+    pub layers: Vec<LayerPlace>,
+}
+
+/// The object that an image's name leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    pub media_type: String,
+    pub digest: String,
+    pub bytes: i64,
+}
+
+/// Why an archive was not understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Puzzle {
+    /// It contradicts itself.
+    #[error("{0}")]
+    Lie(String),
+    /// The engine may make more of it.
+    #[error("{0}")]
+    Strange(String),
+}
+
+fn strange<T>(text: impl Into<String>) -> Result<T, Puzzle> {
+    Err(Puzzle::Strange(text.into()))
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor {
+    media_type: String,
+    digest: String,
+    size: i64,
+    #[serde(default, skip_serializing)]
+    annotations: HashMap<String, String>,
+    #[serde(default, skip_serializing)]
+    platform: Option<Platform>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+struct Platform {
+    #[serde(default)]
+    architecture: String,
+    #[serde(default)]
+    os: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Layout {
+    #[serde(default, rename = "imageLayoutVersion")]
+    version: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Index {
+    #[serde(default)]
+    manifests: Vec<Descriptor>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest {
+    schema_version: u32,
+    #[serde(default)]
+    media_type: String,
+    config: Descriptor,
+    layers: Vec<Descriptor>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Saved {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    layers: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Config {
+    #[serde(flatten)]
+    platform: Platform,
+    rootfs: RootFs,
+}
+
+#[derive(Debug, Deserialize)]
+struct RootFs {
+    #[serde(default)]
+    diff_ids: Vec<String>,
+}
+
+fn read<'a, T: Deserialize<'a>>(what: &str, bytes: &'a [u8]) -> Result<T, Puzzle> {
+    serde_json::from_slice(bytes).map_err(|error| Puzzle::Strange(format!("{what}: {error}")))
+}
+
+/// Understands an archive. `architecture` is that of this machine, in the words of image configurations.
+pub(super) fn describe(contents: &Contents, architecture: &str) -> Result<Description, Puzzle> {
+    if let Some(bytes) = contents.files.get("oci-layout")
+        && !read::<Layout>("oci-layout", bytes)?.version.is_empty()
+    {
+        return layout(contents, architecture);
+    }
+    let Some(bytes) = contents.files.get("manifest.json") else {
+        return strange("it has neither an oci-layout nor a manifest.json");
+    };
+    saved(contents, bytes, architecture)
+}
+
+fn layout(contents: &Contents, architecture: &str) -> Result<Description, Puzzle> {
+    let Some(bytes) = contents.files.get("index.json") else { return strange("it has no index.json") };
+    let index: Index = read("index.json", bytes)?;
+    let Some(target) = index.manifests.first() else { return strange("its index.json names no image") };
+    if index.manifests.iter().any(|other| other.digest != target.digest) {
+        return strange("it has several images");
+    }
+    let names = index.manifests.iter().filter_map(|manifest| manifest.annotations.get(NAME_ANNOTATION).cloned()).collect();
+    let objects: HashMap<String, &Vec<u8>> = contents.files.values().map(|bytes| (digest_of(bytes), bytes)).collect();
+    let object = |digest: &str| match objects.get(digest) {
+        Some(bytes) => Ok(*bytes),
+        None => strange(format!("it has no {digest}")),
+    };
+    let mut manifests = Vec::new();
+    let mut chosen = target.clone();
+    if INDEX_TYPES.contains(&target.media_type.as_str()) {
+        let list = object(&target.digest)?;
+        let index: Index = read("a list of manifests", list)?;
+        let fits = |one: &&Descriptor| {
+            let platform = one.platform.clone().unwrap_or_default();
+            let here = platform.os == "linux" && platform.architecture == architecture;
+            here && !one.annotations.contains_key(ATTESTATION_ANNOTATION) && objects.contains_key(&one.digest)
+        };
+        let mut fitting = index.manifests.iter().filter(fits);
+        match (fitting.next(), fitting.next()) {
+            (Some(one), None) => chosen = one.clone(),
+            _ => return strange("its list of manifests does not lead to one image for this machine"),
+        }
+        let numbered = index.manifests.iter().enumerate().map(|(at, one)| (format!("m.{at}"), one.digest.clone()));
+        manifests.push(Object { digest: target.digest.clone(), bytes: list.clone(), refers: numbered.collect() });
+    }
+    if !MANIFEST_TYPES.contains(&chosen.media_type.as_str()) {
+        return strange(format!("an object of type {:?} is no image", chosen.media_type));
+    }
+    let bytes = object(&chosen.digest)?;
+    let manifest: Manifest = read("the manifest", bytes)?;
+    manifests.insert(0, Object { digest: chosen.digest, bytes: bytes.clone(), refers: references(&manifest) });
+    let found: Vec<_> =
+        manifest.layers.iter().map(|layer| contents.layers.iter().position(|file| file.blob == layer.digest)).collect();
+    let target = Target { media_type: target.media_type.clone(), digest: target.digest.clone(), bytes: target.size };
+    finish(contents, object(&manifest.config.digest)?, &manifest, &found, (target, names, manifests), architecture)
+}
+
+/// What follows a link to the end.
+fn alias<'a>(contents: &'a Contents, path: &'a str) -> &'a str {
+    let mut path = path;
+    for _ in 0..ALIASES {
+        match contents.aliases.get(path) {
+            Some(target) => path = target,
+            None => break,
+        }
+    }
+    path
+}
+
+fn saved(contents: &Contents, bytes: &[u8], architecture: &str) -> Result<Description, Puzzle> {
+    let saved: Vec<Saved> = read("manifest.json", bytes)?;
+    let [saved] = saved.as_slice() else { return strange(format!("it has {} images", saved.len())) };
+    let Some(config) = contents.files.get(alias(contents, &saved.config)) else {
+        return strange(format!("it has no configuration {:?}", saved.config));
+    };
+    let mut layers = Vec::new();
+    let mut found = Vec::new();
+    for path in &saved.layers {
+        let Some(&at) = contents.layer_paths.get(alias(contents, path)) else {
+            return strange(format!("it has no layer {path:?}"));
+        };
+        let file = &contents.layers[at];
+        let media_type = if file.gzip { GZIP_LAYER_TYPE } else { LAYER_TYPE };
+        layers.push(descriptor(media_type, &file.blob, file.bytes));
+        found.push(Some(at));
+    }
+    let config_digest = digest_of(config);
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: MANIFEST_TYPE.to_owned(),
+        config: descriptor(CONFIG_TYPE, &config_digest, config.len() as u64),
+        layers,
+    };
+    let bytes = serde_json::to_vec(&manifest).map_err(|error| Puzzle::Strange(format!("compose the manifest: {error}")))?;
+    let digest = digest_of(&bytes);
+    let target = Target {
+        media_type: MANIFEST_TYPE.to_owned(),
+        digest: digest.clone(),
+        bytes: i64::try_from(bytes.len()).unwrap_or(i64::MAX),
+    };
+    let names = saved.repo_tags.iter().flatten().filter_map(|name| in_full(name)).collect();
+    let manifests = vec![Object { digest, bytes, refers: references(&manifest) }];
+    finish(contents, config, &manifest, &found, (target, names, manifests), architecture)
+}
+
+fn descriptor(media_type: &str, digest: &str, bytes: u64) -> Descriptor {
+    Descriptor {
+        media_type: media_type.to_owned(),
+        digest: digest.to_owned(),
+        size: i64::try_from(bytes).unwrap_or(i64::MAX),
+        annotations: HashMap::new(),
+        platform: None,
+    }
+}
+
+/// The labels by which the garbage collector goes from a manifest to what it refers to.
+fn references(manifest: &Manifest) -> Vec<(String, String)> {
+    let config = ("config".to_owned(), manifest.config.digest.clone());
+    let layers = manifest.layers.iter().enumerate().map(|(at, layer)| (format!("l.{at}"), layer.digest.clone()));
+    std::iter::once(config).chain(layers).collect()
+}
+
+fn finish(
+    contents: &Contents,
+    config: &[u8],
+    manifest: &Manifest,
+    found: &[Option<usize>],
+    (target, names, manifests): (Target, Vec<String>, Vec<Object>),
+    architecture: &str,
+) -> Result<Description, Puzzle> {
+    let parsed: Config = read("the image's configuration", config)?;
+    if parsed.platform.os != "linux" || parsed.platform.architecture != architecture {
+        return strange(format!("it is for {}/{}", parsed.platform.os, parsed.platform.architecture));
+    }
+    let diffs = parsed.rootfs.diff_ids;
+    if diffs.len() != manifest.layers.len() {
+        return Err(Puzzle::Lie(format!(
+            "its configuration has {} layers and its manifest {}",
+            diffs.len(),
+            manifest.layers.len()
+        )));
+    }
+    if diffs.len() > LAYERS {
+        return strange(format!("it has {} layers", diffs.len()));
+    }
+    let digests = diffs.iter().chain(manifest.layers.iter().map(|layer| &layer.digest));
+    if let Some(odd) = digests.chain([&target.digest]).find(|digest| !is_digest(digest)) {
+        return strange(format!("{odd:?} is no digest"));
+    }
+    let mut layers = Vec::new();
+    for (at, (diff, layer)) in diffs.into_iter().zip(&manifest.layers).enumerate() {
+        if let Some(file) = found[at].map(|at| &contents.layers[at])
+            && file.diff != diff
+        {
+            let number = at + 1;
+            return Err(Puzzle::Lie(format!("layer {number} is {}, its configuration says {diff}", file.diff)));
+        }
+        layers.push(LayerPlace { blob: layer.digest.clone(), diff, found: found[at] });
+    }
+    let config = Object { digest: manifest.config.digest.clone(), bytes: config.to_vec(), refers: Vec::new() };
+    if digest_of(&config.bytes) != config.digest {
+        return Err(Puzzle::Lie("its configuration is not the one that its manifest names".to_owned()));
+    }
+    Ok(Description { target, names, config, manifests, layers })
+}
+
+/// A name with everything that may be left out of it; `None` if it is no name with a tag.
+fn in_full(name: &str) -> Option<String> {
+    let (path, tag) = name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'))?;
+    let (host, rest) = match path.split_once('/') {
+        Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => (host, rest.to_owned()),
+        Some(_) => ("docker.io", path.to_owned()),
+        None => ("docker.io", format!("library/{path}")),
+    };
+    let plain =
+        |text: &str, more: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
+    (plain(tag, "_.-") && plain(host, ".-:") && plain(&rest, "._-/") && name.len() <= 512)
+        .then(|| format!("{host}/{rest}:{tag}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn contents(config: &serde_json::Value, files: &[(&str, serde_json::Value)]) -> Contents {
+        let mut contents = Contents::default();
+        let digest = |letter: char| format!("sha256:{}", letter.to_string().repeat(64));
+        contents.layers.push(LayerFile { blob: digest('a'), bytes: 10, diff: digest('a'), gzip: false });
+        contents.layers.push(LayerFile { blob: digest('b'), bytes: 20, diff: digest('c'), gzip: true });
+        contents.layer_paths = HashMap::from([("1/layer.tar".to_owned(), 0), ("2.tar.gz".to_owned(), 1)]);
+        contents.aliases = HashMap::from([("3/layer.tar".to_owned(), "1/layer.tar".to_owned())]);
+        contents.files.insert("config.json".to_owned(), config.to_string().into_bytes());
+        for (path, value) in files {
+            contents.files.insert((*path).to_owned(), value.to_string().into_bytes());
+        }
+        contents
+    }
+
+    fn config(diffs: &str) -> serde_json::Value {
+        let diffs: Vec<_> = diffs.chars().map(|letter| format!("sha256:{}", letter.to_string().repeat(64))).collect();
+        json!({"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": diffs}})
+    }
+
+    fn manifest(layers: &[&str]) -> serde_json::Value {
+        json!([{"Config": "config.json", "RepoTags": ["a/b:1", "x.org/c:2", "odd name:3"], "Layers": layers}])
+    }
+
+    #[test]
+    fn an_archive_with_a_manifest_of_paths() {
+        let layers = manifest(&["1/layer.tar", "2.tar.gz", "3/layer.tar"]);
+        let contents = contents(&config("aca"), &[("manifest.json", layers)]);
+        let description = describe(&contents, "amd64").expect("understood");
+        assert_eq!(description.layers.iter().map(|layer| layer.found).collect::<Vec<_>>(), [Some(0), Some(1), Some(0)]);
+        assert_eq!(description.names, ["docker.io/a/b:1", "x.org/c:2"]);
+        let composed = String::from_utf8(description.manifests[0].bytes.clone()).expect("text");
+        let config = digest_of(&contents.files["config.json"]);
+        let start = format!(
+            "{{\"schemaVersion\":2,\"mediaType\":\"{MANIFEST_TYPE}\",\"config\":{{\"mediaType\":\"{CONFIG_TYPE}\",\
+             \"digest\":\"{config}\",\"size\":{}}},\"layers\":[{{\"mediaType\":\"{LAYER_TYPE}\",",
+            contents.files["config.json"].len()
+        );
+        assert!(composed.starts_with(&start), "{composed}");
+        assert_eq!(description.target.digest, digest_of(composed.as_bytes()));
+    }
+
+    #[test]
+    fn archives_that_contradict_themselves() {
+        let lying = contents(&config("ab"), &[("manifest.json", manifest(&["1/layer.tar", "2.tar.gz"]))]);
+        assert!(matches!(describe(&lying, "amd64"), Err(Puzzle::Lie(_))));
+        let short = contents(&config("a"), &[("manifest.json", manifest(&["1/layer.tar", "2.tar.gz"]))]);
+        assert!(matches!(describe(&short, "amd64"), Err(Puzzle::Lie(_))));
+    }
+
+    #[test]
+    fn what_is_left_to_the_engine() {
+        let usual = manifest(&["1/layer.tar", "2.tar.gz"]);
+        for (files, architecture) in [
+            (vec![], "amd64"),
+            (vec![("manifest.json", usual.clone())], "arm64"),
+            (vec![("manifest.json", json!([]))], "amd64"),
+            (vec![("manifest.json", manifest(&["nothing"]))], "amd64"),
+            (vec![("manifest.json", json!({"not": "a list"}))], "amd64"),
+            (vec![("manifest.json", usual), ("oci-layout", json!({"imageLayoutVersion": "1.0.0"}))], "amd64"),
+        ] {
+            let contents = contents(&config("ac"), &files);
+            assert!(matches!(describe(&contents, architecture), Err(Puzzle::Strange(_))), "{files:?}");
+        }
+    }
+
+    #[test]
+    fn chain_identifiers_are_those_of_the_specification() {
+        let diffs = ["sha256:a", "sha256:b"].map(str::to_owned);
+        assert_eq!(chain(&diffs), ["sha256:a".to_owned(), digest_of(b"sha256:a sha256:b")]);
+        assert!(chain(&[]).is_empty());
+    }
+}

@@ -1,0 +1,94 @@
+//! The suite's archives, loaded by us and by the engine.
+
+use std::{fs::File, path::Path, process::Command};
+
+use super::{
+    engine::{Engine, FileStream, engine, images, not_run},
+    trees::{assert_same, footprint, list},
+};
+use crate::containerd::{Limits, LoadError, LoadedImage, Names};
+
+async fn load(engine: &Engine, path: &Path) -> Result<LoadedImage, LoadError> {
+    let mut file = File::open(path).expect("an archive");
+    let mut start = [0; 4];
+    std::io::Read::read_exact(&mut file, &mut start).expect("read");
+    std::io::Seek::rewind(&mut file).expect("rewound");
+    if start != [0x28, 0xb5, 0x2f, 0xfd] {
+        return engine.store.load(&mut FileStream::new(file, 10_000), Names::None, Limits::default()).await;
+    }
+    let mut child =
+        Command::new("zstd").args(["-dqc"]).stdin(file).stdout(std::process::Stdio::piped()).spawn().expect("zstd runs");
+    let mut stream = FileStream::new(child.stdout.take().expect("a pipe"), 256 * 1024);
+    let limits = Limits { bytes: 2 << 30, ..Limits::default() };
+    let loaded = engine.store.load(&mut stream, Names::None, limits).await;
+    drop(stream);
+    child.wait().expect("ended");
+    loaded
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn archives_in_every_form_are_what_the_engine_makes_of_them() {
+    let name = "archives_in_every_form_are_what_the_engine_makes_of_them";
+    let Some(engine) = engine(name).await else { return };
+    let Some(dir) = images() else { return not_run(name, "no archives (TC_DOCKER_IMAGES)") };
+    for form in [
+        "busybox.tar",
+        "legacy.tar",
+        "kaniko.tar",
+        "untagged.tar",
+        "tagged.tar",
+        "volume.tar",
+        "absolute.tar",
+        "debian.tar.zst",
+    ] {
+        let path = dir.join(form);
+        if !path.exists() {
+            not_run(&format!("{name} {form}"), "no such archive");
+            continue;
+        }
+        let ours = load(&engine, &path).await.unwrap_or_else(|error| panic!("{form}: {error}"));
+        let show = |id: &str| {
+            engine.docker(&["image", "inspect", "--format", "{{.Id}} {{.Size}} {{json .Config}} {{json .RootFS}}", id])
+        };
+        let shown = show(&ours.id);
+        let run = ["run", "--rm", "--network", "none", "--entrypoint", "/bin/sh", &ours.id, "-c", "echo it runs"];
+        assert!(engine.docker(&run).contains("it runs"), "{form}");
+        let our_files = list(&engine, &ours.id).await;
+        engine.docker(&["rmi", &ours.id]);
+
+        let said = engine.docker(&["load", "-q", "-i", &path.display().to_string()]);
+        assert!(!said.contains("rror"), "{said}");
+        assert_eq!(shown, show(&ours.id), "{form}");
+        assert_same(&list(&engine, &ours.id).await, &our_files);
+        engine.docker(&["rmi", "-f", &ours.id]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_to_a_file_of_a_lower_layer() {
+    let name = "a_link_to_a_file_of_a_lower_layer";
+    let Some(engine) = engine(name).await else { return };
+    let Some(dir) = images() else { return not_run(name, "no archives (TC_DOCKER_IMAGES)") };
+    let loaded = load(&engine, &dir.join("dangling.tar")).await.expect("loaded");
+    engine.docker(&["run", "--rm", "--network", "none", &loaded.id, "true"]);
+    engine.docker(&["rmi", &loaded.id]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_image_is_refused_or_left_to_the_engine() {
+    let name = "what_is_no_image_is_refused_or_left_to_the_engine";
+    let Some(engine) = engine(name).await else { return };
+    let Some(dir) = images() else { return not_run(name, "no archives (TC_DOCKER_IMAGES)") };
+    let before = footprint(&engine).await;
+    for (form, refused) in
+        [("lying.tar", true), ("bomb.tar.zst", true), ("empty.tar", false), ("notes.tar", false), ("text.tar", true)]
+    {
+        let result = load(&engine, &dir.join(form)).await;
+        match result {
+            Err(LoadError::Final(error)) => assert!(refused && error.fault == tc_engine::Fault::Task, "{form}: {error}"),
+            Err(LoadError::Fallback(_)) => assert!(!refused, "{form}"),
+            Ok(loaded) => panic!("{form}: {loaded:?}"),
+        }
+    }
+    assert_eq!(footprint(&engine).await, before);
+}

@@ -1,0 +1,8 @@
+//! Tests against a real engine with containerd's image store, named by `TC_DOCKER_CONTAINERD`.
+
+mod archives;
+mod engine;
+mod images;
+mod made;
+mod measure;
+mod trees;
