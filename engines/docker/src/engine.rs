@@ -1,6 +1,6 @@
 //! The engine: whether it works, what it sweeps away, where runs begin.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bollard::query_parameters::ListContainersOptionsBuilder;
@@ -15,7 +15,7 @@ use crate::{
     ground::DockerGround,
     image::Images,
     labels::OwnerIdentity,
-    network, sweep,
+    network, sweep, tree,
 };
 
 /// How long things may take. The defaults are against hangs; nothing waits for them on a healthy machine.
@@ -117,6 +117,14 @@ impl Engine for DockerEngine {
         progress: Arc<dyn Progress>,
     ) -> Result<Image, EngineError> {
         self.images.image(want, bytes, progress).await
+    }
+
+    async fn remove_tree(&self, path: &Path) -> Result<(), EngineError> {
+        if self.shared.identity.uid == 0 {
+            // What stopped root stops a container, too.
+            return Err(EngineError::new(Fault::Worker, format!("the engine cannot delete {} either", path.display())));
+        }
+        tree::empty(&self.shared, &self.images.latest(), path).await
     }
 
     async fn make_room(&self, bytes: u64) -> Vec<String> {

@@ -15,6 +15,7 @@
 //! | `ground`, `sandbox`, `run`, `quiet` | the stages of a run, as the boundary draws them |
 //! | `container` | one container: what is asked for, its output, its end, its removal |
 //! | `network`, `directory` | what else a run gets |
+//! | `tree` | deleting what a container has made and this worker may not delete |
 //! | `labels`, `sweep` | whose something is, and removing what the dead left |
 //! | [`image`] | bringing images, knowing which are there, removing those nobody uses |
 //! | [`archive`] | reading what a container left behind |
@@ -41,6 +42,7 @@ mod quiet;
 mod run;
 mod sandbox;
 mod sweep;
+mod tree;
 
 pub use connection::Connection;
 pub use engine::{Bounds, DockerEngine, DockerOptions};

@@ -210,6 +210,13 @@ impl Images {
         self.flights.join(want, progress, begin).await
     }
 
+    /// Identifiers of the images that were asked for, the latest first.
+    pub(crate) fn latest(&self) -> Vec<String> {
+        let mut rows: Vec<_> = self.inner.table.rows().images.into_iter().collect();
+        rows.sort_by_key(|(_, row)| std::cmp::Reverse(row.used));
+        rows.into_iter().map(|(id, _)| id).collect()
+    }
+
     /// See [`tc_engine::Engine::make_room`].
     pub async fn make_room(&self, bytes: u64) -> Vec<String> {
         self.inner.make_room(bytes).await

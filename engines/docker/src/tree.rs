@@ -1,0 +1,85 @@
+//! Deleting a tree that a container has made and this worker may not delete: users of a group that may talk to the engine have
+//! no rights over the files of its containers. The engine has, so a container of an image that was just used deletes them.
+
+use std::path::Path;
+
+use bollard::{
+    models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType},
+    query_parameters::CreateContainerOptionsBuilder,
+};
+use tc_engine::{EngineError, Fault};
+use tokio::time::Instant;
+
+use crate::{
+    container::removal::{self, Patience},
+    engine::Shared,
+    labels::name_of,
+};
+
+/// Where the tree is in the container.
+const INSIDE: &str = "/tree";
+/// Images that are tried: not each has a program to delete with.
+const TRIED: usize = 3;
+
+/// Deletes what is in `path`, with the images of these identifiers. The directory itself stays.
+///
+/// # Errors
+/// When nothing could be run; whether all is gone the caller sees for itself.
+pub(crate) async fn empty(shared: &Shared, images: &[String], path: &Path) -> Result<(), EngineError> {
+    let refused = |why: &str| EngineError::new(Fault::Worker, format!("delete {} through the engine: {why}", path.display()));
+    let source = path.to_str().ok_or_else(|| refused("its name is not UTF-8"))?;
+    let mut last = "no image is known that could do it".to_owned();
+    for image in images.iter().take(TRIED) {
+        // Runs have other names; a sweep finds this one all the same.
+        let run = format!("delete-{}-{}", std::process::id(), path.file_name().map_or("tree".into(), |n| n.to_string_lossy()));
+        let deadline = Instant::now() + shared.bounds.removal;
+        let ended = once(shared, &run, image, source, deadline).await;
+        let removed = removal::container(shared, &name_of(&run), deadline).await;
+        match ended.and(removed) {
+            Ok(()) => return Ok(()),
+            Err(why) => last = why,
+        }
+    }
+    Err(refused(&last))
+}
+
+/// Runs one container to its end.
+async fn once(shared: &Shared, run: &str, image: &str, source: &str, deadline: Instant) -> Result<(), String> {
+    let (docker, bounds) = (shared.connection.docker(), &shared.bounds);
+    let body = ContainerCreateBody {
+        image: Some(image.to_owned()),
+        user: Some("0:0".to_owned()),
+        entrypoint: Some(vec!["rm".to_owned()]),
+        // The mount itself cannot be removed; everything in it can.
+        cmd: Some(["-rf", "--", INSIDE].map(str::to_owned).to_vec()),
+        labels: Some(shared.owner.labels(run)),
+        network_disabled: Some(true),
+        host_config: Some(HostConfig {
+            mounts: Some(vec![Mount {
+                typ: Some(MountType::BIND),
+                source: Some(source.to_owned()),
+                target: Some(INSIDE.to_owned()),
+                ..Mount::default()
+            }]),
+            log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
+            ..HostConfig::default()
+        }),
+        ..ContainerCreateBody::default()
+    };
+    let name = name_of(run);
+    let options = CreateContainerOptionsBuilder::default().name(&name).build();
+    let created = shared.connection.call(bounds.create, docker.create_container(Some(options), body)).await;
+    created.map_err(|failure| failure.to_string())?;
+    shared.connection.call(bounds.start, docker.start_container(&name, None)).await.map_err(|failure| failure.to_string())?;
+    let mut patience = Patience::until(deadline);
+    loop {
+        let found = shared.connection.call(bounds.call, docker.inspect_container(&name, None)).await;
+        let found = found.map_err(|failure| failure.to_string())?;
+        if found.state.is_some_and(|state| state.running == Some(false)) {
+            return Ok(());
+        }
+        if !patience.wait().await {
+            return Err("it takes too long".to_owned());
+        }
+    }
+}
