@@ -86,7 +86,8 @@ pub(super) fn judge(status: u16, headers: &HeaderMap, known: Option<&Version>, o
             let total = text(headers, header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
             let version = Version::of(headers, total);
             match known {
-                Some(known) if offset > 0 && known.gzip != version.gzip => {
+                // Whoever reads was told already, also when no byte has come yet.
+                Some(known) if known.gzip != version.gzip => {
                     Verdict::Again("the server encodes it another way than before".to_owned(), None)
                 }
                 _ => Verdict::FromStart(version),
@@ -191,7 +192,9 @@ mod tests {
         assert_eq!(judge(307, &moved, None, 0, false), Verdict::Elsewhere("/x".into()));
         let gzip = headers(&[(header::CONTENT_ENCODING, "GZIP")]);
         assert!(matches!(judge(200, &gzip, None, 0, false), Verdict::FromStart(Version { gzip: true, .. })));
-        assert!(matches!(judge(200, &gzip, Some(&known()), 5, true), Verdict::Again(..)));
+        for offset in [0, 5] {
+            assert!(matches!(judge(200, &gzip, Some(&known()), offset, offset > 0), Verdict::Again(..)));
+        }
     }
 
     #[test]

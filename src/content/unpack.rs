@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 use super::{
     ContentError,
     codec::{Broken, Format, MAGIC_BYTES, decode},
-    parcel::{Parcel, Parcels, Reader},
+    parcel::{Parcel, Parcels, Reader, silent},
 };
 
 /// No content is larger than this, decompressed.
@@ -56,6 +56,8 @@ fn unpack(from: mpsc::Receiver<Parcel>, to: &mpsc::Sender<Parcel>, shown: &str) 
         beyond = limit.exceeded(bytes.len(), taken);
         beyond.is_none() && to.blocking_send(Parcel::Pieces(vec![bytes])).is_ok()
     });
+    // Also takes the last word of the stage before, which decoders need not wait for.
+    let left = decoded.is_ok() && reader.peek(1).is_ok_and(|left| !left.is_empty());
     // What went wrong before this stage caused what went wrong in it.
     if let Some(failure) = reader.failure() {
         return Err(failure);
@@ -64,11 +66,8 @@ fn unpack(from: mpsc::Receiver<Parcel>, to: &mpsc::Sender<Parcel>, shown: &str) 
         return Err(ContentError::task(format!("{shown}: {why}")));
     }
     match decoded {
-        Ok(()) => match reader.supply().sha256() {
-            Some(sha256) => Ok(Some(sha256)),
-            // The decoder is done although bytes are left.
-            None => Err(ContentError::task(format!("{shown}: other bytes follow the end of its {} data", format.name()))),
-        },
+        Ok(()) if left => Err(ContentError::task(format!("{shown}: other bytes follow the end of its {} data", format.name()))),
+        Ok(()) => reader.supply().sha256().map(Some).ok_or_else(silent),
         Err(Broken::Unwanted) => Ok(None),
         Err(Broken::Truncated) => Err(ContentError::task(format!("{shown}: its {} data is truncated", format.name()))),
         Err(Broken::Corrupt(why)) => Err(ContentError::task(format!("{shown}: its {} data is corrupt: {why}", format.name()))),
