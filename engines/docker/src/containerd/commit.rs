@@ -46,26 +46,30 @@ impl Commit<'_> {
     pub(super) async fn perform(mut self, names: Names) -> Result<(), LoadError> {
         let diffs: Vec<String> = self.description.layers.iter().map(|layer| layer.diff.clone()).collect();
         let chain = chain(&diffs);
-        let mut moved = HashSet::new();
-        for (at, name) in chain.iter().enumerate() {
-            if self.has(name).await? {
-                continue;
-            }
-            self.snapshot(at, at.checked_sub(1).map_or("", |below| chain[below].as_str()), name, &mut moved).await?;
-        }
         let top = chain.last().map(|top| (format!("containerd.io/gc.ref.snapshot.{SNAPSHOTTER}"), top.clone()));
         self.object("config", &self.description.config, top.into_iter().collect()).await?;
         let stored = self.area.blobs().join(hex(&self.description.config.digest));
         if !stored.is_file() {
             return Err(LoadError::Fallback("the content store's files are not where they should be".to_owned()));
         }
-        self.blobs().await?;
+        // Each of these calls waits for the disk once or twice, and they wait for different files.
+        let mut trees: Vec<_> = self.loaded.iter_mut().map(|loaded| loaded.unpacked.take()).collect();
+        tokio::try_join!(self.snapshots(&chain, &mut trees), self.blobs())?;
         for (at, object) in self.description.manifests.iter().enumerate() {
             let refers =
                 object.refers.iter().map(|(part, digest)| (format!("containerd.io/gc.ref.content.{part}"), digest.clone()));
             self.object(&format!("manifest-{at}"), object, refers.collect()).await?;
         }
         self.names(names).await
+    }
+
+    async fn snapshots(&self, chain: &[String], trees: &mut [Option<Unpacked>]) -> Result<(), LoadError> {
+        for (at, name) in chain.iter().enumerate() {
+            if !self.has(name).await? {
+                self.snapshot(at, at.checked_sub(1).map_or("", |below| chain[below].as_str()), name, trees).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether a snapshot is there, and now stays as long as the lease.
@@ -78,15 +82,15 @@ impl Commit<'_> {
         Ok(self.client.has_snapshot(name).await?)
     }
 
-    async fn snapshot(&mut self, at: usize, parent: &str, name: &str, moved: &mut HashSet<usize>) -> Result<(), LoadError> {
+    async fn snapshot(&self, at: usize, parent: &str, name: &str, trees: &mut [Option<Unpacked>]) -> Result<(), LoadError> {
         let number = at + 1;
         let taken = self.description.layers[at].found.and_then(|found| {
-            let unpacked = self.loaded[found].unpacked.as_mut()?;
+            let unpacked = trees[found].take()?;
             // An empty layer may stand in several places; another is gone once it was moved.
-            (moved.insert(found) || !unpacked.filled).then(|| {
-                let left = Unpacked { filled: unpacked.filled, ..Unpacked::default() };
-                (found, std::mem::replace(unpacked, left))
-            })
+            if !unpacked.filled {
+                trees[found] = Some(Unpacked::default());
+            }
+            Some((found, unpacked))
         });
         let Some((found, unpacked)) = taken else {
             return Err(LoadError::Fallback(format!("layer {number} is not there to be put on the one below")));

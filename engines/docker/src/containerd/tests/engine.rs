@@ -92,9 +92,8 @@ impl ImageStream for FileStream {
         if self.breaks_at.is_some_and(|at| self.read_bytes >= at) {
             return Err(EngineError::new(tc_engine::Fault::Resource, "the connection broke"));
         }
-        let mut chunk = vec![0; self.chunk_bytes];
-        let amount = self.input.read(&mut chunk).expect("read");
-        chunk.truncate(amount);
+        let mut chunk = Vec::with_capacity(self.chunk_bytes);
+        let amount = self.input.by_ref().take(self.chunk_bytes as u64).read_to_end(&mut chunk).expect("read");
         self.read_bytes += amount as u64;
         Ok((amount > 0).then(|| Bytes::from(chunk)))
     }
