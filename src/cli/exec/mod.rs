@@ -20,6 +20,7 @@ mod label;
 mod reference;
 mod select;
 mod session;
+mod setting;
 mod settings;
 mod summary;
 
@@ -56,7 +57,7 @@ pub async fn run(arguments: ExecArgs) -> Result<u8, Failure> {
             .with_hint("leave --engine out: tasks then run as the current user"));
     }
     let Some(files) = read(&arguments.files) else { return Ok(USAGE) };
-    let listener = session::listen().await?;
+    let listener = setting::listen().await?;
     let wanted = Wanted { only: arguments.only.as_ref(), with_deps: arguments.with_deps.as_ref() };
     let (tasks, mut rows) = prepare(&files, &listener.root_url(), wanted);
     if tasks.is_empty() && rows.is_empty() {

@@ -7,21 +7,11 @@
 //!                 nothing runs any more
 //! ```
 
-use std::{
-    collections::HashSet,
-    io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    num::NonZero,
-    path::PathBuf,
-    process,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, io, path::PathBuf, sync::Arc, time::Duration};
 
 use tempfile::TempDir;
 use tokio::{
-    net::TcpListener,
-    sync::{mpsc, watch},
+    sync::mpsc,
     task::{JoinHandle, JoinSet},
     time::{MissedTickBehavior, interval, timeout},
 };
@@ -29,10 +19,10 @@ use tokio::{
 use super::{
     Ready, artifacts, colour,
     follow::{Output, Painter, follow},
+    setting::{self, LOOPBACK, Listener, Told, unable},
     settings,
     summary::{EXCEPTION, Outcome, Row, USAGE},
 };
-use tc_engine::Engine;
 use tc_payload::is_container_payload;
 
 use crate::{
@@ -43,7 +33,6 @@ use crate::{
         problems::{Failure, say},
         signals::{Asked, Signals},
     },
-    config::Config,
     local::{Options, Server},
     log::LogReader,
     seam::{NoHostActions, SystemClock, SystemDisk, SystemRandom, slugid},
@@ -51,10 +40,6 @@ use crate::{
 };
 
 const CLIENT_ID: &str = "tc-worker/exec";
-/// Only this machine reaches the embedded queue; any port does.
-const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-/// Where tasks run unless `TMPDIR` says otherwise.
-const USUAL_HOME: &str = "/var/tmp";
 /// How long a claim holds. The wall clock counts, and a laptop may sleep: nobody else waits for its tasks.
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// How often the queue is looked at, beside when something happens.
@@ -105,23 +90,6 @@ pub struct Session {
     _home: TempDir,
 }
 
-/// Where the embedded queue will be. Known before it starts, because tasks refer to it.
-pub struct Listener(TcpListener, SocketAddr);
-
-/// Takes a port.
-pub async fn listen() -> Result<Listener, Failure> {
-    let listener = TcpListener::bind(LOOPBACK).await.map_err(|error| unable("listen on the loopback address", &error))?;
-    let address = listener.local_addr().map_err(|error| unable("listen on the loopback address", &error))?;
-    Ok(Listener(listener, address))
-}
-
-impl Listener {
-    /// The root URL of the queue.
-    pub fn root_url(&self) -> String {
-        format!("http://{}", self.1)
-    }
-}
-
 /// How a session ended.
 pub struct Closed {
     /// A row for each task, with its number.
@@ -130,11 +98,6 @@ pub struct Closed {
     pub trouble: bool,
     /// Somebody wanted to stop.
     pub told: Option<Asked>,
-}
-
-/// A failure of this machine and not of a task.
-fn unable(what: &str, error: &dyn std::error::Error) -> Failure {
-    Failure::new(EXCEPTION, what).because(error)
 }
 
 impl Session {
@@ -151,7 +114,7 @@ impl Session {
                 .because(&error)
                 .with_hint("--artifacts names another directory")
         })?;
-        let home = home()?;
+        let home = setting::home()?;
         let token = slugid(&SystemRandom) + &slugid(&SystemRandom);
         let options = Options {
             listen: LOOPBACK,
@@ -163,7 +126,7 @@ impl Session {
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
         };
-        let server = Server::start_on(listener.0, options).map_err(|error| unable("start the embedded queue", &error))?;
+        let server = Server::start_on(listener.socket, options).map_err(|error| unable("start the embedded queue", &error))?;
         let root_url = server.root_url();
         let transport = HttpTransport::new(None, true)
             .map_err(|error| Failure::new(EXCEPTION, "set up the connection to the embedded queue").because_of(error))?;
@@ -177,10 +140,10 @@ impl Session {
             certificate: None,
         }));
         let engine = engine::engine(tc_engine_native::Containment::Detect).map_err(|failure| failure.with_code(EXCEPTION))?;
-        let jobs = arguments.jobs.unwrap_or_else(|| usual_jobs(ready.len()));
+        let jobs = arguments.jobs.unwrap_or_else(|| setting::usual_jobs(ready.len()));
         let config = settings::config(&root_url, (CLIENT_ID, &token), home.path(), jobs, settings::caches(arguments));
         let containers = ready.iter().any(|ready| is_container_payload(&ready.defined.definition["payload"]));
-        let docker = if containers { Some(container_engine(&config).await?) } else { None };
+        let docker = if containers { Some(setting::container_engine(&config).await?) } else { None };
         let output = Output::start().map_err(|error| unable("start a thread for standard output", &error))?;
         let mut tasks = Vec::with_capacity(ready.len());
         for ready in ready {
@@ -420,67 +383,6 @@ impl Session {
             Failure::new(EXCEPTION, "write the log to standard output").because(&error).show();
         }
     }
-}
-
-/// What somebody wants who sends signals. The first is told, the second ends the process, whatever else holds it up.
-#[derive(Clone)]
-struct Told(watch::Receiver<Option<Asked>>);
-
-impl Told {
-    /// Listens from now on, in a task of its own: nothing that the rest waits for, a stalled terminal say, keeps it from hearing.
-    fn listen(mut signals: Signals) -> Self {
-        let (tell, told) = watch::channel(None);
-        // Ends with the process: it only waits, and holds nothing.
-        tokio::spawn(async move {
-            tell.send_replace(Some(signals.next().await));
-            process::exit(i32::from(signals.next().await.shell_code()));
-        });
-        Self(told)
-    }
-
-    /// What was asked for until now.
-    fn so_far(&self) -> Option<Asked> {
-        *self.0.borrow()
-    }
-
-    /// Waits for it. Cancel safe.
-    async fn asked(&self) {
-        if self.0.clone().wait_for(Option::is_some).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-/// The directory in which tasks run. `/tmp` is often in memory, and tasks are large.
-fn home() -> Result<TempDir, Failure> {
-    let base = std::env::var_os("TMPDIR").filter(|value| !value.is_empty()).map_or_else(|| USUAL_HOME.into(), PathBuf::from);
-    let made = std::path::absolute(&base)
-        .and_then(|base| tempfile::Builder::new().prefix("tc-worker-exec-").tempdir_in(base))
-        .map_err(|error| {
-            Failure::new(USAGE, format!("make a directory for tasks in \"{}\"", base.display()))
-                .because(&error)
-                .with_hint("the environment variable TMPDIR names another place")
-        })?;
-    Ok(made)
-}
-
-/// The engine for container tasks. Without it nothing is begun: whoever sits here knows what to do better than a worker that
-/// waits.
-async fn container_engine(config: &Config) -> Result<Arc<dyn Engine>, Failure> {
-    let unusable = || {
-        Failure::new(EXCEPTION, "run container tasks")
-            .with_hint("start Docker, or name another engine with DOCKER_HOST, for instance Podman's socket")
-    };
-    let engine = engine::docker(config, false).map_err(|failure| failure.with_code(EXCEPTION))?;
-    let Some(engine) = engine else { return Err(unusable()) };
-    engine.health().await.map_err(|why| unusable().because_of(why))?;
-    Ok(engine)
-}
-
-/// As many tasks at a time as there are processors, if there are as many tasks.
-fn usual_jobs(tasks: usize) -> u8 {
-    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-    u8::try_from(tasks.min(processors).max(1)).unwrap_or(u8::MAX)
 }
 
 /// Creates a task; one that the queue refuses is over.
