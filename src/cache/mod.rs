@@ -15,7 +15,7 @@
 //! * One task has it at a time, also if several processes share the directory.
 //! * Anyone may delete caches, the table, or the whole directory at any time. That is a miss and never an error.
 //!
-//! [`table`] decides, [`store`] acts, [`places`] says what names on the disk mean.
+//! `table` decides, `store` acts, `places` says what names on the disk mean.
 
 pub mod file;
 mod lease;

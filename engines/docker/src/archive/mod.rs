@@ -13,7 +13,7 @@
 //!
 //! **One request at a time.** The engine (20.10 and 28.5 were tried) locks a container while one of its archives is being read;
 //! every other request for that container waits, be it for an archive, for `inspect` or for removal. So there is one [`Archive`]
-//! for each container, all requests go through its [`turn`], and nobody who has the turn waits for anybody who wants it.
+//! for each container, all requests go through its `turn`, and nobody who has the turn waits for anybody who wants it.
 
 mod request;
 mod source;

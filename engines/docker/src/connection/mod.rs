@@ -13,7 +13,7 @@
 //! are told from those after it.
 //!
 //! Calls go through bollard, whose requests are sent by our own transport, so that answers are bounded and carry the agreed
-//! version. [`Connection::exchange`] is for what bollard cannot do: seeing that the engine has *begun* to answer, and taking
+//! version. `Connection::exchange` is for what bollard cannot do: seeing that the engine has *begun* to answer, and taking
 //! the stream over.
 
 mod exchange;
