@@ -12,8 +12,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "python"))
 
 from checks import run_all
+from client import Session
 from deployment import Deployment
-from session import Session
 
 IMAGES = Path(os.environ["TC_DOCKER_IMAGES"])
 HOST = os.environ.get("TC_DOCKER_HOST") or os.environ["TC_DOCKER_CONTAINERD"]
