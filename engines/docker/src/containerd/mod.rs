@@ -190,7 +190,7 @@ impl ContainerdStore {
         let store = Self { client, pid: peer(socket).await, owner: owner.to_owned() };
         let lease = store.lease().await.map_err(|error| error.to_string())?;
         let area = Area::make(&lease.client, &lease.id, store.pid).await;
-        lease.end(true).await;
+        lease.end().await;
         area.map(|_| store)
     }
 
@@ -199,7 +199,7 @@ impl ContainerdStore {
     pub async fn sweep(&self) -> Result<usize, String> {
         let leases = self.client.leases(OWNER_LABEL, &self.owner).await.map_err(|error| error.to_string())?;
         for lease in &leases {
-            self.client.delete_lease(lease, true).await.map_err(|error| error.to_string())?;
+            self.client.delete_lease(lease).await.map_err(|error| error.to_string())?;
         }
         Ok(leases.len())
     }
@@ -212,8 +212,10 @@ impl ContainerdStore {
     pub async fn load(&self, stream: &mut dyn ImageStream, names: Names, limits: Limits) -> Result<LoadedImage, LoadError> {
         let lease = self.lease().await?;
         let loaded = self.load_under(&lease, stream, names, limits).await;
-        // Waiting for the garbage to be gone costs time, and matters when there is any.
-        lease.end(loaded.is_err()).await;
+        if loaded.is_err() {
+            lease.end().await;
+        }
+        // After a success it ends in its own time.
         loaded
     }
 
@@ -325,27 +327,28 @@ struct Lease {
 }
 
 impl Lease {
-    async fn end(mut self, sync: bool) {
+    /// Returns when what only the lease held is gone.
+    async fn end(mut self) {
         self.ended = true;
-        if let Err(error) = self.client.delete_lease(&self.id, sync).await {
-            // It expires by itself.
-            tracing::warn!(lease = self.id, %error, "a lease in the image store could not be ended");
-        }
+        end(&self.client, &self.id).await;
+    }
+}
+
+async fn end(client: &Client, lease: &str) {
+    if let Err(error) = client.delete_lease(lease).await {
+        // It expires by itself.
+        tracing::warn!(lease, %error, "a lease in the image store could not be ended");
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // The load was given up.
         if !self.ended
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             let (client, id) = (self.client.clone(), self.id.clone());
-            runtime.spawn(async move {
-                if let Err(error) = client.delete_lease(&id, false).await {
-                    tracing::warn!(lease = id, %error, "a lease in the image store could not be ended");
-                }
-            });
+            // Bounded as every call is; if the program ends first, the lease is left to the next sweep.
+            runtime.spawn(async move { end(&client, &id).await });
         }
     }
 }

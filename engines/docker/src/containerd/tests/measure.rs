@@ -73,3 +73,13 @@ fn settle(engine: &Engine, image: &str) {
     engine.docker(&["rmi", "-f", image]);
     assert!(Command::new("sync").status().expect("sync").success());
 }
+
+/// Loads the archive that `TC_DOCKER_LOAD` names and leaves it there, for a look by hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_image_by_hand() {
+    let Ok(archive) = std::env::var("TC_DOCKER_LOAD") else { return };
+    let Some(engine) = engine("one_image_by_hand").await else { return };
+    let file = std::fs::File::open(archive).expect("an archive");
+    let loaded = engine.store.load(&mut FileStream::new(file, CHUNK_BYTES), Names::Archive, Limits::default()).await;
+    println!("{:?}", loaded.expect("loaded"));
+}

@@ -24,7 +24,7 @@ pub(super) async fn directories(engine: &Engine, image: &str) -> Vec<PathBuf> {
     let key = format!("{}-look", lease.id);
     let mounts = lease.client.prepare(&key, chain(&diffs).last().expect("layers")).await.expect("a snapshot");
     let lower = layers(&mounts).expect("mounts").lower.iter().map(|path| area.reach(path)).collect();
-    lease.end(true).await;
+    lease.end().await;
     lower
 }
 
@@ -111,7 +111,7 @@ pub(super) async fn footprint(engine: &Engine) -> Vec<String> {
     let upper = area.reach(&layers(&mounts).expect("mounts").upper);
     let snapshots = upper.ancestors().nth(2).expect("the directory of snapshots").to_owned();
     let blobs = area.blobs().to_owned();
-    lease.end(true).await;
+    lease.end().await;
     let mut names: Vec<String> = [snapshots, blobs]
         .iter()
         .filter_map(|directory| std::fs::read_dir(directory).ok())
@@ -121,3 +121,20 @@ pub(super) async fn footprint(engine: &Engine) -> Vec<String> {
     names.sort();
     names
 }
+
+/// Waits until the store holds nothing that it did not hold before. Others may use it meanwhile.
+pub(super) async fn nothing_left(engine: &Engine, before: &[String]) {
+    let mut left = Vec::new();
+    for _ in 0..ROUNDS {
+        left = footprint(engine).await;
+        left.retain(|name| !before.contains(name));
+        if left.is_empty() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    panic!("left in the store: {left:?}");
+}
+
+/// How often it is looked at.
+const ROUNDS: usize = 300;
