@@ -148,6 +148,10 @@ impl Progress for Lines {
     fn line(&self, text: &str) {
         self.0.info(&format!("[d2g] {text}"));
     }
+
+    fn warning(&self, text: &str) {
+        self.0.warn(&format!("[d2g] {text}"));
+    }
 }
 
 #[cfg(test)]

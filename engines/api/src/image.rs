@@ -72,4 +72,9 @@ pub trait ImageStream: Send {
 pub trait Progress: Send + Sync + 'static {
     /// Takes one line for the task's log. The engine says at most one in five seconds.
     fn line(&self, text: &str);
+
+    /// Takes one line about something that is not as it should be, and that the acquisition gets over.
+    fn warning(&self, text: &str) {
+        self.line(text);
+    }
 }

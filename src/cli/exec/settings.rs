@@ -58,6 +58,8 @@ pub fn config(root_url: &str, (client_id, access_token): (&str, &str), dir: &Pat
     config.d2g.enable_d2g = true;
     // Somebody waits here.
     config.own.docker.give_up_after_secs = ENGINE_PATIENCE_SECS;
+    // By this name an engine knows whose containers are whose; others may use it from other machines and containers.
+    config.worker_id = worker_id(&nix::unistd::gethostname().unwrap_or_default().to_string_lossy());
     // Nobody else cancels tasks of this queue.
     config.own.cancel_poll_secs = 0;
     match caches {
@@ -67,9 +69,23 @@ pub fn config(root_url: &str, (client_id, access_token): (&str, &str), dir: &Pat
     config
 }
 
+/// An id for a worker on this host: 38 of the characters that ids have.
+fn worker_id(host: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '-' };
+    let id: String = host.chars().map(plain).take(38).collect();
+    if id.is_empty() { "local".to_owned() } else { id }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::usual_caches;
+    use super::{usual_caches, worker_id};
+
+    #[test]
+    fn any_host_name_gives_an_id() {
+        assert_eq!(worker_id("desk-7.example"), "desk-7-example");
+        assert_eq!(worker_id(""), "local");
+        assert_eq!(worker_id(&"ü".repeat(50)), "-".repeat(38));
+    }
 
     #[test]
     fn caches_are_where_the_specification_says() {

@@ -71,13 +71,13 @@ impl Report {
         self.lock().now = text;
     }
 
-    /// Tells something that must not be lost, as soon as the pace allows, within five seconds.
-    pub async fn tell(&self, text: &str) {
+    /// Warns of something that must not be lost, as soon as the pace allows, within five seconds.
+    pub async fn warn(&self, text: &str) {
         let last = self.lock().last;
         if let Some(last) = last {
             tokio::time::sleep_until(last + PACE).await;
         }
-        self.line(text);
+        self.each(|listener| listener.warning(text));
     }
 
     fn tick(&self) {
@@ -92,13 +92,17 @@ impl Report {
     }
 
     fn line(&self, text: &str) {
+        self.each(|listener| listener.line(text));
+    }
+
+    fn each(&self, say: impl Fn(&dyn Progress)) {
         let listeners: Vec<_> = {
             let mut said = self.lock();
             said.last = Some(Instant::now());
             said.listeners.iter().map(|(_, listener)| listener.clone()).collect()
         };
         for listener in listeners {
-            listener.line(text);
+            say(listener.as_ref());
         }
     }
 }
@@ -248,7 +252,7 @@ mod tests {
                     report.now(format!("step {step}"));
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     if step == 170 {
-                        report.tell("important").await;
+                        report.warn("important").await;
                     }
                 }
                 Ok(image())

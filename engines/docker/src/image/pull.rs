@@ -80,7 +80,7 @@ impl Inner {
                 Err((Refusal::Limited | Refusal::Passing, message)) => {
                     tracing::warn!("{what}: compare with the registry: {message}; the local copy is used");
                     report
-                        .tell(&format!("{what}: the registry cannot be asked ({message}); the copy that is here is used"))
+                        .warn(&format!("{what}: the registry cannot be asked ({message}); the copy that is here is used"))
                         .await;
                     let ttl = self.options.manifest_ttl;
                     let as_if = (self.now_secs() + COMPARED_IN_VAIN.min(ttl).as_secs()).saturating_sub(ttl.as_secs());

@@ -25,31 +25,9 @@ pub struct Reference {
 impl Reference {
     /// Takes a name apart. None if it is no name.
     pub fn parse(name: &str) -> Option<Self> {
-        let (rest, digest) = match name.split_once('@') {
-            Some((rest, digest)) => (rest, Some(digest)),
-            None => (name, None),
-        };
-        let (rest, tag) = match rest.rsplit_once(':') {
-            Some((rest, tag)) if !tag.contains('/') => (rest, Some(tag)),
-            _ => (rest, None),
-        };
-        let (registry, path) = match rest.split_once('/') {
-            Some((first, path)) if first.contains(['.', ':']) || first == "localhost" => (first, path.to_owned()),
-            Some(_) => (DEFAULT_REGISTRY, rest.to_owned()),
-            None => (DEFAULT_REGISTRY, format!("library/{rest}")),
-        };
-        let registry = if registry == "index.docker.io" { DEFAULT_REGISTRY } else { registry };
-        let plain =
-            |text: &str, more: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
-        let fits = plain(registry, ".:-[]")
-            && !registry.starts_with(['.', '-', ':'])
-            && plain(&path, "._-/")
-            && !path.chars().any(|c| c.is_ascii_uppercase())
-            && path.split('/').all(|part| !part.is_empty() && !part.starts_with(['.', '-', '_']))
-            && tag.is_none_or(|tag| plain(tag, "._-") && tag.len() <= 128 && !tag.starts_with(['.', '-']))
-            && digest.is_none_or(|digest| digest.contains(':') && plain(digest, ":+._-"));
-        let tag = tag.or(if digest.is_none() { Some("latest") } else { None }).map(str::to_owned);
-        fits.then(|| Self { registry: registry.to_owned(), path, tag, digest: digest.map(str::to_owned) })
+        let name = tc_payload::Reference::parse(name).ok()?;
+        let tag = name.tag_or_latest().map(str::to_owned);
+        Some(Self { registry: name.registry, path: name.repository, tag, digest: name.digest })
     }
 
     /// Registry and path.
