@@ -50,7 +50,7 @@
 //!   that it loaded such an image and keeps its name.
 //! * A directory that stands in place of a deleted one in the same layer is empty at first, as the specification has it;
 //!   with containerd what was deleted comes back.
-//! * Sparse files, layers compressed otherwise than with gzip, several images in one archive, other platforms: left to the
+//! * An image that has one layer twice, sparse files, layers compressed otherwise than with gzip, several images in one archive, other platforms: left to the
 //!   engine ([`LoadError::Fallback`]).
 
 mod archive;

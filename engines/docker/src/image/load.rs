@@ -104,7 +104,8 @@ impl Inner {
         }
         let name = own_name(key);
         let (before, mut known) = self.known(&what).await?;
-        if known.store() == Store::Containerd
+        if self.options.past_the_engine
+            && known.store() == Store::Containerd
             && let Some(written) = self.past_the_engine(&what, shown, bytes, &name, report).await?
         {
             let Written { id, bytes, sha256 } = written;

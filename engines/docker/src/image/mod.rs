@@ -64,13 +64,22 @@ pub enum Login {
     },
 }
 
-/// A user's name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A user's name. It is not shown where a registry's settings are.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Username {
     /// As it is.
     Given(String),
     /// In a file.
     File(PathBuf),
+}
+
+impl fmt::Debug for Username {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(_) => f.write_str("…"),
+            Self::File(path) => path.fmt(f),
+        }
+    }
 }
 
 /// How one registry is reached.
@@ -122,6 +131,8 @@ pub struct ImagesOptions {
     pub collect: Collect,
     /// Whose unfinished work in containerd's store is whose.
     pub owner: LeaseOwner,
+    /// Whether archives may be written past the engine, where that can be.
+    pub past_the_engine: bool,
     /// An image that was asked for within this time is not removed, even if no container uses it (yet).
     pub keep_recent: Duration,
     /// Bounds of an archive.
@@ -146,6 +157,7 @@ impl ImagesOptions {
             registries: BTreeMap::new(),
             collect: Collect::Own,
             owner: LeaseOwner::Shared(format!("process/{}", std::process::id())),
+            past_the_engine: true,
             keep_recent: Duration::from_secs(1800),
             bounds: Bounds::default(),
             pull_attempts: 6,

@@ -85,7 +85,15 @@ impl Inner {
             }
         };
         let tag = TagImageOptionsBuilder::default().repo(&name.repository).tag(&name.tag).build();
-        docker.tag_image(&loaded.id, Some(tag)).await.map_err(|error| failure::engine_error(what, &error))?;
+        match docker.tag_image(&loaded.id, Some(tag)).await {
+            Ok(()) => {}
+            // Somebody has removed an image with the same layers at the wrong moment.
+            Err(error) if failure::is_missing(&error) => {
+                info!("{what}: once more through the engine, since {error}");
+                return Ok(None);
+            }
+            Err(error) => return Err(failure::engine_error(what, &error)),
+        }
         let Some(found) = self.inspect(&name.full(), what).await? else {
             info!("{what}: once more through the engine, which does not see what was written");
             return Ok(None);

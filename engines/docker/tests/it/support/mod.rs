@@ -96,7 +96,7 @@ pub fn short_bounds() -> Bounds {
         removal_call: Duration::from_secs(6),
         removal: Duration::from_secs(60),
         late: Duration::from_secs(1),
-        silence: Duration::from_millis(500),
+        silence: Duration::from_secs(3),
         drain: Duration::from_secs(5),
         health: Duration::from_secs(6),
         ..Bounds::default()
