@@ -134,9 +134,9 @@ impl Client {
         self.call("/containerd.services.leases.v1.Leases/Create", message).await.map(|Nothing {}| ())
     }
 
-    /// Ends a lease and collects the garbage, to which now belongs what nothing else refers to.
-    pub(super) async fn delete_lease(&self, id: &str) -> Answer<()> {
-        let message = DeleteLease { id: id.to_owned(), sync: true };
+    /// Ends a lease. What nothing else refers to becomes garbage; with `sync` it is gone when the call returns.
+    pub(super) async fn delete_lease(&self, id: &str, sync: bool) -> Answer<()> {
+        let message = DeleteLease { id: id.to_owned(), sync };
         let deleted = self.call("/containerd.services.leases.v1.Leases/Delete", message).await.map(|Nothing {}| ());
         deleted.or_else(|error| if error.is_missing() { Ok(()) } else { Err(error) })
     }

@@ -42,8 +42,8 @@ fn fallback<T>(what: &str, done: io::Result<T>) -> Result<T, LoadError> {
 }
 
 impl Commit<'_> {
-    /// Makes the image; it is there once its name is.
-    pub(super) async fn perform(mut self, names: Names) -> Result<(), LoadError> {
+    /// Makes the image; it is there once its name is. Returns whether something was unpacked in vain.
+    pub(super) async fn perform(mut self, names: Names) -> Result<bool, LoadError> {
         let diffs: Vec<String> = self.description.layers.iter().map(|layer| layer.diff.clone()).collect();
         let chain = chain(&diffs);
         let top = chain.last().map(|top| (format!("containerd.io/gc.ref.snapshot.{SNAPSHOTTER}"), top.clone()));
@@ -60,7 +60,8 @@ impl Commit<'_> {
                 object.refers.iter().map(|(part, digest)| (format!("containerd.io/gc.ref.content.{part}"), digest.clone()));
             self.object(&format!("manifest-{at}"), object, refers.collect()).await?;
         }
-        self.names(names).await
+        self.names(names).await?;
+        Ok(trees.iter().flatten().any(|unpacked| unpacked.filled))
     }
 
     async fn snapshots(&self, chain: &[String], trees: &mut [Option<Unpacked>]) -> Result<(), LoadError> {

@@ -36,6 +36,8 @@
 //! * The identifier of an image is the digest of the object that `index.json` names, or of the manifest that is composed
 //!   of a `manifest.json`. It is the one that `docker load` gives; both store the same objects under the same labels, and
 //!   what they have stored is the same, file by file, with owners, permissions, times and attributes (tested).
+//!   Except that the engine composes another manifest, and so another identifier, when its store happens to have a layer of
+//!   such an archive in compressed form, too.
 //! * A lease holds everything that is made under it, an active snapshot included, whose directory is where layers are
 //!   unpacked. Layers are renamed into the snapshots that they become once it is known which lies on which: the parent of
 //!   a snapshot cannot be changed.
@@ -118,7 +120,7 @@ pub enum Names {
 /// An image that was loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadedImage {
-    /// The identifier, `sha256:…`: the same that `docker load` of this archive would have given it.
+    /// The identifier, `sha256:…`: the same that `docker load` of this archive gives it in an empty store.
     pub id: String,
     /// The names in the archive, in full.
     pub names: Vec<String>,
@@ -190,7 +192,7 @@ impl ContainerdStore {
         let store = Self { client, pid: peer(socket).await, owner: owner.to_owned() };
         let lease = store.lease().await.map_err(|error| error.to_string())?;
         let area = Area::make(&lease.client, &lease.id, store.pid).await;
-        lease.end().await;
+        lease.end(true).await;
         area.map(|_| store)
     }
 
@@ -199,7 +201,7 @@ impl ContainerdStore {
     pub async fn sweep(&self) -> Result<usize, String> {
         let leases = self.client.leases(OWNER_LABEL, &self.owner).await.map_err(|error| error.to_string())?;
         for lease in &leases {
-            self.client.delete_lease(lease).await.map_err(|error| error.to_string())?;
+            self.client.delete_lease(lease, true).await.map_err(|error| error.to_string())?;
         }
         Ok(leases.len())
     }
@@ -212,11 +214,9 @@ impl ContainerdStore {
     pub async fn load(&self, stream: &mut dyn ImageStream, names: Names, limits: Limits) -> Result<LoadedImage, LoadError> {
         let lease = self.lease().await?;
         let loaded = self.load_under(&lease, stream, names, limits).await;
-        if loaded.is_err() {
-            lease.end().await;
-        }
-        // After a success it ends in its own time.
-        loaded
+        // Collecting garbage takes a moment, and after most successes there is none but an empty directory.
+        lease.end(!matches!(loaded, Ok((_, false)))).await;
+        loaded.map(|(image, _)| image)
     }
 
     async fn load_under(
@@ -225,7 +225,7 @@ impl ContainerdStore {
         stream: &mut dyn ImageStream,
         names: Names,
         limits: Limits,
-    ) -> Result<LoadedImage, LoadError> {
+    ) -> Result<(LoadedImage, bool), LoadError> {
         let client = &lease.client;
         let area = Area::make(client, &lease.id, self.pid).await.map_err(LoadError::Fallback)?;
         let known = self.known().await?;
@@ -246,8 +246,9 @@ impl ContainerdStore {
         let layers = description.layers.len();
         let had = description.layers.iter().filter(|layer| layer.found.is_none_or(|at| loaded[at].unpacked.is_none())).count();
         let commit = Commit { client, lease: &lease.id, area: &area, contents: &contents, loaded, description: &description };
-        commit.perform(names).await?;
-        Ok(LoadedImage { id: description.target.digest.clone(), names: description.names.clone(), layers: (layers, had) })
+        let garbage = commit.perform(names).await?;
+        let names = description.names.clone();
+        Ok((LoadedImage { id: description.target.digest.clone(), names, layers: (layers, had) }, garbage))
     }
 
     async fn lease(&self) -> Result<Lease, LoadError> {
@@ -327,15 +328,15 @@ struct Lease {
 }
 
 impl Lease {
-    /// Returns when what only the lease held is gone.
-    async fn end(mut self) {
+    /// Returns when what only the lease held is gone, or else leaves that to the next collection.
+    async fn end(mut self, collect: bool) {
         self.ended = true;
-        end(&self.client, &self.id).await;
+        end(&self.client, &self.id, collect).await;
     }
 }
 
-async fn end(client: &Client, lease: &str) {
-    if let Err(error) = client.delete_lease(lease).await {
+async fn end(client: &Client, lease: &str, collect: bool) {
+    if let Err(error) = client.delete_lease(lease, collect).await {
         // It expires by itself.
         tracing::warn!(lease, %error, "a lease in the image store could not be ended");
     }
@@ -348,7 +349,7 @@ impl Drop for Lease {
         {
             let (client, id) = (self.client.clone(), self.id.clone());
             // Bounded as every call is; if the program ends first, the lease is left to the next sweep.
-            runtime.spawn(async move { end(&client, &id).await });
+            runtime.spawn(async move { end(&client, &id, true).await });
         }
     }
 }

@@ -245,6 +245,7 @@ mod tests {
             ("up", "../../../../.."),
             ("out", "/../outside"),
             ("dangling", "/not/there"),
+            ("usr/deeper", "/usr/lib"),
         ] {
             symlink(target, root.join(name)).expect("linked");
         }
@@ -256,6 +257,7 @@ mod tests {
             ("out/y", "outside/y", 2),
             ("dangling/z", "not/there/z", 3),
             ("usr/lib/x", "usr/lib/x", 0),
+            ("usr/deeper/w", "usr/lib/w", 1),
         ] {
             let place = tree.make(&names(path)).expect(path);
             assert_eq!((String::from_utf8(joined(&place.steps)).expect("text").as_str(), place.made), (real, made), "{path}");

@@ -16,7 +16,12 @@ use crate::{Connection, containerd::ContainerdStore};
 pub(super) struct Engine {
     pub host: String,
     pub store: ContainerdStore,
+    /// One test at a time: they look at all that the store holds, and the identifier that the engine gives to an archive
+    /// depends on it.
+    _alone: tokio::sync::MutexGuard<'static, ()>,
 }
+
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Says that a test was not run.
 pub(super) fn not_run(name: &str, reason: &str) {
@@ -37,10 +42,11 @@ pub(super) async fn engine(name: &str) -> Option<Engine> {
         not_run(name, "only root may write into the image store");
         return None;
     }
+    let alone = ALONE.lock().await;
     let connection = Connection::open(&host).await.expect("the engine answers");
     let owner = format!("test-{}-{name}", std::process::id());
     let store = ContainerdStore::find(connection.docker(), &owner).await.expect("the store is within reach");
-    Some(Engine { host, store })
+    Some(Engine { host, store, _alone: alone })
 }
 
 impl Engine {

@@ -11,7 +11,7 @@ use super::{
     engine::{Engine, FileStream, engine, not_run},
     trees::{assert_same, footprint, list, nothing_left},
 };
-use crate::containerd::{Limits, LoadError, LoadedImage, Names};
+use crate::containerd::{Limits, LoadError, LoadedImage, Names, description::digest_of};
 
 async fn load(engine: &Engine, made: &Made) -> Result<LoadedImage, LoadError> {
     engine.store.load(&mut FileStream::of(&made.archive), Names::Archive, Limits::default()).await
@@ -173,10 +173,10 @@ async fn what_is_refused_leaves_nothing() {
         Err(LoadError::Fallback(_)) => None,
         Ok(loaded) => panic!("{loaded:?}"),
     };
-    let other = super::super::description::digest_of(b"other");
+    let other = digest_of(b"other");
     let lying = lying_image(name, std::slice::from_ref(&layer), std::slice::from_ref(&other));
     assert_eq!(fault(load(&engine, &lying).await), Some(Fault::Task), "a lie");
-    let short = lying_image(name, std::slice::from_ref(&layer), &[super::super::description::digest_of(&layer), other]);
+    let short = lying_image(name, std::slice::from_ref(&layer), &[digest_of(&layer), other]);
     assert_eq!(fault(load(&engine, &short).await), Some(Fault::Task), "another number of layers");
     for length in [100, 1000, 200_000, 301_000] {
         let cut = Made { archive: good.archive[..length].to_vec(), name: String::new() };
@@ -215,6 +215,11 @@ async fn layers_that_are_there_are_not_made_again() {
     let (one, two) = (one.expect("the first"), two.expect("the second, at the same time"));
     let again = load(&engine, &second).await.expect("once more");
     assert_eq!((&again.id, again.layers.0), (&two.id, 3));
+    // A name is no proof that it is the layer that is there.
+    let path = digest_of(&base).replace("sha256:", "blobs/sha256/");
+    let false_name = Tar::default().file(&path, &Tar::default().file("other", b"").end()).end();
+    let refused = engine.store.load(&mut FileStream::of(&false_name), Names::None, Limits::default()).await;
+    assert!(matches!(refused, Err(LoadError::Final(error)) if error.fault == Fault::Task));
     engine.docker(&["rmi", &first.name]);
     let said = engine.docker(&["run", "--rm", "--network", "none", &two.id, "cat", "/top"]);
     assert!(said.contains("of the top"), "{said}");

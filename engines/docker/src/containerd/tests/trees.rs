@@ -24,7 +24,7 @@ pub(super) async fn directories(engine: &Engine, image: &str) -> Vec<PathBuf> {
     let key = format!("{}-look", lease.id);
     let mounts = lease.client.prepare(&key, chain(&diffs).last().expect("layers")).await.expect("a snapshot");
     let lower = layers(&mounts).expect("mounts").lower.iter().map(|path| area.reach(path)).collect();
-    lease.end().await;
+    lease.end(true).await;
     lower
 }
 
@@ -111,7 +111,7 @@ pub(super) async fn footprint(engine: &Engine) -> Vec<String> {
     let upper = area.reach(&layers(&mounts).expect("mounts").upper);
     let snapshots = upper.ancestors().nth(2).expect("the directory of snapshots").to_owned();
     let blobs = area.blobs().to_owned();
-    lease.end().await;
+    lease.end(true).await;
     let mut names: Vec<String> = [snapshots, blobs]
         .iter()
         .filter_map(|directory| std::fs::read_dir(directory).ok())
