@@ -165,15 +165,18 @@ async fn no_report_is_sent_twice_without_need() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_network_does_not_delay_the_first_instruction() {
     let queue = Deployment::start().await;
-    // Every call but the claim takes a second; the task notes when it began.
+    // Every call but the claim takes a second; the task goes on until it was looked at.
     let proxy = Proxy::start(queue.address(), |_, path| {
         if path.contains("/claim-work/") { Fate::Pass } else { Fate::Delay(Duration::from_secs(1)) }
     })
     .await;
-    let task = queue.create(script("date +%s%N > began; echo began")).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let seen = dir.path().join("seen");
+    let task = queue.create(script(&format!("until test -e '{}'; do sleep 0.02; done", seen.display()))).await;
     let mut worker = queue.worker_at(&proxy.root_url(), json!({}));
     worker.says("Executing command 0").await;
     assert_eq!(proxy.count("POST", "/artifacts/"), proxy.seen().iter().filter(|s| s.contains("live.log")).count());
+    std::fs::write(seen, "").expect("written");
     worker.wait().await;
     assert_eq!(queue.resolution(&task).await, "completed/completed");
 }
