@@ -15,7 +15,8 @@ use flate2::bufread::MultiGzDecoder;
 use rustix::fs::{Mode, OFlags};
 
 use super::{
-    description::{Contents, LayerFile, named},
+    description::{Contents, LayerFile},
+    digests::{is_digest, named},
     feed::{Feed, finish},
     header::{self, BLOCK, Entry, Kind},
     layer::{LayerError, Limits, Unpacked, unpack},
@@ -270,7 +271,7 @@ fn digest_in(path: &str) -> Option<String> {
     let hex = name.get(..64)?;
     let ends = matches!(&name[64..], "" | ".tar" | ".tar.gz");
     let digest = format!("sha256:{hex}");
-    (ends && super::description::is_digest(&digest)).then_some(digest)
+    (ends && is_digest(&digest)).then_some(digest)
 }
 
 /// The data of the current file of the outer archive.

@@ -19,7 +19,7 @@
 //! | `header`, `tar` | tar archives |
 //! | `archive` | the outer archive: what is a layer, what is kept |
 //! | `tree`, `layer` | unpacking one layer without being led out of its directory |
-//! | `description` | what the archive says: order, names, identifier |
+//! | `description`, `digests` | what the archive says: order, names, identifier |
 //! | `settle` | what had to wait for the layers below |
 //! | `area`, `client`, `message` | containerd's directories and its calls |
 //! | `commit` | snapshots, content, names |
@@ -60,6 +60,7 @@ mod area;
 mod client;
 mod commit;
 mod description;
+mod digests;
 mod feed;
 mod header;
 mod layer;

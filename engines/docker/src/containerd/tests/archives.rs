@@ -1,6 +1,6 @@
 //! Archives made by the tests, entry by entry.
 
-use super::super::description::digest_of;
+use super::super::digests::digest_of;
 
 /// What every entry is dated.
 pub(super) const SECS: u64 = 1_700_000_000;

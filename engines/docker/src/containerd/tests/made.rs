@@ -11,7 +11,7 @@ use super::{
     engine::{Engine, FileStream, engine, not_run},
     trees::{assert_same, footprint, list, nothing_left},
 };
-use crate::containerd::{Limits, LoadError, LoadedImage, Names, description::digest_of};
+use crate::containerd::{Limits, LoadError, LoadedImage, Names, digests::digest_of};
 
 async fn load(engine: &Engine, made: &Made) -> Result<LoadedImage, LoadError> {
     engine.store.load(&mut FileStream::of(&made.archive), Names::Archive, Limits::default()).await
@@ -289,9 +289,13 @@ async fn a_load_that_is_given_up_leaves_nothing() {
     let load = engine.store.load(&mut stream, Names::None, Limits::default());
     assert!(tokio::time::timeout(Duration::from_millis(300), load).await.is_err(), "it waits for more");
     let leases = || async { engine.store.client.leases(super::super::OWNER_LABEL, &engine.store.owner).await.expect("leases") };
-    while !leases().await.is_empty() {
+    for _ in 0..500 {
+        if leases().await.is_empty() {
+            break;
+        }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    assert!(leases().await.is_empty(), "the lease has ended");
     nothing_left(&engine, &before).await;
 
     // A worker that was killed does not even end its lease.

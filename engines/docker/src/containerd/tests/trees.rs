@@ -9,7 +9,7 @@ use std::{
 use super::{archives::short, engine::Engine};
 use crate::containerd::{
     area::{Area, layers},
-    description::chain,
+    digests::chain,
 };
 
 /// Everything about one file that a layer says, as text.
