@@ -19,7 +19,7 @@ impl Inner {
         if !self.places.dir.exists() {
             return;
         }
-        if let Err(error) = self.end_dead_leases().and_then(|()| self.remove_unknown()) {
+        if let Err(error) = self.end_dead_leases().and_then(|()| self.forget_vanished()).and_then(|()| self.remove_unknown()) {
             warn!("Could not look at what earlier workers left in {}: {error}", self.places.dir.display());
         }
     }
@@ -47,6 +47,31 @@ impl Inner {
             changed = true;
         }
         if changed { locked.save() } else { Ok(()) }
+    }
+
+    /// Free caches that somebody has deleted.
+    fn forget_vanished(&self) -> io::Result<()> {
+        let free: Vec<_> = {
+            let mut locked = self.locked()?;
+            let free = locked.table().entries().filter(|(_, entry)| !entry.in_use);
+            free.map(|(_, entry)| entry.location.clone()).collect()
+        };
+        for locations in free.chunks(AT_ONCE) {
+            let mut locked = self.locked()?;
+            let mut changed = false;
+            for location in locations {
+                let Some(Location::Ours(unit)) = places::locate(&self.places.dir, location) else { continue };
+                // It may have been handed out meanwhile; then it has the other name.
+                if locked.table().contains(location) && !is_directory(&unit.free.join(DATA)) && !unit.busy.exists() {
+                    locked.table().evict(location);
+                    changed = true;
+                }
+            }
+            if changed {
+                locked.save()?;
+            }
+        }
+        Ok(())
     }
 
     /// Directories of ours that no entry of the table names.
