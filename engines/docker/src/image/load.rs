@@ -330,7 +330,8 @@ async fn hear(answer: impl Stream<Item = Result<BuildInfo, bollard::errors::Erro
     heard
 }
 
-fn progress(shown: &str, (now, all): (u64, Option<u64>), left_out: u64) -> String {
+/// How far an archive has come.
+pub fn progress(shown: &str, (now, all): (u64, Option<u64>), left_out: u64) -> String {
     let mega = |bytes: u64| bytes / 1_000_000;
     let of = all.map(|all| format!(" of {}", mega(all))).unwrap_or_default();
     let spared =

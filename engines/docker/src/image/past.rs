@@ -8,7 +8,13 @@ use tc_engine::{EngineError, Fault, ImageBytes, ImageStream};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use super::{Inner, LeaseOwner, documents::Name, failure, flight::Report, load::STALL};
+use super::{
+    Inner, LeaseOwner,
+    documents::Name,
+    failure,
+    flight::Report,
+    load::{STALL, progress},
+};
 use crate::containerd::{ContainerdStore, Limits, LoadError, Names};
 
 /// An image that was written past the engine.
@@ -33,9 +39,7 @@ impl ImageStream for Watched<'_> {
             let why = format!("{}: nothing came of the archive for {} s", self.what, STALL.as_secs());
             EngineError::new(Fault::Resource, why)
         })??;
-        let (now, all) = self.inner.downloaded();
-        let of = all.map(|all| format!(" of {}", all / 1_000_000)).unwrap_or_default();
-        self.report.now(format!("image {}: {}{of} MB downloaded", self.shown, now / 1_000_000));
+        self.report.now(progress(self.shown, self.inner.downloaded(), 0));
         Ok(next)
     }
 

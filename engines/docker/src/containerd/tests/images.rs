@@ -49,7 +49,7 @@ async fn archives_in_every_form_are_what_the_engine_makes_of_them() {
         let ours = load(&engine, &path).await.unwrap_or_else(|error| panic!("{form}: {error}"));
         // Of an archive without an index the engine composes one, and takes compressed layers for it if its store happens
         // to have them. Then the identifier is another one.
-        let listed = std::process::Command::new("tar").arg("-tf").arg(&path).output().expect("tar");
+        let listed = Command::new("tar").arg("-tf").arg(&path).output().expect("tar");
         let named = String::from_utf8_lossy(&listed.stdout).lines().any(|member| member.ends_with("index.json"));
         let identity = if named { "{{.Id}} {{.Size}} " } else { "" };
         let format = format!("{identity}{{{{json .Config}}}} {{{{json .RootFS}}}}");
