@@ -53,18 +53,10 @@ fn words() -> Vec<u8> {
 async fn measure(archive: &Path) {
     let dir = tempfile::tempdir().expect("a directory");
     let random = Arc::new(SystemRandom);
-    let server = Server::start(Options {
-        listen: "127.0.0.1:0".parse().expect("an address"),
-        tls: None,
-        claim_timeout: Duration::from_secs(1200),
-        store: dir.path().to_owned(),
-        credentials: ("bench".into(), "hush".into()),
-        any_queue: true,
-        clock: Arc::new(SystemClock),
-        random: Arc::clone(&random) as _,
-    })
-    .await
-    .expect("a queue");
+    let server =
+        Server::start(Options { any_queue: true, ..Options::new(dir.path().to_owned(), ("bench".into(), "hush".into())) })
+            .await
+            .expect("a queue");
     let transport = Arc::new(HttpTransport::new(None, true).expect("a transport"));
     let services = Services::new(&server.root_url(), transport, Arc::new(SystemClock), random).expect("services");
     let credentials = Credentials { client_id: "bench".into(), access_token: Secret::new("hush"), certificate: None };

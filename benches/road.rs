@@ -65,18 +65,9 @@ impl Bench {
     async fn start() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let token = slugid(&SystemRandom);
-        let server = Server::start(Options {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            tls: None,
-            claim_timeout: Duration::from_secs(1200),
-            store: dir.path().join("store"),
-            credentials: ("bench".to_owned(), token.clone()),
-            any_queue: false,
-            clock: Arc::new(SystemClock),
-            random: Arc::new(SystemRandom),
-        })
-        .await
-        .expect("the queue starts");
+        let server = Server::start(Options::new(dir.path().join("store"), ("bench".to_owned(), token.clone())))
+            .await
+            .expect("the queue starts");
         let transport = Arc::new(HttpTransport::new(None, true).expect("a transport"));
         let services =
             Services::new(&server.root_url(), transport, Arc::new(SystemClock), Arc::new(SystemRandom)).expect("a root URL");

@@ -41,14 +41,8 @@ impl Rig {
     pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let server = Server::start(Options {
-            listen: "127.0.0.1:0".parse().expect("an address"),
-            tls: None,
-            claim_timeout: Duration::from_secs(1200),
-            store: dir.path().join("store"),
-            credentials: ("root".into(), "hush".into()),
             any_queue: true,
-            clock: Arc::new(SystemClock),
-            random: Arc::new(SystemRandom),
+            ..Options::new(dir.path().join("store"), ("root".into(), "hush".into()))
         })
         .await
         .expect("a queue");

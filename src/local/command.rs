@@ -4,12 +4,11 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
-    sync::Arc,
     time::Duration,
 };
 
 use super::{Options, Server, TlsFiles};
-use crate::seam::{Disk as _, Lasting, SystemClock, SystemDisk, SystemRandom, slugid};
+use crate::seam::{Disk as _, Lasting, SystemDisk, SystemRandom, slugid};
 
 const CLIENT_ID: &str = "tc-worker/queue";
 
@@ -47,11 +46,7 @@ pub async fn serve_foreground(
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, command.port)),
         tls: command.tls.map(|(cert, key)| TlsFiles { cert, key }),
         claim_timeout: Duration::from_secs(command.claim_timeout_secs),
-        store: store.path().to_owned(),
-        credentials: (CLIENT_ID.to_owned(), token.clone()),
-        any_queue: false,
-        clock: Arc::new(SystemClock),
-        random: Arc::new(random),
+        ..Options::new(store.path().to_owned(), (CLIENT_ID.to_owned(), token.clone()))
     })
     .await?;
     let variables = format!(

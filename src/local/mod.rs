@@ -49,7 +49,7 @@ use tokio::net::TcpListener;
 
 pub use listen::TlsFiles;
 
-use crate::seam::{Clock, Random};
+use crate::seam::{Clock, Random, SystemClock, SystemRandom};
 use auth::Clients;
 use desk::Desk;
 use state::{Rules, State, Storage, TaskId};
@@ -57,6 +57,9 @@ use store::Store;
 
 /// How long the server waits for its own tasks when it closes, after which they are left behind.
 const CLOSING_TIME: Duration = Duration::from_secs(10);
+
+/// How long a claim holds in deployments.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 
 /// What a server is started with. Not `Debug`: it holds a secret.
 pub struct Options {
@@ -76,6 +79,22 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// Where secrets and ids come from.
     pub random: Arc<dyn Random>,
+}
+
+impl Options {
+    /// A server on any port of the loopback address, with the machine's clock and a claim timeout of 20 minutes, as deployments have it.
+    pub fn new(store: PathBuf, credentials: (String, String)) -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            tls: None,
+            claim_timeout: CLAIM_TIMEOUT,
+            store,
+            credentials,
+            any_queue: false,
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom),
+        }
+    }
 }
 
 /// An artifact as it was published, for the process that the queue is embedded in.

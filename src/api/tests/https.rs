@@ -14,14 +14,8 @@ async fn https_trusts_the_certificates_of_a_file_and_no_strangers() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/queue-tls");
     let store = tempfile::tempdir().expect("a directory");
     let server = Server::start(Options {
-        listen: ([127, 0, 0, 1], 0).into(),
         tls: Some(TlsFiles { cert: fixtures.join("cert.pem"), key: fixtures.join("key.pem") }),
-        claim_timeout: Duration::from_secs(1200),
-        store: store.path().to_owned(),
-        credentials: ("me".to_owned(), "one".to_owned()),
-        any_queue: false,
-        clock: Arc::new(SystemClock),
-        random: Arc::new(SystemRandom),
+        ..Options::new(store.path().to_owned(), ("me".to_owned(), "one".to_owned()))
     })
     .await
     .expect("a queue");

@@ -19,7 +19,7 @@ use tokio::{
 use super::{
     Ready, artifacts, colour,
     follow::{Output, Painter, follow},
-    setting::{self, LOOPBACK, Listener, Told, unable},
+    setting::{self, Listener, Told, unable},
     settings,
     summary::{EXCEPTION, Outcome, Row, USAGE},
 };
@@ -117,14 +117,9 @@ impl Session {
         let home = setting::home()?;
         let token = slugid(&SystemRandom) + &slugid(&SystemRandom);
         let options = Options {
-            listen: LOOPBACK,
-            tls: None,
             claim_timeout: CLAIM_TIMEOUT,
-            store: store.path().to_owned(),
-            credentials: (CLIENT_ID.to_owned(), token.clone()),
             any_queue: true,
-            clock: Arc::new(SystemClock),
-            random: Arc::new(SystemRandom),
+            ..Options::new(store.path().to_owned(), (CLIENT_ID.to_owned(), token.clone()))
         };
         let server = Server::start_on(listener.socket, options).map_err(|error| unable("start the embedded queue", &error))?;
         let root_url = server.root_url();

@@ -132,7 +132,7 @@ impl State {
             return Err(Refusal::Input(format!("artifact \"{name}\" expires in the past, at {:.3}", new.expires)));
         }
         let input = |what: String| Refusal::Input(what);
-        let task = self.tasks.get_mut(&id).ok_or_else(|| input(format!("task {id} does not exist")))?;
+        let task = self.tasks.artifacts_mut(&id, run_id, name).ok_or_else(|| input(format!("task {id} does not exist")))?;
         let run = task.runs.get(run_id as usize).ok_or_else(|| input(format!("task {id} has no run {run_id}")))?;
         if run.hold.is_none() {
             return Err(input(format!("run {run_id} of task {id} was not claimed by a worker, so it has no artifacts")));
@@ -226,8 +226,11 @@ impl State {
     /// Notes what was uploaded. What it replaces leaves as an effect, and so does the upload itself if its artifact is gone.
     pub fn stored(&mut self, now: Timestamp, id: TaskId, run_id: u32, name: &str, upload: Stored) -> Result<(), Refusal> {
         self.advance(now);
-        let slot =
-            self.tasks.get_mut(&id).and_then(|task| task.artifacts.0.get_mut(&run_id)).and_then(|of_run| of_run.get_mut(name));
+        let slot = self
+            .tasks
+            .artifacts_mut(&id, run_id, name)
+            .and_then(|task| task.artifacts.0.get_mut(&run_id))
+            .and_then(|of_run| of_run.get_mut(name));
         let Some(Artifact { storage: Storage::S3 { stored, .. }, .. }) = slot else {
             self.effects.push(Effect::Unstored(upload));
             return Err(Refusal::NotFound(format!("run {run_id} of task {id} has no artifact \"{name}\" to store")));

@@ -7,6 +7,7 @@
 //! Costs: an expiry is O(log n) for each thing that expires, a claim O(log n) for each task claimed; no call walks over all tasks.
 
 mod artifact;
+mod books;
 mod id;
 mod index;
 mod lane;
@@ -15,14 +16,12 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 
 pub use artifact::{Artifact, NewArtifact, Storage, Stored};
+pub use books::Change;
 pub use id::TaskId;
 pub use index::{Indexed, Indexing, indexing, is_namespace};
 pub use lane::Ticket;
@@ -105,7 +104,7 @@ struct Task {
 #[derive(Debug)]
 pub struct State {
     rules: Rules,
-    tasks: HashMap<TaskId, Task>,
+    tasks: books::Tasks,
     lanes: Lanes,
     alarms: BTreeSet<(Timestamp, TaskId, Alarm)>,
     effects: Vec<Effect>,
@@ -117,7 +116,7 @@ impl State {
     pub fn new(rules: Rules) -> Self {
         Self {
             rules,
-            tasks: HashMap::new(),
+            tasks: books::Tasks::default(),
             lanes: Lanes::new(rules.any_queue),
             alarms: BTreeSet::new(),
             effects: Vec::new(),
@@ -128,6 +127,16 @@ impl State {
     /// What has to be told to others since the last call of this.
     pub fn take_effects(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.effects)
+    }
+
+    /// From now on it is noted what changes, for [`Self::take_changes`].
+    pub fn note_changes(&mut self) {
+        self.tasks.note_changes();
+    }
+
+    /// Which tasks and artifacts have changed since the last call of this; empty unless [`Self::note_changes`] was called.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        self.tasks.take_changes()
     }
 
     /// When [`Self::advance`] has something to do next.

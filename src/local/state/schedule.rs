@@ -110,7 +110,7 @@ impl State {
         }
         let mut missing = 0;
         for on in &definition.dependencies {
-            match self.tasks.get_mut(on) {
+            match self.tasks.get_mut_unnoted(on) {
                 Some(task) if satisfies(task.runs.last().map(|run| run.state), definition.requires) => {}
                 Some(task) => {
                     task.dependents.push(id);
@@ -124,7 +124,7 @@ impl State {
 
     /// The task has got its final state: no deadline any more, and tasks that waited for it may go.
     fn resolved(&mut self, now: Timestamp, id: TaskId) {
-        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let Some(task) = self.tasks.get_mut_unnoted(&id) else { return };
         self.alarms.remove(&(task.definition.deadline, id, Alarm::Deadline));
         let state = task.runs.last().map(|run| run.state);
         let dependents = std::mem::take(&mut task.dependents);
@@ -134,7 +134,7 @@ impl State {
         }
         let mut still_waiting = Vec::new();
         for dependent in dependents {
-            let Some(other) = self.tasks.get_mut(&dependent) else { continue };
+            let Some(other) = self.tasks.get_mut_unnoted(&dependent) else { continue };
             if !satisfies(state, other.definition.requires) {
                 still_waiting.push(dependent);
                 continue;
@@ -144,7 +144,7 @@ impl State {
                 self.add_run(now, dependent, WhyCreated::Scheduled);
             }
         }
-        if let Some(task) = self.tasks.get_mut(&id) {
+        if let Some(task) = self.tasks.get_mut_unnoted(&id) {
             task.dependents = still_waiting;
         }
     }

@@ -65,16 +65,7 @@ impl Rig {
 
     pub(super) async fn with(change: impl FnOnce(&mut Options)) -> Self {
         let store = tempfile::tempdir().expect("a directory");
-        let mut options = Options {
-            listen: "127.0.0.1:0".parse().expect("an address"),
-            tls: None,
-            claim_timeout: Duration::from_secs(1200),
-            store: store.path().join("artifacts"),
-            credentials: ("root".into(), TOKEN.into()),
-            any_queue: false,
-            clock: Arc::new(SystemClock),
-            random: Arc::new(SystemRandom),
-        };
+        let mut options = Options::new(store.path().join("artifacts"), ("root".into(), TOKEN.into()));
         change(&mut options);
         let server = Server::start(options).await.expect("a server");
         let http = reqwest::Client::builder()

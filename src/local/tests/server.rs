@@ -31,14 +31,9 @@ async fn certificates_that_cannot_be_used_are_named() {
     {
         let store = tempfile::tempdir().expect("a directory");
         let started = Server::start(Options {
-            listen: "127.0.0.1:0".parse().expect("an address"),
             tls: Some(TlsFiles { cert: fixture(cert), key: fixture(key) }),
             claim_timeout: Duration::from_secs(1),
-            store: store.path().to_owned(),
-            credentials: ("a".into(), "b".into()),
-            any_queue: false,
-            clock: Arc::new(SystemClock),
-            random: Arc::new(SystemRandom),
+            ..Options::new(store.path().to_owned(), ("a".into(), "b".into()))
         });
         let error = started.await.err().expect("an error").to_string();
         assert!(error.contains(named), "{error}");
@@ -51,13 +46,8 @@ async fn a_port_that_is_taken_is_named() {
     let store = rig.store.path().join("other");
     let started = Server::start(Options {
         listen: rig.server.address(),
-        tls: None,
         claim_timeout: Duration::from_secs(1),
-        store,
-        credentials: ("a".into(), "b".into()),
-        any_queue: false,
-        clock: Arc::new(SystemClock),
-        random: Arc::new(SystemRandom),
+        ..Options::new(store, ("a".into(), "b".into()))
     });
     let error = started.await.err().expect("an error").to_string();
     assert!(error.contains(&rig.server.address().to_string()), "{error}");

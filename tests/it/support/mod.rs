@@ -5,7 +5,6 @@ pub mod proxy;
 use std::{
     collections::BTreeMap,
     io::Read as _,
-    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::Arc,
@@ -49,16 +48,8 @@ impl Deployment {
     pub async fn with_claim_timeout(claim_timeout: Duration) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let access_token = slugid(&SystemRandom);
-        let options = Options {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            tls: None,
-            claim_timeout,
-            store: dir.path().join("store"),
-            credentials: ("tester".to_owned(), access_token.clone()),
-            any_queue: false,
-            clock: Arc::new(SystemClock),
-            random: Arc::new(SystemRandom),
-        };
+        let options =
+            Options { claim_timeout, ..Options::new(dir.path().join("store"), ("tester".to_owned(), access_token.clone())) };
         let server = Server::start(options).await.expect("the queue starts");
         let transport = Arc::new(HttpTransport::new(None, true).expect("a transport"));
         let services = Services::new(&server.root_url(), transport, Arc::new(SystemClock), Arc::new(SystemRandom))

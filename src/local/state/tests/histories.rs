@@ -150,7 +150,7 @@ fn is_running(state: &mut State, now: i64, task: usize, run: u32) -> bool {
 
 /// Found the slow way: by looking at all tasks.
 fn best_pending(state: &State, number: usize) -> Option<TaskId> {
-    let pending = state.tasks.iter().filter(|(_, task)| {
+    let pending = state.tasks.all().iter().filter(|(_, task)| {
         task.definition.task_queue_id == queue(number) && task.runs.last().is_some_and(|run| run.state == RunState::Pending)
     });
     pending.min_by_key(|(_, task)| task.place).map(|(id, _)| *id)
@@ -164,13 +164,14 @@ fn audit(state: &mut State, memory: &mut Memory) {
         assert!(pending == 0 || waiting == 0, "{pending} runs and {waiting} workers wait for each other");
         let really = state
             .tasks
+            .all()
             .values()
             .filter(|task| task.definition.task_queue_id == queue(number))
             .filter(|task| task.runs.last().is_some_and(|run| run.state == RunState::Pending))
             .count();
         assert_eq!(pending, really, "the lane and the tasks disagree");
     }
-    for (id, task) in &state.tasks {
+    for (id, task) in state.tasks.all() {
         let definition = &task.definition;
         let open: Vec<_> = task.runs.iter().enumerate().filter(|(_, run)| !run.state.is_resolved()).collect();
         assert!(open.iter().all(|(at, _)| at + 1 == task.runs.len()), "an open run that is not the last: {:?}", task.runs);
@@ -230,10 +231,10 @@ proptest! {
         }
         memory.now += 120;
         state.advance(at(memory.now));
-        for task in state.tasks.values() {
+        for task in state.tasks.all().values() {
             prop_assert!(task.runs.last().is_some_and(|run| run.state.is_resolved()));
         }
         state.advance(at(memory.now + 100));
-        prop_assert!(state.tasks.is_empty() && state.next_wakeup().is_none());
+        prop_assert!(state.tasks.all().is_empty() && state.next_wakeup().is_none());
     }
 }
