@@ -1,0 +1,1 @@
+//! What faults look like on real connections.
