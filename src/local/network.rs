@@ -160,4 +160,50 @@ mod tests {
         assert_eq!(lane.pass(later, 1000, rate), later + Duration::from_secs(1), "what was not used is not saved up");
         assert_eq!(lane.pass(later, usize::MAX, None), later);
     }
+
+    use crate::local::tests::Rig;
+
+    const ROUND: Duration = Duration::from_millis(300);
+
+    async fn ping(stream: &mut TcpStream, times: usize) {
+        let request = "GET /api/queue/v1/ping HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(times);
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answers = Vec::new();
+        while answers.iter().filter(|byte| **byte == b'}').count() < times {
+            assert!(stream.read_buf(&mut answers).await.expect("an answer") > 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_round_trip_is_what_a_connection_and_each_request_cost_unless_they_share_it() {
+        let network = Network { rtt: ROUND, bytes_per_sec: None };
+        let rig = Rig::with(|options| options.network = network).await;
+        let start = Instant::now();
+        let mut stream = TcpStream::connect(rig.server.address()).await.expect("a connection");
+        ping(&mut stream, 1).await;
+        let first = start.elapsed();
+        assert!(first >= 2 * ROUND, "{first:?}");
+        let start = Instant::now();
+        ping(&mut stream, 1).await;
+        let second = start.elapsed();
+        assert!(second >= ROUND && second < first, "{second:?}");
+        let start = Instant::now();
+        ping(&mut stream, 8).await;
+        let together = start.elapsed();
+        assert!(together >= ROUND && together < 8 * ROUND, "{together:?}");
+        let start = Instant::now();
+        rig.server.shutdown().await;
+        assert!(start.elapsed() < Duration::from_secs(9));
+    }
+
+    #[tokio::test]
+    async fn all_connections_share_the_rate() {
+        let rate = NonZeroU64::new(100_000);
+        let rig = Rig::with(|options| options.network = Network { rtt: Duration::ZERO, bytes_per_sec: rate }).await;
+        let start = Instant::now();
+        let post = || rig.http.post(rig.url("/tasks")).body(vec![b' '; 20_000]).send();
+        let (one, two) = tokio::join!(post(), post());
+        assert!(one.is_ok() && two.is_ok());
+        assert!(start.elapsed() >= Duration::from_millis(400), "{:?}", start.elapsed());
+    }
 }

@@ -1,7 +1,7 @@
 //! The plan: which request meets which fault. Pure: the same rules, seed and order of requests give the same faults.
 //!
-//! Each rule counts the requests that match it, and throws a coin of its own for each of them, so adding a rule does not change what the
-//! others do.
+//! Each rule counts the requests that match it and that no rule before it has spoiled, and throws a coin of its own for each of them: rules
+//! `first 2` and `first 3` for one place follow each other, and a rule that is added at the end changes nothing for the others.
 
 use std::time::Duration;
 
@@ -66,7 +66,8 @@ impl Plan {
     pub(crate) fn decide(&mut self, request: &Described<'_>) -> Fate {
         let mut fate = Fate::default();
         for (position, rule) in self.rules.iter().enumerate() {
-            if !rule.place.matches(request) || !rule.kind.fits(request) {
+            let taken = fate.action.is_some() && !matches!(rule.kind, Kind::Delay(_));
+            if taken || !rule.place.matches(request) || !rule.kind.fits(request) {
                 continue;
             }
             self.seen[position] += 1;
@@ -75,10 +76,9 @@ impl Plan {
             if !rule.limits.allow(n, coin(0)) {
                 continue;
             }
-            match (rule.kind, fate.action) {
-                (Kind::Delay(time), _) => fate.delay += time,
-                (_, Some(_)) => continue,
-                (kind, None) => fate.action = action(kind, request, coin(1) < 0.5).map(|action| (position, action)),
+            match rule.kind {
+                Kind::Delay(time) => fate.delay += time,
+                kind => fate.action = action(kind, request, coin(1) < 0.5).map(|action| (position, action)),
             }
             self.met[position] += 1;
         }
