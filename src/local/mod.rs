@@ -25,6 +25,7 @@ pub mod command;
 mod definition;
 mod desk;
 mod endpoint;
+mod exposure;
 mod fault;
 pub mod faults;
 mod index;
