@@ -9,6 +9,7 @@ mod bad_config;
 mod bad_payload;
 mod bad_queue;
 mod exec;
+mod faults;
 mod lease;
 mod log;
 mod road;

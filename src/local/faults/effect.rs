@@ -34,6 +34,7 @@ use crate::local::{
     desk::Desk,
     fault::{Code, Fault},
     state::TaskId,
+    store,
     transfer::StoreError,
 };
 
@@ -46,11 +47,19 @@ const EXPIRED: usize = 10_000;
 /// No JSON, and no HTTP.
 const GARBAGE: &[u8] = b"{]garbage[}\x00\xff\r\n";
 
+/// A signed URL that has expired before its time.
+struct Expired {
+    /// What it is for, as in its path.
+    object: String,
+    /// Path and query.
+    target: String,
+}
+
 /// The faults of a running server.
 pub(crate) struct Layer {
     plan: Mutex<Plan>,
-    /// Path and query of signed URLs that have expired before their time, oldest first. They stay so.
-    expired: Mutex<VecDeque<String>>,
+    /// Signed URLs that have expired before their time, oldest first. They stay so until there is a fresh one.
+    expired: Mutex<VecDeque<Expired>>,
 }
 
 impl Layer {
@@ -68,7 +77,7 @@ impl Layer {
     fn decide(&self, request: &Described<'_>, target: &str) -> Fate {
         let expired = request.service == STORE && {
             let expired = self.expired.lock().unwrap_or_else(PoisonError::into_inner);
-            expired.iter().any(|known| known == target)
+            expired.iter().any(|known| known.target == target)
         };
         let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
         let mut fate = plan.decide(request);
@@ -82,14 +91,23 @@ impl Layer {
         fate
     }
 
-    fn remember(&self, target: String) {
+    fn expire(&self, path: &str, target: String) {
+        let object = decoded(path.trim_start_matches(store::PREFIX).trim_start_matches('/'));
         let mut expired = self.expired.lock().unwrap_or_else(PoisonError::into_inner);
-        if !expired.contains(&target) {
-            expired.push_back(target);
+        if !expired.iter().any(|known| known.target == target) {
+            expired.push_back(Expired { object, target });
         }
         if expired.len() > EXPIRED {
             expired.pop_front();
         }
+    }
+
+    /// Whoever asks for a fresh URL gets one that works, also when it looks like the old one because it was made in the same second.
+    fn refresh(&self, path: &str) {
+        let Some((run, name)) = run_in(path).zip(path.split_once("/artifacts/")) else { return };
+        let ((id, run), (_, name)) = (run, name);
+        let object = format!("{id}/{run}/{}", decoded(name));
+        self.expired.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| known.object != object);
     }
 }
 
@@ -120,6 +138,9 @@ where
     let service = names::service(&path);
     let described =
         Described { method: request.method(), service, name, path: &path, body_bytes: request.body().size_hint().exact() };
+    if name == "createArtifact" {
+        layer.refresh(&path);
+    }
     let fate = layer.decide(&described, &target);
     if !fate.delay.is_zero() {
         // Closing first: a delay never keeps the server open.
@@ -174,7 +195,7 @@ where
             Breach::with_length(response, wrong)
         }
         Action::Expire => {
-            layer.remember(target);
+            layer.expire(&path, target);
             drain(request.into_body()).await;
             StoreError::new(StatusCode::FORBIDDEN, "AccessDenied", "Request has expired").into_response()
         }
@@ -280,6 +301,10 @@ fn steal(desk: &Desk, run: Option<(TaskId, u32)>) {
         // A run that is not running cannot be stolen, and the call will say so.
         let _ = desk.books(|state, now| state.lapse(now, id, run));
     }
+}
+
+fn decoded(text: &str) -> String {
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 /// The run that a path is about: `…/task/<taskId>/runs/<runId>/…`
