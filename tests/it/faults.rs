@@ -72,8 +72,8 @@ async fn once_everywhere(fault: &str, road: &[&str], losing: bool) {
         let reasons = reasons(&status);
         let (last, before) = reasons.split_last().expect("a run");
         assert_eq!(last, expected, "{fault}: {reasons:?}\n{}", worker.stderr());
-        let lost = before.iter().filter(|reason| **reason == "claim-expired").count();
-        assert!(lost == before.len() && (losing || lost == 0), "{fault}: {reasons:?}\n{}", worker.stderr());
+        let stolen = before.iter().filter(|reason| **reason == "claim-expired").count();
+        assert!(stolen == before.len() && (losing || stolen == 0), "{fault}: {reasons:?}\n{}", worker.stderr());
     }
     assert_eq!(worker.code().await, Some(0), "{fault}");
     let (gzip, identity) = (queue.artifact(&tasks[0].1, "public/gzip"), queue.artifact(&tasks[0].1, "public/identity"));

@@ -63,7 +63,7 @@ struct Word<'a> {
 /// Words that are still to be read.
 struct Words<'a> {
     rule: &'a str,
-    words: std::vec::IntoIter<Word<'a>>,
+    rest: std::vec::IntoIter<Word<'a>>,
     /// Where the part ends that they belong to.
     end: usize,
 }
@@ -72,23 +72,23 @@ impl<'a> Words<'a> {
     fn of(rule: &'a str, part: Word<'a>) -> Self {
         let offset = |word: &str| part.at + (word.as_ptr() as usize - part.text.as_ptr() as usize);
         let words: Vec<_> = part.text.split_whitespace().map(|text| Word { at: offset(text), text }).collect();
-        Self { rule, words: words.into_iter(), end: part.at + part.text.trim_end().len() }
+        Self { rule, rest: words.into_iter(), end: part.at + part.text.trim_end().len() }
     }
 
     fn peek(&self) -> Option<&'a str> {
-        self.words.as_slice().first().map(|word| word.text)
+        self.rest.as_slice().first().map(|word| word.text)
     }
 
     /// The next word, or an error that says what is missing.
     fn next(&mut self, expected: &str) -> Result<Word<'a>, ParseError> {
         let end = Word { at: self.end, text: "" };
-        self.words.next().ok_or_else(|| error(self.rule, end, format!("expected {expected} here")))
+        self.rest.next().ok_or_else(|| error(self.rule, end, format!("expected {expected} here")))
     }
 
     fn take(&mut self, word: &str) -> bool {
         let there = self.peek() == Some(word);
         if there {
-            self.words.next();
+            self.rest.next();
         }
         there
     }
@@ -106,7 +106,7 @@ impl<'a> Words<'a> {
     }
 
     fn end(&mut self) -> Result<(), ParseError> {
-        match self.words.next() {
+        match self.rest.next() {
             None => Ok(()),
             Some(word) => Err(self.wrong(word, format!("`{}` is one word too many; a comma begins a limit", word.text))),
         }
@@ -212,10 +212,10 @@ fn kind(rule: &str, part: Word<'_>, place: &Place) -> Result<Kind, ParseError> {
         "cut" => {
             let side = words.side();
             words.expect("after")?;
-            let size = words.next("a size, or `half`")?;
-            let after = match size.text {
+            let extent = words.next("a size, or `half`")?;
+            let after = match extent.text {
                 "half" => After::Half,
-                text => After::Bytes(amount::bytes(text).map_err(|why| words.wrong(size, why))?),
+                text => After::Bytes(amount::bytes(text).map_err(|why| words.wrong(extent, why))?),
             };
             Kind::Cut { side, after }
         }
@@ -268,8 +268,9 @@ fn refused(words: &mut Words<'_>, late: bool) -> Result<Refused, ParseError> {
     if words.take("retry") {
         words.expect("after")?;
         let time = words.next("a time, as in `retry after 2s`")?;
-        let time_is = amount::duration(time.text).map_err(|why| words.wrong(time, why))?;
-        retry_after_secs = Some(time_is.as_secs());
+        let pause = amount::duration(time.text).map_err(|why| words.wrong(time, why))?;
+        // The header holds whole seconds.
+        retry_after_secs = Some(pause.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX));
     }
     Ok(Refused { status, late, retry_after_secs })
 }
