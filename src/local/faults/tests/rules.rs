@@ -193,6 +193,7 @@ fn an_error_points_at_its_place() {
         ("claimWork: drop, 10%, 20%", "20%", "there already"),
         ("claimWork: drop,", "", "expected a limit"),
         ("ünï: drop", "ünï", "no service has an endpoint"),
+        ("/ünï*: dorp, 10%", "dorp", "did you mean `drop`?"),
         ("claimWork: drop, ünï 3, 10%", "ünï", "first 3"),
     ] {
         let error = text.parse::<Rule>().expect_err(text).to_string();
