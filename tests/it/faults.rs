@@ -10,8 +10,22 @@ use tc_worker::{api::TaskStatus, local::Faults};
 use crate::support::{Deployment, Worker, script, until};
 
 /// The calls of the main road.
-const ROAD: &[&str] =
-    &["claimWork", "reclaimTask", "createArtifact", "PUT artifact", "reportCompleted", "reportFailed", "reportException"];
+const ROAD: &[&str] = &[
+    "claimWork",
+    "reclaimTask",
+    "POST /*/artifacts/public%2Flogs%2Flive.log",
+    "POST /*/artifacts/public%2Fgzip",
+    "POST /*/artifacts/public%2Fidentity",
+    "POST /*/artifacts/public%2Flogs%2Flive_backing.log",
+    "PUT /storage/*/public/gzip",
+    "PUT /storage/*/public/identity",
+    "PUT /storage/*/public/logs/live_backing.log",
+    "reportCompleted",
+    "reportFailed",
+    "reportException",
+];
+/// The uploads of its artifacts.
+const UPLOADS: &[&str] = &["PUT /storage/*/public/gzip", "PUT /storage/*/public/identity"];
 
 /// How long claims hold: short, so that a lost one comes back soon; long enough for a loaded machine.
 const CLAIM: Duration = Duration::from_secs(6);
@@ -114,7 +128,7 @@ async fn answers_that_are_half_cost_a_claim_at_most() {
 #[tokio::test(flavor = "multi_thread")]
 async fn uploads_that_are_cut_refused_or_too_late_are_repeated() {
     for fault in ["cut after 1MB", "half body", "status 400", "expired", "status 500"] {
-        once_everywhere(fault, &["PUT artifact"], false).await;
+        once_everywhere(fault, UPLOADS, false).await;
     }
 }
 
@@ -127,7 +141,7 @@ async fn a_stolen_claim_ends_the_run_and_the_next_one_has_the_task() {
         let mut worker = worker(&queue, 0, 1);
         // A lost claim is noticed at the latest when it is to be renewed; with the first run held until then, nothing else is in its way.
         if ["claimWork", "reclaimTask"].contains(&place) {
-            worker.says("is not ours any more").await;
+            worker.says("is not ours any more: task aborted - the claim on it was lost").await;
         }
         std::fs::write(&go, "").expect("the task goes on");
         let status = queue.wait_for(&task, &format!("the task is resolved with {place} stolen"), is_resolved).await;
