@@ -15,9 +15,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     auth::Clients,
+    object::{self, Object},
     purge::Requests,
+    secrets::{self, Secret},
+    shelf::Shelf,
     state::{Claim, Effect, State, Stored, Ticket, Worker},
     store::Store,
+    worker_manager::WorkerManager,
 };
 use crate::seam::Clock;
 
@@ -38,6 +42,10 @@ pub(crate) struct Desk {
     pub(crate) store: Store,
     /// Apart from the books: another service, with no influence on them.
     pub(crate) purges: Mutex<Requests>,
+    pub(crate) secrets: Shelf<Secret>,
+    pub(crate) objects: Shelf<Object>,
+    pub(crate) workers: WorkerManager,
+    swept: Mutex<Timestamp>,
     pub(crate) scheme: &'static str,
     pub(crate) started: Timestamp,
     pub(crate) closing: CancellationToken,
@@ -54,6 +62,10 @@ impl Desk {
             clients,
             store,
             purges: Mutex::default(),
+            secrets: Shelf::new("secret"),
+            objects: Shelf::new("object"),
+            workers: WorkerManager::new(),
+            swept: Mutex::new(Timestamp::MIN),
             scheme,
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -100,6 +112,21 @@ impl Desk {
         }
     }
 
+    /// Forgets what has expired in the smaller services, at most once in a while.
+    fn sweep(&self) {
+        let now = self.now();
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.duration_since(*swept).unsigned_abs() < LONGEST_NAP {
+            return;
+        }
+        *swept = now;
+        drop(swept);
+        secrets::sweep(&self.secrets, now);
+        object::sweep(&self.objects, &self.store.objects_dir(), now);
+        self.workers.sweep(now);
+        self.clients.sweep(now);
+    }
+
     /// Claims what is there, or takes a seat in line.
     pub(crate) fn claim_or_wait(
         self: &Arc<Self>,
@@ -128,6 +155,7 @@ impl Desk {
     /// Lets things expire when they are due, until the server closes.
     pub(crate) async fn watch_the_clock(self: Arc<Self>) {
         loop {
+            self.sweep();
             let next = self.books(|state, now| {
                 state.advance(now);
                 state.next_wakeup().map(|next| Duration::try_from(next.duration_since(now)).unwrap_or_default())

@@ -26,15 +26,19 @@ mod endpoint;
 mod fault;
 mod index;
 mod listen;
+mod object;
+mod page;
 mod purge;
 mod reply;
 mod routes;
-mod scopes;
+mod secrets;
+mod shelf;
 pub mod state;
 mod store;
 mod tasks;
 mod transfer;
 mod view;
+mod worker_manager;
 
 use std::{
     io,
@@ -47,6 +51,7 @@ use std::{
 use jiff::SignedDuration;
 use tokio::net::TcpListener;
 
+pub use auth::{Roster, RosterError};
 pub use listen::TlsFiles;
 
 use crate::seam::{Clock, Random, SystemClock, SystemRandom};
@@ -73,6 +78,8 @@ pub struct Options {
     pub store: PathBuf,
     /// Client id and access token of the one client, which has all scopes.
     pub credentials: (String, String),
+    /// More clients, and the roles.
+    pub roster: Roster,
     /// Whether a claim gets tasks of any task queue, whatever queue it asks for.
     pub any_queue: bool,
     /// The clock by which everything expires.
@@ -90,6 +97,7 @@ impl Options {
             claim_timeout: CLAIM_TIMEOUT,
             store,
             credentials,
+            roster: Roster::default(),
             any_queue: false,
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
@@ -104,7 +112,7 @@ pub struct StoredArtifact {
     pub run_id: u32,
     /// Its name.
     pub name: String,
-    /// `s3`, `reference`, `link` or `error`.
+    /// `s3`, `object`, `reference`, `link` or `error`.
     pub storage_type: &'static str,
     /// Its content type.
     pub content_type: String,
@@ -145,7 +153,7 @@ impl Server {
         let claim_timeout = SignedDuration::try_from(options.claim_timeout).unwrap_or(SignedDuration::MAX);
         let state = State::new(Rules { claim_timeout, any_queue: options.any_queue });
         let scheme = if tls.is_some() { "https" } else { "http" };
-        let clients = Clients::new(options.credentials, options.random);
+        let clients = Clients::new(options.credentials, options.roster, options.random);
         let desk = Arc::new(Desk::new(state, options.clock, clients, store, scheme));
         desk.tasks.spawn(desk.clone().watch_the_clock());
         desk.tasks.spawn(listen::accept(listener, tls, routes::router(desk.clone()), desk.clone()));
@@ -183,7 +191,17 @@ impl Server {
                 })
                 .collect::<Vec<_>>()
         });
-        all.into_iter().map(|(run_id, (name, artifact))| stored_artifact(run_id, name, artifact)).collect()
+        let object = |run_id: u32, name: &str| self.desk.objects.get(&format!("t/{id}/{run_id}/{name}"))?.stored;
+        let shown = |(run_id, (name, artifact)): (u32, (String, state::Artifact))| {
+            let kept = object(run_id, &name);
+            let mut shown = stored_artifact(run_id, name, artifact);
+            if let Some(kept) = kept.filter(|_| shown.storage_type == "object") {
+                shown.bytes = Some(kept.bytes);
+                shown.path = Some(self.desk.store.objects_dir().join(kept.file));
+            }
+            shown
+        };
+        all.into_iter().map(shown).collect()
     }
 }
 
@@ -211,7 +229,7 @@ fn stored_artifact(run_id: u32, name: String, artifact: state::Artifact) -> Stor
             shown.bytes = Some(stored.bytes);
             shown.path = Some(stored.path);
         }
-        Storage::S3 { stored: None, .. } => {}
+        Storage::S3 { stored: None, .. } | Storage::Object { .. } => {}
         Storage::Reference { url } => shown.target = Some(url),
         Storage::Link { artifact } => shown.target = Some(artifact),
         Storage::Error { reason, message } => shown.error = Some((reason, message)),

@@ -1,31 +1,48 @@
 //! Answers.
 
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use serde::Serialize;
 
+use super::auth::Receipt;
+
 /// An answer with a JSON body.
-#[derive(Debug, Clone)]
 pub(crate) struct Reply {
     status: StatusCode,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
+    receipt: Option<Receipt>,
 }
 
 impl Reply {
+    fn new(status: StatusCode, body: Bytes) -> Self {
+        Self { status, headers: Vec::new(), body, receipt: None }
+    }
+
     /// `200` with this value.
     pub(crate) fn json(value: &impl Serialize) -> Self {
         match serde_json::to_vec(value) {
-            Ok(body) => Self { status: StatusCode::OK, headers: Vec::new(), body: body.into() },
+            Ok(body) => Self::new(StatusCode::OK, body.into()),
             // Our own types only have string keys and finite numbers; if one ever does not, the caller sees it.
-            Err(error) => {
-                Self { status: StatusCode::INTERNAL_SERVER_ERROR, headers: Vec::new(), body: error.to_string().into() }
-            }
+            Err(error) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string().into()),
         }
+    }
+
+    /// `204`, which has no body.
+    pub(crate) fn nothing() -> Self {
+        Self::new(StatusCode::NO_CONTENT, Bytes::new())
     }
 
     pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
@@ -38,14 +55,64 @@ impl Reply {
         self.headers.extend(HeaderValue::from_str(value).map(|value| (name, value)));
         self
     }
+
+    /// Signs this when the answer has been handed out.
+    pub(crate) fn with_receipt(mut self, receipt: Option<Receipt>) -> Self {
+        self.receipt = receipt;
+        self
+    }
 }
 
 impl IntoResponse for Reply {
     fn into_response(self) -> Response {
-        let mut response = Response::new(Body::from(self.body));
-        *response.status_mut() = self.status;
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
-        response.headers_mut().extend(self.headers);
+        let Self { status, headers, body, receipt } = self;
+        let body = match receipt {
+            // Who was told that the server failed may send the same request again.
+            Some(receipt) if !status.is_server_error() => {
+                if body.is_empty() {
+                    // Nobody asks for a body that has nothing.
+                    receipt.sign();
+                    Body::empty()
+                } else {
+                    Body::new(Receipted { body: body.into(), receipt: Some(receipt) })
+                }
+            }
+            _ => Body::from(body),
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        if status != StatusCode::NO_CONTENT {
+            let json = HeaderValue::from_static("application/json; charset=utf-8");
+            response.headers_mut().insert(header::CONTENT_TYPE, json);
+        }
+        response.headers_mut().extend(headers);
         response
+    }
+}
+
+/// A body whose receipt is signed when its bytes have been taken. Who breaks an answer on its way drops it before.
+struct Receipted {
+    body: Full<Bytes>,
+    receipt: Option<Receipt>,
+}
+
+impl HttpBody for Receipted {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Some(receipt) = self.receipt.take() {
+            receipt.sign();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

@@ -44,6 +44,7 @@ pub(crate) struct TemporaryCredentials {
 pub(crate) struct Granted {
     pub(crate) access_token: String,
     pub(crate) scopes: Vec<String>,
+    pub(crate) expires: Timestamp,
 }
 
 impl Certificate {
@@ -97,6 +98,9 @@ impl Certificate {
         if self.expiry < now {
             return wrong("has expired");
         }
+        if self.expiry < self.start {
+            return wrong("ends before it begins");
+        }
         if i128::from(self.expiry) - i128::from(self.start) > LONGEST.as_millis() {
             return wrong("is valid for longer than 31 days");
         }
@@ -104,7 +108,8 @@ impl Certificate {
         if verify_slices_are_equal(expected.as_bytes(), self.signature.as_bytes()).is_err() {
             return wrong("has a signature that does not belong to it, to its issuer and to this client id");
         }
-        Ok(Granted { access_token: temporary_token(issuer_token, &self.seed), scopes: self.scopes })
+        let expires = Timestamp::from_millisecond(self.expiry).unwrap_or(Timestamp::MAX);
+        Ok(Granted { access_token: temporary_token(issuer_token, &self.seed), scopes: self.scopes, expires })
     }
 
     fn sign(&self, client_id: &str, issuer_token: &str) -> String {

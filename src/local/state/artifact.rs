@@ -36,6 +36,17 @@ pub enum Storage {
         /// What was uploaded last.
         stored: Option<Stored>,
     },
+    /// In the object service.
+    Object {
+        /// The project that the object belongs to.
+        project_id: String,
+        /// What its uploader has to know.
+        upload_id: String,
+        /// What the worker says the length is.
+        content_length: Option<u64>,
+        /// Whether the worker has said that it is all there.
+        finished: bool,
+    },
     /// Somewhere else.
     Reference {
         /// Where.
@@ -60,6 +71,7 @@ impl Storage {
     pub fn type_name(&self) -> &'static str {
         match self {
             Self::S3 { .. } => "s3",
+            Self::Object { .. } => "object",
             Self::Reference { .. } => "reference",
             Self::Link { .. } => "link",
             Self::Error { .. } => "error",
@@ -70,7 +82,9 @@ impl Storage {
     /// become a link.
     fn may_become(&self, new: &Self) -> bool {
         match (self, new) {
-            (Self::S3 { .. }, Self::S3 { .. }) | (Self::Reference { .. }, Self::Reference { .. } | Self::Link { .. }) => true,
+            (Self::S3 { .. }, Self::S3 { .. })
+            | (Self::Object { .. }, Self::Object { .. })
+            | (Self::Reference { .. }, Self::Reference { .. } | Self::Link { .. }) => true,
             (Self::Link { .. }, Self::Link { .. }) | (Self::Error { .. }, Self::Error { .. }) => self == new,
             _ => false,
         }
@@ -172,6 +186,14 @@ impl State {
             if let (Storage::S3 { stored: old, .. }, Storage::S3 { stored, .. }) = (&known.storage, &mut made.storage) {
                 stored.clone_from(old);
             }
+            if let (
+                Storage::Object { upload_id: old, finished: was, .. },
+                Storage::Object { upload_id, finished, .. },
+            ) = (&known.storage, &mut made.storage)
+            {
+                upload_id.clone_from(old);
+                *finished = *was;
+            }
             if is_link {
                 made.content_type.clone_from(&known.content_type);
             }
@@ -221,6 +243,31 @@ impl State {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let page = of_run.range::<str, _>((from, Bound::Unbounded)).take(limit);
         Ok(page.map(|(name, artifact)| (name.clone(), artifact.clone())).collect())
+    }
+
+    /// The worker says that the object is all there. Repeating it changes nothing.
+    pub fn finish_artifact(
+        &mut self,
+        now: Timestamp,
+        id: TaskId,
+        run_id: u32,
+        name: &str,
+        with: &str,
+    ) -> Result<(), Refusal> {
+        let known = self.artifact(now, id, run_id, name)?;
+        let Storage::Object { upload_id, .. } = &known.storage else {
+            let kind = known.storage.type_name();
+            return Err(Refusal::Input(format!("artifact \"{name}\" is of type {kind}, which is not finished by a call")));
+        };
+        if upload_id != with {
+            return Err(Refusal::Input(format!("artifact \"{name}\" is being uploaded with another uploadId")));
+        }
+        let task = self.tasks.artifacts_mut(&id, run_id, name);
+        let slot = task.and_then(|task| task.artifacts.0.get_mut(&run_id)).and_then(|of_run| of_run.get_mut(name));
+        if let Some(Artifact { storage: Storage::Object { finished, .. }, .. }) = slot {
+            *finished = true;
+        }
+        Ok(())
     }
 
     /// Notes what was uploaded. What it replaces leaves as an effect, and so does the upload itself if its artifact is gone.

@@ -11,6 +11,7 @@ mod books;
 mod id;
 mod index;
 mod lane;
+mod names;
 mod schedule;
 mod task;
 #[cfg(test)]

@@ -1,0 +1,52 @@
+//! The auth service.
+
+use std::sync::Arc;
+
+use axum::Router;
+
+use super::{DELETE, GET, POST, PUT, endpoint, health, open_endpoint};
+use crate::local::{
+    auth::calls::{clients, credentials, roles, scopes},
+    desk::Desk,
+};
+
+const AUTH: &str = "/api/auth/v1";
+
+pub(super) fn add(router: Router<Arc<Desk>>) -> Router<Arc<Desk>> {
+    let auth = |route: &str| format!("{AUTH}{route}");
+    health(router, AUTH)
+        .route(&auth("/clients/"), endpoint(GET, "listClients", clients::list))
+        .route(
+            &auth("/clients/{clientId}"),
+            endpoint(GET, "client", clients::get)
+                .merge(endpoint(PUT, "createClient", clients::create))
+                .merge(endpoint(POST, "updateClient", clients::update))
+                .merge(endpoint(DELETE, "deleteClient", clients::delete)),
+        )
+        .route(&auth("/clients/{clientId}/reset"), endpoint(POST, "resetAccessToken", clients::reset))
+        .route(&auth("/clients/{clientId}/enable"), endpoint(POST, "enableClient", clients::enable))
+        .route(&auth("/clients/{clientId}/disable"), endpoint(POST, "disableClient", clients::disable))
+        .route(&auth("/roles/"), endpoint(GET, "listRoles", roles::list))
+        .route(&auth("/roles2/"), endpoint(GET, "listRoles2", roles::list_pages))
+        .route(&auth("/roleids/"), endpoint(GET, "listRoleIds", roles::list_ids))
+        .route(
+            &auth("/roles/{roleId}"),
+            endpoint(GET, "role", roles::get)
+                .merge(endpoint(PUT, "createRole", roles::create))
+                .merge(endpoint(POST, "updateRole", roles::update))
+                .merge(endpoint(DELETE, "deleteRole", roles::delete)),
+        )
+        .route(
+            &auth("/scopes/expand"),
+            endpoint(POST, "expandScopes", scopes::expand).merge(endpoint(GET, "expandScopes", scopes::expand)),
+        )
+        .route(&auth("/scopes/current"), endpoint(GET, "currentScopes", scopes::current))
+        .route(&auth("/sentry/{project}/dsn"), endpoint(GET, "sentryDSN", credentials::sentry))
+        .route(
+            &auth("/websocktunnel/{wstAudience}/{wstClient}"),
+            endpoint(GET, "websocktunnelToken", credentials::tunnel_token),
+        )
+        .route(&auth("/authenticate-hawk"), open_endpoint(POST, "authenticateHawk", credentials::hawk))
+        .route(&auth("/test-authenticate"), open_endpoint(POST, "testAuthenticate", credentials::test))
+        .route(&auth("/test-authenticate-get/"), open_endpoint(GET, "testAuthenticateGet", credentials::test_get))
+}
