@@ -13,7 +13,7 @@ use http::{Method, Uri};
 use super::{
     artifacts, claims,
     desk::Desk,
-    endpoint::{endpoint, open_endpoint},
+    endpoint::endpoint,
     fault::{Code, Fault},
     store, tasks, transfer,
 };
@@ -42,13 +42,13 @@ pub(crate) fn router(desk: Arc<Desk>) -> Router {
         .with_state(desk)
 }
 
-/// What every service answers, about itself. Broken credentials are no matter there.
+/// What every service answers about itself.
 fn health(router: Router<Arc<Desk>>, service: &str) -> Router<Arc<Desk>> {
     router
-        .route(&format!("{service}/ping"), open_endpoint(GET, "ping", tasks::ping))
-        .route(&format!("{service}/__heartbeat__"), open_endpoint(GET, "heartbeat", tasks::ping))
-        .route(&format!("{service}/__lbheartbeat__"), open_endpoint(GET, "lbheartbeat", tasks::ping))
-        .route(&format!("{service}/__version__"), open_endpoint(GET, "version", tasks::version))
+        .route(&format!("{service}/ping"), endpoint(GET, "ping", tasks::ping))
+        .route(&format!("{service}/__heartbeat__"), endpoint(GET, "heartbeat", tasks::ping))
+        .route(&format!("{service}/__lbheartbeat__"), endpoint(GET, "lbheartbeat", tasks::ping))
+        .route(&format!("{service}/__version__"), endpoint(GET, "version", tasks::version))
 }
 
 fn queue_and_store() -> Router<Arc<Desk>> {

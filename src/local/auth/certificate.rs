@@ -173,6 +173,11 @@ mod tests {
         assert!(message(issued().1, "me", "secret", 600).is_some_and(|m| m.contains("not valid yet")));
         assert!(message(issued().1, "you", "secret", 1500).is_some_and(|m| m.contains("signature")));
         assert!(message(issued().1, "me", "other", 1500).is_some_and(|m| m.contains("signature")));
+        // Right after it has ended, and before the other rule would notice, it may claim to begin later.
+        let backwards = Certificate { start: 2_010_000, expiry: 2_000_000, ..issued().1 };
+        assert!(message(backwards, "me", "secret", 1990).is_some_and(|m| m.contains("ends before it begins")));
+        let long = Certificate { expiry: 1_000_000 + 32 * 24 * 3_600_000, ..issued().1 };
+        assert!(message(long, "me", "secret", 1500).is_some_and(|m| m.contains("longer than 31 days")));
         let changes: [fn(&mut Certificate); 6] = [
             |c| c.scopes.push("more".into()),
             |c| c.expiry += 1,

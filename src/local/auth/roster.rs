@@ -100,7 +100,7 @@ impl Roster {
     }
 
     /// Reads what such a file holds.
-    pub(super) fn parse(name: &str, bytes: &[u8]) -> Result<Self, Vec<Problem>> {
+    pub(crate) fn parse(name: &str, bytes: &[u8]) -> Result<Self, Vec<Problem>> {
         let document = Document::parse(name, bytes).map_err(|problem| vec![problem])?;
         let mut problems = Vec::new();
         let mut roster = Self::default();

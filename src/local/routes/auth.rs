@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use axum::Router;
 
-use super::{DELETE, GET, POST, PUT, endpoint, health, open_endpoint};
+use super::{DELETE, GET, POST, PUT, endpoint, health};
 use crate::local::{
     auth::calls::{clients, credentials, roles, scopes},
     desk::Desk,
+    endpoint::open_endpoint,
 };
 
 const AUTH: &str = "/api/auth/v1";

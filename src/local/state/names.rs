@@ -103,8 +103,9 @@ mod tests {
         assert_eq!(children("a", None, 9), ["a.b", "a.b-c", "a.c"]);
         assert_eq!(children("a", Some("a.b"), 1), ["a.b-c"]);
         assert_eq!(children("a.b", None, 9), ["a.b.x"]);
-        assert_eq!(children("a.b", Some("z"), 9), [""; 0]);
-        assert_eq!(children("a.b", Some("A"), 9), ["a.b.x"]);
+        // A token from elsewhere leads nowhere else.
+        assert_eq!(children("a.b", Some("z.z"), 9), [""; 0]);
+        assert_eq!(children("a.b", Some("a"), 9), ["a.b.x"]);
         assert_eq!(children("nothing", None, 9), [""; 0]);
     }
 
