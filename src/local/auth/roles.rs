@@ -4,10 +4,7 @@
 //! scopes is what followed in the scope that assumed it. Expanding is a walk to a fixed point: every scope is looked at once, so roles that
 //! assume each other are no trouble. Roles that would make up longer and longer scopes are stopped by a bound.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    ops::Bound,
-};
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -56,7 +53,7 @@ impl Roles {
         let mut open: Vec<String> = scopes.to_vec();
         while let Some(scope) = open.pop() {
             let Some(assumed) = assumed(&scope) else { continue };
-            for (role_id, role) in self.candidates(assumed) {
+            for (role_id, role) in &self.0 {
                 let Some(parameter) = parameter(role_id, assumed) else { continue };
                 for new in role.scopes.iter().map(|scope| with_parameter(scope, parameter)) {
                     if new.len() > MOST_BYTES || seen.len() >= MOST_SCOPES {
@@ -80,19 +77,6 @@ impl Roles {
             None => format!("{ASSUME}{role_id}"),
         };
         self.expand(&[assumed]).err()
-    }
-
-    /// Roles that this may assume: all that begin like it if it has a star, and those whose star it may fill.
-    fn candidates<'a>(&'a self, assumed: &'a str) -> impl Iterator<Item = (&'a str, &'a Role)> {
-        let exact = assumed.strip_suffix('*').unwrap_or(assumed);
-        let begin = move |role_id: &str| role_id.starts_with(exact);
-        let longer = self.0.range::<str, _>((Bound::Included(exact), Bound::Unbounded)).take_while(move |(id, _)| begin(id)).map(|(id, role)| (id.as_str(), role));
-        // At most one role for each length of its part before the star. Ids are ASCII, and a cut elsewhere finds no role.
-        let shorter = (0..exact.len()).filter_map(move |end| {
-            let (id, role) = self.0.get_key_value(&format!("{}*", exact.get(..end)?))?;
-            Some((id.as_str(), role))
-        });
-        longer.chain(shorter)
     }
 }
 

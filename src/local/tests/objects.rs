@@ -110,7 +110,13 @@ async fn only_what_was_declared_is_taken() {
     rig.finish("a", &other, json!({})).await.refused(409, "RequestConflict");
     let message = rig.finish("a", &id, json!({ "sha256": hex(&digest::SHA256, b"54321") })).await.refused(400, "InputError");
     assert!(message.contains(&hex(&digest::SHA256, b"12345")), "{message}");
-    rig.finish("a", &id, json!({ "sha256": hex(&digest::SHA256, b"12345") })).await.refused(409, "RequestConflict");
+    rig.finish("a", &id, json!({ "sha256": hex(&digest::SHA256, b"12345") })).await.ok();
+    // What was stated at the beginning counts at the end.
+    let mut stated = upload(&other, inline(b"12345"));
+    stated["hashes"] = json!({ "sha512": hex(&digest::SHA512, b"54321") });
+    rig.object(Method::PUT, "/upload/c", Some(&stated)).await.ok();
+    rig.finish("c", &other, json!({})).await.refused(400, "InputError");
+    rig.finish("c", &other, json!({ "sha512": hex(&digest::SHA512, b"12345") })).await.refused(409, "RequestConflict");
     rig.finish("b", &id, json!({})).await.refused(404, "ResourceNotFound");
 }
 
