@@ -74,7 +74,8 @@ fn object_name((id, run, name): (TaskId, u32, &str)) -> String {
 fn object_credentials(desk: &Desk, now: Timestamp, object: &str, scope: String) -> TemporaryCredentials {
     let until = now.saturating_add(OBJECT_TIME).unwrap_or(now);
     // Client ids have fewer characters than names of objects.
-    let client_id: String = object.chars().map(|c| if c.is_ascii_alphanumeric() || "/.-_".contains(c) { c } else { '_' }).collect();
+    let client_id: String =
+        object.chars().map(|c| if c.is_ascii_alphanumeric() || "/.-_".contains(c) { c } else { '_' }).collect();
     desk.clients.issue(now, format!("object/{client_id}"), vec![scope], until)
 }
 

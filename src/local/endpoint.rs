@@ -141,12 +141,7 @@ where
 /// Finds out who calls.
 type Authenticate = fn(&Clients, Timestamp, Signed<'_>) -> Result<Caller, String>;
 
-fn route<F, Fut>(
-    filter: MethodFilter,
-    method: &'static str,
-    authenticate: Authenticate,
-    handler: F,
-) -> MethodRouter<Arc<Desk>>
+fn route<F, Fut>(filter: MethodFilter, method: &'static str, authenticate: Authenticate, handler: F) -> MethodRouter<Arc<Desk>>
 where
     F: Fn(Arc<Desk>, Call) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<Reply, Fault>> + Send + 'static,

@@ -13,7 +13,8 @@ use super::{
 /// Bodies above this size are not shown back to the caller.
 const SHOWN_BODY_BYTES: usize = 4096;
 /// Calls whose bodies hold secrets, and are never shown: callers log refusals.
-const SECRET_BODIES: &[&str] = &["set", "registerWorker", "reregisterWorker", "createWorker", "updateWorker", "authenticateHawk"];
+const SECRET_BODIES: &[&str] =
+    &["set", "registerWorker", "reregisterWorker", "createWorker", "updateWorker", "authenticateHawk"];
 
 /// The services' words for what went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

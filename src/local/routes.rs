@@ -32,18 +32,23 @@ const PUT: MethodFilter = MethodFilter::PUT;
 const POST: MethodFilter = MethodFilter::POST;
 const DELETE: MethodFilter = MethodFilter::DELETE;
 
+/// Routes of several services.
+type Routes = Router<Arc<Desk>>;
+
 /// All routes. Artifact names are taken with their slashes encoded, as API clients send them, or plain, as people type them.
 pub(crate) fn router(desk: Arc<Desk>) -> Router {
-    let others: [fn(Router<Arc<Desk>>) -> Router<Arc<Desk>>; 6] =
+    let others: [fn(Routes) -> Routes; 6] =
         [auth::add, index::add, purge_cache::add, secrets::add, object::add, worker_manager::add];
-    others.into_iter().fold(queue_and_store(), |router, add| add(router))
+    others
+        .into_iter()
+        .fold(queue_and_store(), |router, add| add(router))
         .method_not_allowed_fallback(wrong_method)
         .fallback(not_offered)
         .with_state(desk)
 }
 
 /// What every service answers about itself.
-fn health(router: Router<Arc<Desk>>, service: &str) -> Router<Arc<Desk>> {
+fn health(router: Routes, service: &str) -> Routes {
     router
         .route(&format!("{service}/ping"), endpoint(GET, "ping", tasks::ping))
         .route(&format!("{service}/__heartbeat__"), endpoint(GET, "heartbeat", tasks::ping))
@@ -51,7 +56,7 @@ fn health(router: Router<Arc<Desk>>, service: &str) -> Router<Arc<Desk>> {
         .route(&format!("{service}/__version__"), endpoint(GET, "version", tasks::version))
 }
 
-fn queue_and_store() -> Router<Arc<Desk>> {
+fn queue_and_store() -> Routes {
     let queue = |route: &str| format!("{QUEUE}{route}");
     health(Router::new(), QUEUE)
         .route(&queue("/task/{taskId}"), endpoint(GET, "task", tasks::task).merge(endpoint(PUT, "createTask", tasks::create)))

@@ -129,11 +129,7 @@ async fn receive(
 }
 
 /// Writes a body to a file and shows each piece to `seen`. Returns how many bytes it had.
-pub(crate) async fn write_all(
-    file: &mut tokio::fs::File,
-    body: Body,
-    mut seen: impl FnMut(&[u8]),
-) -> Result<u64, StoreError> {
+pub(crate) async fn write_all(file: &mut tokio::fs::File, body: Body, mut seen: impl FnMut(&[u8])) -> Result<u64, StoreError> {
     let mut chunks = body.into_data_stream();
     let mut received = 0;
     loop {

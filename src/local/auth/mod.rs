@@ -252,7 +252,13 @@ impl Clients {
     }
 
     /// Credentials of the name `client_id`, valid until then.
-    pub(crate) fn issue(&self, now: Timestamp, client_id: String, scopes: Vec<String>, until: Timestamp) -> TemporaryCredentials {
+    pub(crate) fn issue(
+        &self,
+        now: Timestamp,
+        client_id: String,
+        scopes: Vec<String>,
+        until: Timestamp,
+    ) -> TemporaryCredentials {
         let start = now.saturating_sub(HEAD_START).unwrap_or(now);
         Certificate::issue((QUEUE_CLIENT, &self.queue_token), client_id, scopes, (start, until), &*self.random)
     }

@@ -16,12 +16,7 @@
 //! ```
 //! JSON of the same shape is fine, too. The file holds secrets, so one that others can read is refused, as OpenSSH refuses keys.
 
-use std::{
-    collections::BTreeMap,
-    fmt, io,
-    os::unix::fs::MetadataExt as _,
-    path::Path,
-};
+use std::{collections::BTreeMap, fmt, io, os::unix::fs::MetadataExt as _, path::Path};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -56,7 +51,9 @@ pub enum RosterError {
         error: io::Error,
     },
     /// Others can read it.
-    #[error("clients file \"{path}\" can be read by others (its mode is {mode:04o}); it holds access tokens\n  hint: chmod 600 {path}")]
+    #[error(
+        "clients file \"{path}\" can be read by others (its mode is {mode:04o}); it holds access tokens\n  hint: chmod 600 {path}"
+    )]
     Open {
         /// The file.
         path: String,
@@ -126,9 +123,8 @@ impl Roster {
 
 fn read_client(mut entry: Entry<'_>, clients: &mut BTreeMap<String, Client>) {
     entry.only(&["clientId", "accessToken", "scopes", "description", "expires", "disabled"]);
-    let id = entry.text("clientId", true, |id| {
-        (!is_client_id(id)).then(|| "must be made of letters, digits and `!@/:.+|_-`".to_owned())
-    });
+    let id = entry
+        .text("clientId", true, |id| (!is_client_id(id)).then(|| "must be made of letters, digits and `!@/:.+|_-`".to_owned()));
     let token = entry.text("accessToken", true, |token| {
         (!is_access_token(token)).then(|| "must have 22 to 66 letters, digits, `-` and `_`".to_owned())
     });
@@ -257,12 +253,11 @@ impl<'a> Entry<'a> {
             return scopes;
         };
         for (at, entry) in list.iter().enumerate() {
-            match entry.as_str().filter(|scope| is_scope(scope)) {
-                Some(scope) => scopes.push(scope.to_owned()),
-                None => {
-                    let pointer = format!("{}/{at}", self.at("scopes"));
-                    self.problems.push(Problem::new(pointer, "must be a scope: printable ASCII"));
-                }
+            if let Some(scope) = entry.as_str().filter(|scope| is_scope(scope)) {
+                scopes.push(scope.to_owned());
+            } else {
+                let pointer = format!("{}/{at}", self.at("scopes"));
+                self.problems.push(Problem::new(pointer, "must be a scope: printable ASCII"));
             }
         }
         scopes

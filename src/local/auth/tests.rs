@@ -84,7 +84,8 @@ fn nothing_of_a_signed_request_may_change() {
             change(&mut changed);
             assert!(changed.authenticate(&clients, now(&golden)).is_err(), "{}: {what}", changed.name);
         }
-        let stranger = Clients::new(("test/root".into(), "another token".into()), Roster::default(), Arc::new(SeededRandom::new(1)));
+        let stranger =
+            Clients::new(("test/root".into(), "another token".into()), Roster::default(), Arc::new(SeededRandom::new(1)));
         assert!(Case::of(case).authenticate(&stranger, now(&golden)).is_err());
         let nobody = Clients::new(("somebody else".into(), "token".into()), Roster::default(), Arc::new(SeededRandom::new(1)));
         assert!(Case::of(case).authenticate(&nobody, now(&golden)).is_err_and(|why| why.contains("does not exist")));

@@ -11,9 +11,7 @@ use hawk::{
 };
 use jiff::Timestamp;
 
-use super::{
-    Caller, Clients, Signed, certificate::Certificate, ext, is_scope, replay::Signature,
-};
+use super::{Caller, Clients, Signed, certificate::Certificate, ext, is_scope, replay::Signature};
 
 /// How far a client's clock may be off, as the services have it.
 const SKEW: Duration = Duration::from_secs(15 * 60);
@@ -167,6 +165,6 @@ fn has_absurd_date(header: &str) -> bool {
 }
 
 fn has_absurd_expiry(bewit: &str) -> bool {
-    ext::decode_any_base64(bewit).is_some_and(|bytes| bytes.split(|b| *b == b'\\').nth(1).is_some_and(|exp| exp.len() > MOST_DIGITS))
+    ext::decode_any_base64(bewit)
+        .is_some_and(|bytes| bytes.split(|b| *b == b'\\').nth(1).is_some_and(|exp| exp.len() > MOST_DIGITS))
 }
-

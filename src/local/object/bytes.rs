@@ -1,6 +1,6 @@
 //! The bytes of objects: inline in a call, or by a signed URL.
 
-use std::sync::Arc;
+use std::{fmt::Write as _, sync::Arc};
 
 use aws_lc_rs::digest::{Context, SHA256, SHA512};
 use axum::{
@@ -38,10 +38,24 @@ impl Digests {
     }
 
     fn kept(self, file: &std::path::Path, bytes: u64, content_type: &str) -> Kept {
-        let hex = |digest: Context| digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let file = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Kept { file, bytes, content_type: content_type.to_owned(), sha256: hex(self.sha256), sha512: hex(self.sha512) }
+        Kept {
+            file,
+            bytes,
+            content_type: content_type.to_owned(),
+            sha256: hex(self.sha256.finish().as_ref()),
+            sha512: hex(self.sha512.finish().as_ref()),
+        }
     }
+}
+
+/// The bytes in hexadecimal.
+pub(in crate::local) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// A new file for an upload. Its name says whose it is, and is never that of another one.
@@ -144,18 +158,13 @@ async fn receive(
 }
 
 /// `GET` and `HEAD`
-pub(crate) async fn get(
-    State(desk): State<Arc<Desk>>,
-    uri: Uri,
-    Path(path): Path<Named>,
-    headers: HeaderMap,
-) -> Response {
+pub(crate) async fn get(State(desk): State<Arc<Desk>>, uri: Uri, Path(path): Path<Named>, headers: HeaderMap) -> Response {
     let found = async {
         let (upload_id, name) = object(path)?;
         let now = desk.now();
         desk.store.check(Permit::GetObject, (upload_id, 0, &name), uri.query().unwrap_or_default(), now)?;
-        let (_, kept) = finished(&desk, &name, now)
-            .map_err(|fault| StoreError::new(StatusCode::NOT_FOUND, "NoSuchKey", fault.message))?;
+        let (_, kept) =
+            finished(&desk, &name, now).map_err(|fault| StoreError::new(StatusCode::NOT_FOUND, "NoSuchKey", fault.message))?;
         let path = desk.store.objects_dir().join(&kept.file);
         let file = tokio::fs::File::open(&path).await.map_err(|e| StoreError::internal("read the stored object", &e))?;
         respond(&kept.content_type, &Stored { path, bytes: kept.bytes, content_encoding: None }, file, &headers).await

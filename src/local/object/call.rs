@@ -42,7 +42,7 @@ enum Method {
     PutUrl { content_type: String, bytes: u64 },
 }
 
-struct Upload {
+struct Asked {
     project_id: String,
     upload_id: TaskId,
     expires: Timestamp,
@@ -78,12 +78,8 @@ fn hashes(fields: &mut Fields<'_>) -> Map<String, Value> {
 }
 
 fn method(fields: &mut Fields<'_>) -> Option<Method> {
-    const CONTENT_TYPE: Text = Text {
-        min: 1,
-        max: 255,
-        is: |text| text.bytes().all(|b| (b' '..=b'~').contains(&b)),
-        shape: "printable ASCII",
-    };
+    const CONTENT_TYPE: Text =
+        Text { min: 1, max: 255, is: |text| text.bytes().all(|b| (b' '..=b'~').contains(&b)), shape: "printable ASCII" };
     let (mut inline, mut put_url) = (None, None);
     fields.required("proposedUploadMethods");
     fields.inner("proposedUploadMethods", |methods| {
@@ -109,7 +105,7 @@ fn method(fields: &mut Fields<'_>) -> Option<Method> {
     inline.or(put_url)
 }
 
-fn read(body: &Value) -> Result<Upload, Fault> {
+fn read(body: &Value) -> Result<Asked, Fault> {
     let mut problems = Vec::new();
     let upload = Fields::of(body, "", &mut problems).and_then(|mut fields| {
         fields.only(&["projectId", "uploadId", "expires", "hashes", "proposedUploadMethods"]);
@@ -117,7 +113,7 @@ fn read(body: &Value) -> Result<Upload, Fault> {
         let upload_id = fields.text("uploadId", &TASK_ID).and_then(TaskId::parse);
         let expires = fields.date("expires");
         let (hashes, method) = (hashes(&mut fields), method(&mut fields));
-        Some(Upload { project_id: project_id?, upload_id: upload_id?, expires: expires?, hashes, method })
+        Some(Asked { project_id: project_id?, upload_id: upload_id?, expires: expires?, hashes, method })
     });
     upload.filter(|_| problems.is_empty()).ok_or_else(|| Fault::invalid_body("createUpload", &problems))
 }
@@ -145,15 +141,14 @@ pub(crate) async fn create_upload(desk: Arc<Desk>, call: Call) -> Result<Reply, 
         }
         Some(Method::PutUrl { ref content_type, bytes }) => {
             let until = call.now.saturating_add(URL_TIME).unwrap_or(call.now);
-            let url =
-                desk.store.url(&call.base, Permit::PutObject { content_type, bytes }, (upload.upload_id, 0, name), until);
+            let url = desk.store.url(&call.base, Permit::PutObject { content_type, bytes }, (upload.upload_id, 0, name), until);
             let headers = json!({ "Content-Type": content_type, "Content-Length": bytes.to_string() });
             answer(json!({ "putUrl": { "url": url, "expires": Date(until), "headers": headers } }))
         }
     })
 }
 
-fn open(place: &mut Option<Object>, name: &str, upload: &Upload, now: Timestamp) -> Result<(), Fault> {
+fn open(place: &mut Option<Object>, name: &str, upload: &Asked, now: Timestamp) -> Result<(), Fault> {
     let conflict = |what: &str| Err(Fault::new(Code::RequestConflict, format!("object \"{name}\" {what}")));
     if let Some(known) = place.as_mut().filter(|known| !known.is_over(now)) {
         if known.finished {

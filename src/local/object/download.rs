@@ -66,7 +66,10 @@ pub(crate) async fn start_download(desk: Arc<Desk>, call: Call) -> Result<Reply,
     if simple {
         return Ok(Reply::json(&json!({ "method": "simple", "url": url })));
     }
-    Err(Fault::new(Code::NoMatchingMethod, "objects can be downloaded with the methods `getUrl` and `simple`; neither is accepted"))
+    Err(Fault::new(
+        Code::NoMatchingMethod,
+        "objects can be downloaded with the methods `getUrl` and `simple`; neither is accepted",
+    ))
 }
 
 /// `object`

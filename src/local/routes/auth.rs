@@ -1,19 +1,14 @@
 //! The auth service.
 
-use std::sync::Arc;
-
-use axum::Router;
-
-use super::{DELETE, GET, POST, PUT, endpoint, health};
+use super::{DELETE, GET, POST, PUT, Routes, endpoint, health};
 use crate::local::{
     auth::calls::{clients, credentials, roles, scopes},
-    desk::Desk,
     endpoint::open_endpoint,
 };
 
 const AUTH: &str = "/api/auth/v1";
 
-pub(super) fn add(router: Router<Arc<Desk>>) -> Router<Arc<Desk>> {
+pub(super) fn add(router: Routes) -> Routes {
     let auth = |route: &str| format!("{AUTH}{route}");
     health(router, AUTH)
         .route(&auth("/clients/"), endpoint(GET, "listClients", clients::list))

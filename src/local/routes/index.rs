@@ -1,16 +1,12 @@
 //! The index.
 
-use std::sync::Arc;
-
-use axum::Router;
-
-use super::{DELETE, GET, POST, PUT, endpoint, health};
-use crate::local::{desk::Desk, index};
+use super::{DELETE, GET, POST, PUT, Routes, endpoint, health};
+use crate::local::index;
 
 const INDEX: &str = "/api/index/v1";
 
 /// `listNamespaces` and `listTasks` are called with POST by older clients.
-pub(super) fn add(router: Router<Arc<Desk>>) -> Router<Arc<Desk>> {
+pub(super) fn add(router: Routes) -> Routes {
     let route = |route: &str| format!("{INDEX}{route}");
     let namespaces = || {
         endpoint(GET, "listNamespaces", index::namespaces).merge(endpoint(POST, "listNamespaces", index::namespaces_by_body))
@@ -19,11 +15,16 @@ pub(super) fn add(router: Router<Arc<Desk>>) -> Router<Arc<Desk>> {
     health(router, INDEX)
         .route(
             &route("/task/{indexPath}"),
-            endpoint(GET, "findTask", index::find)
-                .merge(endpoint(PUT, "insertTask", index::insert))
-                .merge(endpoint(DELETE, "deleteTask", index::delete)),
+            endpoint(GET, "findTask", index::find).merge(endpoint(PUT, "insertTask", index::insert)).merge(endpoint(
+                DELETE,
+                "deleteTask",
+                index::delete,
+            )),
         )
-        .route(&route("/tasks/indexes"), endpoint(POST, "findTasksAtIndex", index::find_many).merge(endpoint(GET, "listTasks", index::tasks)))
+        .route(
+            &route("/tasks/indexes"),
+            endpoint(POST, "findTasksAtIndex", index::find_many).merge(endpoint(GET, "listTasks", index::tasks)),
+        )
         .route(&route("/namespaces/"), namespaces())
         .route(&route("/namespaces/{namespace}"), namespaces())
         .route(&route("/tasks/"), tasks())

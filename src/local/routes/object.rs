@@ -1,15 +1,13 @@
 //! The object service.
 
-use std::sync::Arc;
+use axum::routing::put;
 
-use axum::{Router, routing::put};
-
-use super::{GET, POST, PUT, endpoint, health};
-use crate::local::{desk::Desk, object, store};
+use super::{GET, POST, PUT, Routes, endpoint, health};
+use crate::local::{object, store};
 
 const OBJECT: &str = "/api/object/v1";
 
-pub(super) fn add(router: Router<Arc<Desk>>) -> Router<Arc<Desk>> {
+pub(super) fn add(router: Routes) -> Routes {
     let route = |route: &str| format!("{OBJECT}{route}");
     health(router, OBJECT)
         .route(&route("/upload/{*name}"), endpoint(PUT, "createUpload", object::create_upload))

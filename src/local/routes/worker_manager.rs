@@ -1,18 +1,11 @@
 //! The worker-manager service, for workers that nobody starts.
 
-use std::sync::Arc;
-
-use axum::Router;
-
-use super::{DELETE, GET, POST, PUT, endpoint, health};
-use crate::local::{
-    desk::Desk,
-    worker_manager::{errors, pools, register, workers},
-};
+use super::{DELETE, GET, POST, PUT, Routes, endpoint, health};
+use crate::local::worker_manager::{errors, pools, register, workers};
 
 const WORKER_MANAGER: &str = "/api/worker-manager/v1";
 
-pub(super) fn add(router: Router<Arc<Desk>>) -> Router<Arc<Desk>> {
+pub(super) fn add(router: Routes) -> Routes {
     let route = |route: &str| format!("{WORKER_MANAGER}{route}");
     health(router, WORKER_MANAGER)
         .route(&route("/providers"), endpoint(GET, "listProviders", pools::providers))

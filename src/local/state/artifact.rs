@@ -186,10 +186,8 @@ impl State {
             if let (Storage::S3 { stored: old, .. }, Storage::S3 { stored, .. }) = (&known.storage, &mut made.storage) {
                 stored.clone_from(old);
             }
-            if let (
-                Storage::Object { upload_id: old, finished: was, .. },
-                Storage::Object { upload_id, finished, .. },
-            ) = (&known.storage, &mut made.storage)
+            if let (Storage::Object { upload_id: old, finished: was, .. }, Storage::Object { upload_id, finished, .. }) =
+                (&known.storage, &mut made.storage)
             {
                 upload_id.clone_from(old);
                 *finished = *was;
@@ -246,14 +244,7 @@ impl State {
     }
 
     /// The worker says that the object is all there. Repeating it changes nothing.
-    pub fn finish_artifact(
-        &mut self,
-        now: Timestamp,
-        id: TaskId,
-        run_id: u32,
-        name: &str,
-        with: &str,
-    ) -> Result<(), Refusal> {
+    pub fn finish_artifact(&mut self, now: Timestamp, id: TaskId, run_id: u32, name: &str, with: &str) -> Result<(), Refusal> {
         let known = self.artifact(now, id, run_id, name)?;
         let Storage::Object { upload_id, .. } = &known.storage else {
             let kind = known.storage.type_name();

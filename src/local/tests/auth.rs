@@ -57,7 +57,8 @@ async fn a_signature_works_until_it_was_answered_and_then_no_more() {
     // Refusals are answers, too; a client that was told so has no reason to say the same again.
     let missing = rig.url("/task/fN1SbArXTPSVFNUvaOlinQ");
     let header = sign(("root", TOKEN), None, &Method::GET, &missing);
-    let send = async || rig.http.get(missing.clone()).header("authorization", &header).send().await.expect("an answer").status();
+    let send =
+        async || rig.http.get(missing.clone()).header("authorization", &header).send().await.expect("an answer").status();
     assert_eq!((send().await.as_u16(), send().await.as_u16()), (404, 401));
 }
 
@@ -90,7 +91,8 @@ async fn a_request_without_an_answer_may_be_sent_again_as_it_was_signed() {
 async fn clients_are_made_changed_and_forgotten_by_calls() {
     let rig = Rig::with(|options| options.roster = roster()).await;
     let path = format!("{AUTH}/clients/made%2Fone");
-    let body = json!({ "expires": "2099-01-01T00:00:00.000Z", "description": "d", "scopes": ["auth:create-client:made/*", "x:*"] });
+    let body =
+        json!({ "expires": "2099-01-01T00:00:00.000Z", "description": "d", "scopes": ["auth:create-client:made/*", "x:*"] });
     let made = rig.root(Method::PUT, &path, Some(&body)).await.ok();
     let token = made["accessToken"].as_str().expect("a token").to_owned();
     assert_eq!(rig.root(Method::PUT, &path, Some(&body)).await.ok()["accessToken"], json!(token), "the same call again");
@@ -124,14 +126,20 @@ async fn clients_are_made_changed_and_forgotten_by_calls() {
     assert_eq!((page["clients"][0]["clientId"].clone(), page.get("continuationToken")), (json!("made/two"), None));
     let page = rig.root(Method::GET, &format!("{AUTH}/clients/?limit=2"), None).await.ok();
     let next = format!("{AUTH}/clients/?continuationToken={}", page["continuationToken"].as_str().expect("more"));
-    let rest = rig.root(Method::GET, &next, None).await.ok();
-    let ids = |page: &Value| page["clients"].as_array().expect("a list").iter().map(|c| c["clientId"].clone()).collect::<Vec<_>>();
-    assert_eq!([ids(&page), ids(&rest)].concat(), ["barred", "late", "made/two", "root", "some/one", "static/taskcluster/queue"]);
+    let second = rig.root(Method::GET, &next, None).await.ok();
+    let ids =
+        |page: &Value| page["clients"].as_array().expect("a list").iter().map(|c| c["clientId"].clone()).collect::<Vec<_>>();
+    assert_eq!(
+        [ids(&page), ids(&second)].concat(),
+        ["barred", "late", "made/two", "root", "some/one", "static/taskcluster/queue"]
+    );
 
     let fixed = rig.root(Method::DELETE, &format!("{AUTH}/clients/some%2Fone"), None).await.refused(409, "RequestConflict");
     assert!(fixed.contains("started with"), "{fixed}");
     rig.root(Method::PUT, &format!("{AUTH}/clients/static%2Fx"), Some(&child(json!([])))).await.refused(400, "InputError");
-    rig.root(Method::PUT, &format!("{AUTH}/clients/a%20b"), Some(&child(json!([])))).await.refused(400, "InvalidRequestArguments");
+    rig.root(Method::PUT, &format!("{AUTH}/clients/a%20b"), Some(&child(json!([]))))
+        .await
+        .refused(400, "InvalidRequestArguments");
 }
 
 #[tokio::test]
@@ -140,13 +148,15 @@ async fn requests_are_verified_for_others() {
     let url: Url = "http://tasks.example:8080/a/b?c=d".parse().expect("a URL");
     let ask = async |change: &dyn Fn(&mut Value)| {
         let authorization = sign(("some/one", OTHER), None, &Method::GET, &url);
-        let mut body =
-            json!({ "method": "get", "resource": "/a/b?c=d", "host": "tasks.example", "port": 8080, "authorization": authorization });
+        let mut body = json!({ "method": "get", "resource": "/a/b?c=d", "host": "tasks.example", "port": 8080, "authorization": authorization });
         change(&mut body);
         rig.call_as(As::Nobody, Method::POST, &format!("{AUTH}/authenticate-hawk"), Some(&body)).await
     };
     let answer = ask(&|_| ()).await.ok();
-    assert_eq!((&answer["status"], &answer["scheme"], &answer["clientId"]), (&json!("auth-success"), &json!("hawk"), &json!("some/one")));
+    assert_eq!(
+        (&answer["status"], &answer["scheme"], &answer["clientId"]),
+        (&json!("auth-success"), &json!("hawk"), &json!("some/one"))
+    );
     assert!(answer["scopes"].as_array().expect("scopes").contains(&json!("secrets:get:me/*")), "{answer}");
     assert!(answer["expires"].as_str().is_some_and(|date| date.starts_with("3000-")), "{answer}");
     for change in [
@@ -203,7 +213,8 @@ async fn tunnels_get_tokens_if_there_is_a_secret() {
     assert_eq!((&answer["wstAudience"], &answer["wstClient"]), (&json!("aud"), &json!("group.id.60098")));
     let token = answer["token"].as_str().expect("a token");
     let parts: Vec<&str> = token.split('.').collect();
-    let decode = |part: &str| serde_json::from_slice::<Value>(&BASE64_URL_SAFE_NO_PAD.decode(part).expect("base64")).expect("JSON");
+    let decode =
+        |part: &str| serde_json::from_slice::<Value>(&BASE64_URL_SAFE_NO_PAD.decode(part).expect("base64")).expect("JSON");
     assert_eq!(decode(parts[0]), json!({ "alg": "HS256", "typ": "JWT" }));
     let claims = decode(parts[1]);
     assert_eq!((&claims["tid"], &claims["aud"], &claims["sub"]), (&json!("group.id.60098"), &json!("aud"), &json!("some/one")));

@@ -134,7 +134,8 @@ async fn what_is_below_a_name_is_listed_in_pages() {
     let rest = list(&format!("/tasks/a.b?limit=1&continuationToken={token}")).await;
     assert_eq!((names(&rest, "tasks"), rest.get("continuationToken")), (vec!["a.b.two".to_owned()], None));
     // As older clients ask.
-    let post = async |path: &str, body: Value| rig.call_as(As::Nobody, Method::POST, &format!("{INDEX}{path}"), Some(&body)).await;
+    let post =
+        async |path: &str, body: Value| rig.call_as(As::Nobody, Method::POST, &format!("{INDEX}{path}"), Some(&body)).await;
     assert_eq!(names(&post("/tasks/a.b", json!({ "limit": 1, "continuationToken": token })).await.ok(), "tasks"), ["a.b.two"]);
     assert_eq!(names(&post("/namespaces/a", json!({})).await.ok(), "namespaces"), ["a.b", "a.c"]);
     post("/namespaces/a", json!({ "limit": 0 })).await.refused(400, "InputValidationError");

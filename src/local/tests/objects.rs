@@ -13,10 +13,11 @@ const OBJECT: &str = "/api/object/v1";
 const FAR: &str = "2099-01-01T00:00:00.000Z";
 
 fn hex(algorithm: &'static digest::Algorithm, bytes: &[u8]) -> String {
-    digest::digest(algorithm, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    object::bytes::hex(digest::digest(algorithm, bytes).as_ref())
 }
 
-fn upload(id: &str, methods: Value) -> Value {
+fn upload(id: &str, methods: impl Into<Value>) -> Value {
+    let methods = methods.into();
     json!({ "projectId": "p", "uploadId": id, "expires": FAR, "proposedUploadMethods": methods })
 }
 
@@ -55,7 +56,8 @@ async fn an_object_is_uploaded_inline_or_by_url_and_downloaded() {
             None => assert_eq!(answer["uploadMethod"], json!({ "dataInline": true })),
             Some(put) => {
                 assert_eq!(put["headers"], json!({ "Content-Type": "text/plain", "Content-Length": "5" }));
-                let request = rig.http.put(put["url"].as_str().expect("a URL")).header("content-type", "text/plain").body("12345");
+                let request =
+                    rig.http.put(put["url"].as_str().expect("a URL")).header("content-type", "text/plain").body("12345");
                 assert_eq!(request.send().await.expect("an answer").status(), 200);
             }
         }
@@ -76,7 +78,9 @@ async fn an_object_is_uploaded_inline_or_by_url_and_downloaded() {
         let redirect = rig.object(Method::GET, &format!("/download/{name}"), None).await;
         assert_eq!(redirect.status, StatusCode::SEE_OTHER);
         assert_eq!(rig.fetch(&redirect.body["url"]).await.1, b"12345");
-        rig.object(Method::PUT, &format!("/upload/{name}"), Some(&upload(&id, inline(b"x")))).await.refused(409, "RequestConflict");
+        rig.object(Method::PUT, &format!("/upload/{name}"), Some(&upload(&id, inline(b"x"))))
+            .await
+            .refused(409, "RequestConflict");
     }
 }
 
@@ -168,7 +172,8 @@ async fn artifacts_can_be_objects() {
     let create = async || rig.call_as(As::Task(credentials), Method::POST, &path, Some(&body)).await.ok();
     let made = create().await;
     assert_eq!(create().await["uploadId"], made["uploadId"], "the same call again");
-    let finish = async |id: &Value| rig.call_as(As::Task(credentials), Method::PUT, &path, Some(&json!({ "uploadId": id }))).await;
+    let finish =
+        async |id: &Value| rig.call_as(As::Task(credentials), Method::PUT, &path, Some(&json!({ "uploadId": id }))).await;
     let content = format!("/task/{task}/artifact-content/public%2Fo");
     rig.get(&content).await.refused(404, "ResourceNotFound");
 

@@ -20,7 +20,8 @@ async fn roles_are_made_changed_listed_and_expanded() {
         let answer = rig.root(method, &format!("{AUTH}/scopes/expand"), Some(&json!({ "scopes": scopes }))).await.ok();
         answer["scopes"].clone()
     };
-    let expected = json!(["assume:all", "assume:repo:all", "assume:repo:me", "queue:route:index.all.*", "queue:route:index.me.*", "x"]);
+    let expected =
+        json!(["assume:all", "assume:repo:all", "assume:repo:me", "queue:route:index.all.*", "queue:route:index.me.*", "x"]);
     assert_eq!(expand(Method::POST, json!(["assume:repo:me"])).await, expected);
     assert_eq!(expand(Method::GET, json!(["assume:repo:me"])).await, expected);
     let role = rig.root(Method::GET, &format!("{AUTH}/roles/all"), None).await.ok();

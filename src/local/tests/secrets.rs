@@ -17,7 +17,10 @@ async fn secrets_are_set_read_listed_and_removed() {
     }
     rig.root(Method::PUT, &format!("{SECRET}/b"), Some(&body("again", far))).await.ok();
     assert_eq!(rig.root(Method::GET, &format!("{SECRET}/b"), None).await.ok(), body("again", far));
-    assert_eq!(rig.root(Method::GET, &format!("{SECRET}/project/a%20b"), None).await.ok()["secret"]["password"], "project%2Fa%20b");
+    assert_eq!(
+        rig.root(Method::GET, &format!("{SECRET}/project/a%20b"), None).await.ok()["secret"]["password"],
+        "project%2Fa%20b"
+    );
     let list = async |query: &str| rig.root(Method::GET, &format!("/api/secrets/v1/secrets{query}"), None).await.ok();
     assert_eq!(list("").await, json!({ "secrets": ["b", "project/a b", "project/plain"] }));
     let first = list("?limit=2").await;
@@ -43,8 +46,7 @@ async fn expired_secrets_are_gone_with_their_values() {
         let key = hawk::Key::new(TOKEN, hawk::SHA256).expect("a key");
         let request = hawk::RequestBuilder::from_url(method.as_str(), &url).expect("a request").request();
         let nonce = slugid(&SystemRandom);
-        let header =
-            request.make_header_full(&hawk::Credentials { id: "root".into(), key }, ts, nonce).expect("a header");
+        let header = request.make_header_full(&hawk::Credentials { id: "root".into(), key }, ts, nonce).expect("a header");
         let mut request = rig.http.request(method, url).header("authorization", format!("Hawk {header}"));
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
@@ -69,7 +71,9 @@ async fn expired_secrets_are_gone_with_their_values() {
 async fn no_refusal_shows_a_value() {
     let rig = Rig::start().await;
     let far = "2099-01-01T00:00:00.000Z";
-    let put = async |who: As<'_>, name: &str, body: Value| rig.call_as(who, Method::PUT, &format!("{SECRET}/{name}"), Some(&body)).await;
+    let put = async |who: As<'_>, name: &str, body: Value| {
+        rig.call_as(who, Method::PUT, &format!("{SECRET}/{name}"), Some(&body)).await
+    };
     let mut wrong = body("hidden-value", far);
     wrong["more"] = json!("hidden-value");
     let refusals = [

@@ -6,7 +6,8 @@ const WORKERS: &str = "/api/worker-manager/v1";
 const SECRET: &str = "no-real-secret-no-real-secret-no-real-secret";
 const FAR: &str = "2099-01-01T00:00:00.000Z";
 
-fn pool(config: Value) -> Value {
+fn pool(config: impl Into<Value>) -> Value {
+    let config = config.into();
     json!({ "providerId": "static", "description": "d", "owner": "me@example.com", "emailOnError": false, "config": config })
 }
 
@@ -44,7 +45,9 @@ async fn a_static_worker_registers_works_and_is_removed() {
     let id = rig.create(|_| {}).await;
     let claims = rig.call_as(As::Task(credentials), Method::POST, "/claim-work/p%2Fw", Some(&claim)).await.ok();
     assert_eq!(claims["tasks"][0]["status"]["taskId"], json!(id));
-    rig.call_as(As::Task(credentials), Method::POST, "/claim-work/p%2Fother", Some(&claim)).await.refused(403, "InsufficientScopes");
+    rig.call_as(As::Task(credentials), Method::POST, "/claim-work/p%2Fother", Some(&claim))
+        .await
+        .refused(403, "InsufficientScopes");
 
     let again = async |secret: &Value, who: &Value| {
         let body = json!({ "workerPoolId": POOL, "workerGroup": "g", "workerId": "w", "secret": secret });
@@ -109,7 +112,10 @@ async fn pools_are_made_changed_listed_and_deleted() {
     let list = rig.manager(Method::GET, "/worker-pools?limit=2", None).await.ok();
     let next = format!("/worker-pools?continuationToken={}", list["continuationToken"].as_str().expect("more"));
     let rest = rig.manager(Method::GET, &next, None).await.ok();
-    assert_eq!((list["workerPools"].as_array().map(Vec::len), &rest["workerPools"][0]["workerPoolId"]), (Some(2), &json!("p/c")));
+    assert_eq!(
+        (list["workerPools"].as_array().map(Vec::len), &rest["workerPools"][0]["workerPoolId"]),
+        (Some(2), &json!("p/c"))
+    );
     assert_eq!(rig.manager(Method::DELETE, "/worker-pool/p%2Fc", None).await.ok()["providerId"], "null-provider");
     rig.manager(Method::GET, "/worker-pool/p%2Fc", None).await.refused(404, "ResourceNotFound");
     let providers = rig.manager(Method::GET, "/providers", None).await.ok();

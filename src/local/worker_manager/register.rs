@@ -115,7 +115,10 @@ fn admit(
     desk.workers.workers.change(&who.key(), |place| {
         let worker = place.as_mut().filter(|worker| proves(worker)).ok_or_else(refused)?;
         if worker.stage == Stage::Stopped || worker.expires <= now {
-            return Err(Fault::new(Code::InputError, format!("worker \"{}/{}\" was removed or has expired", who.group, who.id)));
+            return Err(Fault::new(
+                Code::InputError,
+                format!("worker \"{}/{}\" was removed or has expired", who.group, who.id),
+            ));
         }
         worker.stage = Stage::Running;
         worker.secret = Some(secret.clone());

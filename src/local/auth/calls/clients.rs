@@ -7,7 +7,11 @@ use serde_json::{Value, json};
 
 use super::{DESCRIPTION, SCOPE, body, expanded};
 use crate::local::{
-    auth::{Clients, Need, client::{Client, is_client_id}, covers},
+    auth::{
+        Clients, Need,
+        client::{Client, is_client_id},
+        covers,
+    },
     desk::Desk,
     endpoint::Call,
     fault::{Code, Fault},
@@ -96,7 +100,10 @@ pub(crate) async fn create(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> 
     need.extend(scopes.iter().map(Need::scope));
     call.authorize(&Need::All(need))?;
     if id.starts_with(RESERVED) {
-        return Err(Fault::new(Code::InputError, format!("client ids that begin with `{RESERVED}` cannot be created by calls")));
+        return Err(Fault::new(
+            Code::InputError,
+            format!("client ids that begin with `{RESERVED}` cannot be created by calls"),
+        ));
     }
     desk.clients.may_change_client(id)?;
     let mut new = Client::lasting(desk.clients.new_secret(), scopes, &wanted.description, call.now);

@@ -21,8 +21,31 @@ const TESTER_SCOPES: &[&str] = &["test:*", "auth:create-client:test:*"];
 const TESTER_NEEDS: &str = "test:authenticate-get";
 
 const METHODS: &[&str] = &[
-    "get", "post", "put", "head", "delete", "options", "trace", "copy", "lock", "mkcol", "move", "purge", "propfind", "proppatch",
-    "unlock", "report", "mkactivity", "checkout", "merge", "m-search", "notify", "subscribe", "unsubscribe", "patch", "search",
+    "get",
+    "post",
+    "put",
+    "head",
+    "delete",
+    "options",
+    "trace",
+    "copy",
+    "lock",
+    "mkcol",
+    "move",
+    "purge",
+    "propfind",
+    "proppatch",
+    "unlock",
+    "report",
+    "mkactivity",
+    "checkout",
+    "merge",
+    "m-search",
+    "notify",
+    "subscribe",
+    "unsubscribe",
+    "patch",
+    "search",
     "connect",
 ];
 

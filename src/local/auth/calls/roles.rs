@@ -6,7 +6,12 @@ use serde_json::{Value, json};
 
 use super::{DESCRIPTION, SCOPE, body, expanded};
 use crate::local::{
-    auth::{Clients, Need, client::is_role_id, covers, roles::{Role, Roles}},
+    auth::{
+        Clients, Need,
+        client::is_role_id,
+        covers,
+        roles::{Role, Roles},
+    },
     desk::Desk,
     endpoint::Call,
     fault::{Code, Fault},
@@ -17,9 +22,9 @@ use crate::local::{
 
 fn role_id(call: &Call) -> Result<&str, Fault> {
     let id = call.param("roleId");
-    is_role_id(id).then_some(id).ok_or_else(|| {
-        Fault::new(Code::InvalidRequestArguments, format!("roleId `{id}` must be printable ASCII"))
-    })
+    is_role_id(id)
+        .then_some(id)
+        .ok_or_else(|| Fault::new(Code::InvalidRequestArguments, format!("roleId `{id}` must be printable ASCII")))
 }
 
 fn missing(id: &str) -> Fault {
@@ -98,7 +103,10 @@ pub(crate) async fn create(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> 
         if (&known.scopes, &known.description) == (&new.scopes, &new.description) {
             return Ok(Reply::json(&shown(&desk, id, &known)));
         }
-        return Err(Fault::new(Code::RequestConflict, format!("role \"{id}\" exists with other scopes or another description")));
+        return Err(Fault::new(
+            Code::RequestConflict,
+            format!("role \"{id}\" exists with other scopes or another description"),
+        ));
     }
     check_end(&desk.clients.roles_with(id, new.clone()))?;
     desk.clients.put_role(id, new.clone());
