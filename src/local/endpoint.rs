@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    auth::{Caller, Clients, Need, Signed},
+    auth::{Caller, Clients, Need, Signed, Unanswered},
     desk::Desk,
     fault::{Code, Fault},
     reply::Reply,
@@ -200,7 +200,8 @@ where
         Err(fault) => return refused(fault, &params),
     };
     let base = base_url(desk.scheme, &host, port);
-    let receipt = desk.clients.receipt(&caller, now);
+    let unanswered = head.extensions.get::<Unanswered>().is_some();
+    let receipt = desk.clients.receipt(&caller, now).filter(|_| !unanswered);
     let request = AsSigned {
         method: head.method,
         resource: resource.to_owned(),

@@ -6,7 +6,7 @@ use axum::{
     Router,
     extract::State,
     response::IntoResponse as _,
-    routing::{MethodFilter, put},
+    routing::{MethodFilter, MethodRouter, put},
 };
 use http::{Method, Uri};
 
@@ -54,6 +54,11 @@ fn health(router: Routes, service: &str) -> Routes {
         .route(&format!("{service}/__heartbeat__"), endpoint(GET, "heartbeat", tasks::ping))
         .route(&format!("{service}/__lbheartbeat__"), endpoint(GET, "lbheartbeat", tasks::ping))
         .route(&format!("{service}/__version__"), endpoint(GET, "version", tasks::version))
+}
+
+/// A list whose route ends in a slash, which some clients leave out.
+fn list(router: Routes, route: &str, method: MethodRouter<Arc<Desk>>) -> Routes {
+    router.route(route.trim_end_matches('/'), method.clone()).route(route, method)
 }
 
 fn queue_and_store() -> Routes {

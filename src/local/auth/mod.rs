@@ -30,7 +30,7 @@ use jiff::{SignedDuration, Timestamp};
 
 pub(crate) use certificate::TemporaryCredentials;
 pub(crate) use crypto::install;
-pub(crate) use replay::{Receipt, Signature, Spent};
+pub(crate) use replay::{Receipt, Signature, Spent, Unanswered};
 pub use roster::{Roster, RosterError};
 pub(crate) use scope::{Need, covers, is_scope, without_covered};
 

@@ -61,6 +61,10 @@ impl Signature {
     }
 }
 
+/// Put on a request whose answer will not arrive whole, because faults want it so: its signature is not spent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unanswered;
+
 /// Spends a signature when the answer has been handed out.
 pub(crate) struct Receipt {
     spent: Arc<Spent>,

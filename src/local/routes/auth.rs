@@ -1,6 +1,6 @@
 //! The auth service.
 
-use super::{DELETE, GET, POST, PUT, Routes, endpoint, health};
+use super::{DELETE, GET, POST, PUT, Routes, endpoint, health, list};
 use crate::local::{
     auth::calls::{clients, credentials, roles, scopes},
     endpoint::open_endpoint,
@@ -10,8 +10,16 @@ const AUTH: &str = "/api/auth/v1";
 
 pub(super) fn add(router: Routes) -> Routes {
     let auth = |route: &str| format!("{AUTH}{route}");
-    health(router, AUTH)
-        .route(&auth("/clients/"), endpoint(GET, "listClients", clients::list))
+    let lists = [
+        ("/clients/", endpoint(GET, "listClients", clients::list)),
+        ("/roles/", endpoint(GET, "listRoles", roles::list)),
+        ("/roles2/", endpoint(GET, "listRoles2", roles::list_pages)),
+        ("/roleids/", endpoint(GET, "listRoleIds", roles::list_ids)),
+        ("/test-authenticate-get/", open_endpoint(GET, "testAuthenticateGet", credentials::test_get)),
+    ];
+    lists
+        .into_iter()
+        .fold(health(router, AUTH), |router, (route, method)| list(router, &auth(route), method))
         .route(
             &auth("/clients/{clientId}"),
             endpoint(GET, "client", clients::get)
@@ -22,9 +30,6 @@ pub(super) fn add(router: Routes) -> Routes {
         .route(&auth("/clients/{clientId}/reset"), endpoint(POST, "resetAccessToken", clients::reset))
         .route(&auth("/clients/{clientId}/enable"), endpoint(POST, "enableClient", clients::enable))
         .route(&auth("/clients/{clientId}/disable"), endpoint(POST, "disableClient", clients::disable))
-        .route(&auth("/roles/"), endpoint(GET, "listRoles", roles::list))
-        .route(&auth("/roles2/"), endpoint(GET, "listRoles2", roles::list_pages))
-        .route(&auth("/roleids/"), endpoint(GET, "listRoleIds", roles::list_ids))
         .route(
             &auth("/roles/{roleId}"),
             endpoint(GET, "role", roles::get)
@@ -44,5 +49,4 @@ pub(super) fn add(router: Routes) -> Routes {
         )
         .route(&auth("/authenticate-hawk"), open_endpoint(POST, "authenticateHawk", credentials::hawk))
         .route(&auth("/test-authenticate"), open_endpoint(POST, "testAuthenticate", credentials::test))
-        .route(&auth("/test-authenticate-get/"), open_endpoint(GET, "testAuthenticateGet", credentials::test_get))
 }

@@ -1,6 +1,6 @@
 //! The index.
 
-use super::{DELETE, GET, POST, PUT, Routes, endpoint, health};
+use super::{DELETE, GET, POST, PUT, Routes, endpoint, health, list};
 use crate::local::index;
 
 const INDEX: &str = "/api/index/v1";
@@ -12,7 +12,8 @@ pub(super) fn add(router: Routes) -> Routes {
         endpoint(GET, "listNamespaces", index::namespaces).merge(endpoint(POST, "listNamespaces", index::namespaces_by_body))
     };
     let tasks = || endpoint(GET, "listTasks", index::tasks).merge(endpoint(POST, "listTasks", index::tasks_by_body));
-    health(router, INDEX)
+    let root = list(health(router, INDEX), &route("/namespaces/"), namespaces());
+    list(root, &route("/tasks/"), tasks())
         .route(
             &route("/task/{indexPath}"),
             endpoint(GET, "findTask", index::find).merge(endpoint(PUT, "insertTask", index::insert)).merge(endpoint(
@@ -25,9 +26,7 @@ pub(super) fn add(router: Routes) -> Routes {
             &route("/tasks/indexes"),
             endpoint(POST, "findTasksAtIndex", index::find_many).merge(endpoint(GET, "listTasks", index::tasks)),
         )
-        .route(&route("/namespaces/"), namespaces())
         .route(&route("/namespaces/{namespace}"), namespaces())
-        .route(&route("/tasks/"), tasks())
         .route(&route("/tasks/{namespace}"), tasks())
         .route(&route("/task/{indexPath}/artifacts/{*name}"), endpoint(GET, "findArtifactFromTask", index::artifact))
 }
