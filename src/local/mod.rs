@@ -1,4 +1,4 @@
-//! The embedded queue: Taskcluster's queue API in one process, for `exec`, for the `queue` command, and for tests.
+//! The embedded queue: Taskcluster's queue and the services around it in one process, for `exec`, for the `queue` command, and for tests.
 //!
 //! It is the server's side only; the worker talks to it over sockets like to any deployment.
 //!
@@ -6,14 +6,17 @@
 //!  listen ──▶ routes ──▶ endpoint ──▶ tasks | claims | artifacts | index ─▶ desk ──▶ state
 //!  (TCP, TLS)            (auth, body,   (one function per call)     (lock,    (pure: tasks, runs,
 //!                         faults)             │                      line,     lanes, expiries,
-//!             transfer ◀──────────────────────┘                      clock)    artifacts)
-//!             (signed PUT and GET) ──▶ store (files)
+//!             transfer ◀──────────────────────┤                      clock)    artifacts, names)
+//!             (signed PUT and GET) ──▶ store  └▶ auth | secrets | object | worker_manager | purge ──▶ shelf
+//!                                     (files)                                                        (values by name)
 //! ```
-//! - [`state`] decides everything and does nothing: no I/O, no clock, no lock.
+//! - [`state`] decides everything about tasks and does nothing: no I/O, no clock, no lock.
 //! - `desk` holds the state, hands claims to those who wait, and lets time pass.
-//! - `auth` verifies Hawk with the `hawk` crate; the worker signs with code of its own, so that each proves the other.
-//! - `purge` is the purge-cache service, as far as workers and those who ask for purges know it.
-//! - `store` and `transfer` keep artifact bytes in files behind signed URLs.
+//! - `auth` verifies Hawk with the `hawk` crate; the worker signs with code of its own, so that each proves the other. It also is the auth
+//!   service: clients, roles, and what scopes they stand for.
+//! - `secrets`, `object`, `worker_manager` and `purge` are services of their own, with no influence on the books. What they keep is on
+//!   shelves.
+//! - `store` and `transfer` keep artifact bytes in files behind signed URLs; `object` keeps its own beside them.
 
 mod artifacts;
 mod auth;
