@@ -116,3 +116,39 @@ impl HttpBody for Receipted {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http_body_util::BodyExt as _;
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::local::auth::{Signature, Spent};
+
+    /// Whether a signature is spent after its answer of that status was taken or dropped.
+    async fn spent(status: StatusCode, body: &str, taken: bool) -> bool {
+        let known = Arc::new(Spent::default());
+        let signature = Signature::new(&[7; 32], i64::MAX).expect("a signature");
+        let receipt = Receipt::new(known.clone(), signature, Timestamp::UNIX_EPOCH);
+        let reply = Reply::new(status, body.to_owned().into()).with_receipt(Some(receipt));
+        let response = reply.into_response();
+        assert_eq!(hyper::body::Body::size_hint(response.body()).exact(), Some(body.len() as u64));
+        if taken {
+            assert_eq!(response.into_body().collect().await.expect("a body").to_bytes(), body);
+        } else {
+            drop(response);
+        }
+        known.knows(&signature)
+    }
+
+    #[tokio::test]
+    async fn only_an_answer_that_went_out_spends_a_signature() {
+        assert!(spent(StatusCode::OK, "{}", true).await);
+        assert!(spent(StatusCode::FORBIDDEN, "{}", true).await);
+        assert!(spent(StatusCode::NO_CONTENT, "", true).await);
+        assert!(!spent(StatusCode::OK, "{}", false).await);
+        assert!(!spent(StatusCode::SERVICE_UNAVAILABLE, "{}", true).await);
+    }
+}
