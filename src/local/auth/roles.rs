@@ -46,7 +46,9 @@ pub(crate) struct Roles(pub(crate) BTreeMap<String, Role>);
 impl Roles {
     /// The set with all that its scopes stand for, in its shortest form.
     pub(crate) fn expand(&self, scopes: &[String]) -> Result<Vec<String>, Endless> {
-        if self.0.is_empty() || !scopes.iter().any(|scope| assumed(scope).is_some()) {
+        // Who has everything has all roles, too.
+        let nothing_more = scopes.iter().any(|scope| scope == "*") || !scopes.iter().any(|scope| assumed(scope).is_some());
+        if nothing_more {
             return Ok(without_covered(scopes));
         }
         let mut seen: HashSet<String> = scopes.iter().cloned().collect();

@@ -64,6 +64,9 @@ async fn a_static_worker_registers_works_and_is_removed() {
     let shown = rig.manager(Method::GET, "/worker-pool/p%2Fw", None).await.ok();
     assert_eq!((&shown["runningCount"], &shown["currentCapacity"]), (&json!(1), &json!(2)));
 
+    // A pool with workers goes with them.
+    assert_eq!(rig.manager(Method::DELETE, "/worker-pool/p%2Fw", None).await.ok()["providerId"], "null-provider");
+    assert_eq!(rig.manager(Method::GET, "/worker-pool/p%2Fw", None).await.ok()["providerId"], "null-provider");
     let path = format!("{WORKERS}/workers/p%2Fw/g/w");
     rig.call_as(As::Task(&renewed["credentials"]), Method::DELETE, &path, None).await.ok();
     assert_eq!(wants(&renewed["credentials"]).await, json!(true));

@@ -183,7 +183,7 @@ pub(crate) async fn delete(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> 
     NULL.clone_into(&mut pool.provider_id);
     pool.last_modified = call.now;
     let within = format!("{id}/");
-    let alive = |key: &str, worker: &super::StaticWorker| key.starts_with(&within) && worker.stage == Stage::Running;
+    let alive = |key: &str, worker: &super::StaticWorker| key.starts_with(&within) && worker.stage != Stage::Stopped;
     if desk.workers.workers.page(Some(&within), 1, alive).is_empty() {
         desk.workers.pools.remove(id);
     } else {
