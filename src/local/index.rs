@@ -172,5 +172,5 @@ pub(crate) async fn artifact(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault
     let namespace = namespace(&call)?;
     let entry = desk.books(|state, now| state.indexed(now, namespace))?;
     let of_task = call.with_param("taskId", entry.task_id.as_str());
-    artifacts::get(desk, of_task).await
+    Ok(artifacts::get(desk, of_task).await?.without_json())
 }

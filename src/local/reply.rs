@@ -18,17 +18,21 @@ use serde::Serialize;
 
 use super::auth::Receipt;
 
-/// An answer with a JSON body.
+const JSON: &str = "application/json; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// An answer, mostly with a JSON body.
 pub(crate) struct Reply {
     status: StatusCode,
     headers: Vec<(HeaderName, HeaderValue)>,
+    content_type: &'static str,
     body: Bytes,
     receipt: Option<Receipt>,
 }
 
 impl Reply {
     fn new(status: StatusCode, body: Bytes) -> Self {
-        Self { status, headers: Vec::new(), body, receipt: None }
+        Self { status, headers: Vec::new(), content_type: JSON, body, receipt: None }
     }
 
     /// `200` with this value.
@@ -43,6 +47,21 @@ impl Reply {
     /// `204`, which has no body.
     pub(crate) fn nothing() -> Self {
         Self::new(StatusCode::NO_CONTENT, Bytes::new())
+    }
+
+    /// `303` to there, for calls whose answers are no JSON: clients that find none follow the redirect.
+    pub(crate) fn see_other(url: &str) -> Self {
+        let reply = Self::new(StatusCode::SEE_OTHER, format!("See Other: {url}\n").into());
+        Self { content_type: TEXT, ..reply }.with_header(header::LOCATION, url)
+    }
+
+    /// A redirect that says nothing but where it leads; any other answer as it is.
+    pub(crate) fn without_json(self) -> Self {
+        let to = self.headers.iter().find(|(name, _)| *name == header::LOCATION).and_then(|(_, to)| to.to_str().ok());
+        match to {
+            Some(url) => Self { headers: self.headers.clone(), ..Self::see_other(url) },
+            None => self,
+        }
     }
 
     pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
@@ -65,7 +84,7 @@ impl Reply {
 
 impl IntoResponse for Reply {
     fn into_response(self) -> Response {
-        let Self { status, headers, body, receipt } = self;
+        let Self { status, headers, content_type, body, receipt } = self;
         let body = match receipt {
             // Who was told that the server failed may send the same request again.
             Some(receipt) if !status.is_server_error() => {
@@ -82,8 +101,7 @@ impl IntoResponse for Reply {
         let mut response = Response::new(body);
         *response.status_mut() = status;
         if status != StatusCode::NO_CONTENT {
-            let json = HeaderValue::from_static("application/json; charset=utf-8");
-            response.headers_mut().insert(header::CONTENT_TYPE, json);
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         }
         response.headers_mut().extend(headers);
         response

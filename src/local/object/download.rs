@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use http::{StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
@@ -86,5 +85,5 @@ pub(crate) async fn download(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault
     let name = name(&call)?;
     call.authorize(&Need::scope(format!("object:download:{name}")))?;
     let (_, url, _) = found_url(&desk, &call, name)?;
-    Ok(Reply::json(&json!({ "url": url })).with_status(StatusCode::SEE_OTHER).with_header(header::LOCATION, &url))
+    Ok(Reply::see_other(&url))
 }

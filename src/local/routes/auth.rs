@@ -1,10 +1,7 @@
 //! The auth service.
 
-use super::{DELETE, GET, POST, PUT, Routes, endpoint, health, list};
-use crate::local::{
-    auth::calls::{clients, credentials, roles, scopes},
-    endpoint::open_endpoint,
-};
+use super::{DELETE, GET, POST, PUT, Routes, endpoint, health, list, open_endpoint};
+use crate::local::auth::calls::{clients, credentials, roles, scopes};
 
 const AUTH: &str = "/api/auth/v1";
 

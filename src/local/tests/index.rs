@@ -96,6 +96,7 @@ async fn an_artifact_is_found_by_name_by_those_who_may_have_it() {
     rig.call_as(As::Root, Method::PUT, NAME, Some(&entry(&id, json!(0), 60))).await.ok();
     let public = rig.call_as(As::Nobody, Method::GET, &format!("{NAME}/artifacts/public/x"), None).await;
     assert_eq!((public.status.as_u16(), public.headers["location"].to_str().ok()), (303, Some("https://x/public")));
+    assert_eq!(public.body, Value::Null, "clients that find JSON do not follow");
     let private = format!("{NAME}/artifacts/private/x");
     rig.call_as(As::Nobody, Method::GET, &private, None).await.refused(403, "InsufficientScopes");
     let private = rig.call_as(As::Root, Method::GET, &private, None).await;

@@ -29,6 +29,12 @@ fn put_url(length: u64) -> Value {
     json!({ "putUrl": { "contentType": "text/plain", "contentLength": length } })
 }
 
+/// Where an answer without JSON leads.
+fn location(answer: &Answer) -> String {
+    assert_eq!(answer.body, Value::Null, "clients that find JSON do not follow");
+    answer.headers["location"].to_str().expect("a URL").to_owned()
+}
+
 impl Rig {
     async fn object(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
         self.root(method, &format!("{OBJECT}{path}"), body).await
@@ -39,7 +45,8 @@ impl Rig {
         self.object(Method::POST, &format!("/finish-upload/{name}"), Some(&body)).await
     }
 
-    async fn fetch(&self, url: &Value) -> (u16, Vec<u8>) {
+    async fn fetch(&self, url: impl Into<Value>) -> (u16, Vec<u8>) {
+        let url = url.into();
         let response = self.http.get(url.as_str().expect("a URL")).send().await.expect("an answer");
         (response.status().as_u16(), response.bytes().await.expect("a body").to_vec())
     }
@@ -69,15 +76,15 @@ async fn an_object_is_uploaded_inline_or_by_url_and_downloaded() {
         rig.finish(name, &id, hashes.clone()).await.ok();
         let answer = download(&accept).await.ok();
         assert_eq!((&answer["method"], &answer["hashes"]), (&json!("getUrl"), &hashes));
-        assert_eq!(rig.fetch(&answer["url"]).await, (200, b"12345".to_vec()));
+        assert_eq!(rig.fetch(answer["url"].clone()).await, (200, b"12345".to_vec()));
         let simple = download(&json!({ "acceptDownloadMethods": { "simple": true } })).await.ok();
-        assert_eq!((&simple["method"], rig.fetch(&simple["url"]).await.0), (&json!("simple"), 200));
+        assert_eq!((&simple["method"], rig.fetch(simple["url"].clone()).await.0), (&json!("simple"), 200));
         download(&json!({ "acceptDownloadMethods": {} })).await.refused(406, "NoMatchingMethod");
         let metadata = rig.object(Method::GET, &format!("/metadata/{name}"), None).await.ok();
         assert_eq!(metadata, json!({ "projectId": "p", "expires": FAR, "hashes": hashes }));
         let redirect = rig.object(Method::GET, &format!("/download/{name}"), None).await;
         assert_eq!(redirect.status, StatusCode::SEE_OTHER);
-        assert_eq!(rig.fetch(&redirect.body["url"]).await.1, b"12345");
+        assert_eq!(rig.fetch(location(&redirect)).await.1, b"12345");
         rig.object(Method::PUT, &format!("/upload/{name}"), Some(&upload(&id, inline(b"x"))))
             .await
             .refused(409, "RequestConflict");
@@ -156,7 +163,7 @@ async fn wrong_bodies_and_names_are_refused() {
         rig.object(Method::PUT, &format!("/upload/{name}"), Some(&upload(&id, inline(b"x")))).await.ok();
         rig.finish(name, &id, json!({})).await.ok();
         let redirect = rig.object(Method::GET, &format!("/download/{name}"), None).await;
-        assert_eq!(rig.fetch(&redirect.body["url"]).await, (200, b"x".to_vec()), "{name}");
+        assert_eq!(rig.fetch(location(&redirect)).await, (200, b"x".to_vec()), "{name}");
     }
     let objects = rig.store.path().join("artifacts/objects");
     assert_eq!(std::fs::read_dir(objects).expect("a directory").count(), 3);
@@ -192,13 +199,13 @@ async fn artifacts_can_be_objects() {
     let found = rig.call_as(As::Nobody, Method::GET, &path, None).await;
     assert_eq!((found.status, &found.body["storageType"]), (StatusCode::SEE_OTHER, &json!("object")));
     assert_eq!(found.headers["x-taskcluster-artifact-storage-type"], "object");
-    assert_eq!(rig.fetch(&found.body["url"]).await, (200, b"12345".to_vec()));
+    assert_eq!(rig.fetch(found.body["url"].clone()).await, (200, b"12345".to_vec()));
     let found = rig.get(&content).await.ok();
     assert_eq!((&found["storageType"], &found["name"]), (&json!("object"), &made["name"]));
     let accept = json!({ "acceptDownloadMethods": { "simple": true } });
     let start = format!("{OBJECT}/start-download/{name}");
     let download = rig.call_as(As::Task(&found["credentials"]), Method::PUT, &start, Some(&accept)).await.ok();
-    assert_eq!(rig.fetch(&download["url"]).await.1, b"12345");
+    assert_eq!(rig.fetch(download["url"].clone()).await.1, b"12345");
     rig.call_as(As::Task(&found["credentials"]), Method::PUT, &format!("{OBJECT}/upload/{name}"), Some(&upload))
         .await
         .refused(403, "InsufficientScopes");
