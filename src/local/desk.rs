@@ -15,6 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     auth::Clients,
+    ledger::Ledger,
     purge::Requests,
     state::{Claim, Effect, State, Stored, Ticket, Worker},
     store::Store,
@@ -36,6 +37,8 @@ pub(crate) struct Desk {
     clock: Arc<dyn Clock>,
     pub(crate) clients: Clients,
     pub(crate) store: Store,
+    /// What has to survive a restart is noted here.
+    pub(crate) ledger: Ledger,
     /// Apart from the books: another service, with no influence on them.
     pub(crate) purges: Mutex<Requests>,
     pub(crate) scheme: &'static str,
@@ -45,7 +48,14 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    pub(crate) fn new(state: State, clock: Arc<dyn Clock>, clients: Clients, store: Store, scheme: &'static str) -> Self {
+    pub(crate) fn new(
+        state: State,
+        clock: Arc<dyn Clock>,
+        clients: Clients,
+        store: Store,
+        ledger: Ledger,
+        scheme: &'static str,
+    ) -> Self {
         Self {
             books: Mutex::new(Books { state, line: HashMap::new() }),
             sooner: Notify::new(),
@@ -53,6 +63,7 @@ impl Desk {
             clock,
             clients,
             store,
+            ledger,
             purges: Mutex::default(),
             scheme,
             closing: CancellationToken::new(),

@@ -10,7 +10,7 @@ use axum::{
 };
 use bytes::Bytes;
 use hawk::PayloadHasher;
-use http::{HeaderMap, Request, Uri, header};
+use http::{HeaderMap, Method, Request, Uri, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -19,6 +19,7 @@ use super::{
     auth::{Caller, Need, Signed},
     desk::Desk,
     fault::{Code, Fault},
+    ledger::Unsettled,
     reply::Reply,
     state::TaskId,
 };
@@ -160,10 +161,24 @@ where
     };
     let base = base_url(desk.scheme, &host, port);
     let call = Call { params: params.clone(), query: uri.query().unwrap_or_default().to_owned(), caller, body, now, base };
-    match handler(desk, call).await {
+    // Reads wait for nothing; what they show may not be durable yet, but whoever changed it has not been answered either.
+    let changes = !matches!(head.method, Method::GET | Method::HEAD);
+    if changes && let Err(why) = desk.ledger.room().await {
+        return refused(not_kept(&why), &params);
+    }
+    let result = handler(desk.clone(), call).await;
+    if changes && let Err(why) = desk.ledger.settled().await {
+        return refused(not_kept(&why), &params);
+    }
+    match result {
         Ok(reply) => reply.into_response(),
         Err(fault) => refused(fault, &params),
     }
+}
+
+/// Whether the call changed anything is open then; clients repeat calls that were answered like this.
+fn not_kept(why: &Unsettled) -> Fault {
+    Fault::new(Code::InternalServerError, format!("the call could not be kept: {why}"))
 }
 
 fn refuse(method: &str, why: &str, now: Timestamp) -> Response {
