@@ -6,9 +6,10 @@ use std::{
 };
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
-use super::{Definition, Refusal, State, TaskId};
+use super::{Definition, Refusal, State, TaskId, shared};
 
 /// Routes that begin with this put a completed task into the index, under the name that follows.
 const ROUTE: &str = "index.";
@@ -22,13 +23,15 @@ pub fn is_namespace(text: &str) -> bool {
 }
 
 /// What stands in the index under a name.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Indexed {
     /// The task.
     pub task_id: TaskId,
     /// A task of a lower rank does not replace one of a higher rank.
     pub rank: Number,
     /// Whatever its author wants to say.
+    #[serde(with = "shared")]
     pub data: Arc<Value>,
     /// When it is forgotten.
     pub expires: Timestamp,
@@ -50,13 +53,42 @@ pub struct Indexing {
 pub(super) struct Index {
     by_name: HashMap<Arc<str>, Indexed>,
     expiries: BTreeSet<(Timestamp, Arc<str>)>,
+    /// Nothing is noted while nobody wants to know.
+    changes: Option<Vec<Arc<str>>>,
 }
 
 impl Index {
+    /// From now on changes are noted.
+    pub(super) fn note_changes(&mut self) {
+        self.changes.get_or_insert_default();
+    }
+
+    /// Which names have changed since the last call of this.
+    pub(super) fn take_changes(&mut self) -> Vec<Arc<str>> {
+        self.changes.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    pub(super) fn get(&self, namespace: &str) -> Option<&Indexed> {
+        self.by_name.get(namespace)
+    }
+
+    /// Puts an entry there, whatever was there.
+    pub(super) fn put(&mut self, name: Arc<str>, new: Indexed) {
+        self.expiries.insert((new.expires, Arc::clone(&name)));
+        self.by_name.insert(name, new);
+    }
+
+    fn note(&mut self, name: &Arc<str>) {
+        if let Some(changes) = &mut self.changes {
+            changes.push(Arc::clone(name));
+        }
+    }
+
     fn forget_expired(&mut self, now: Timestamp) {
         while self.expiries.first().is_some_and(|(when, _)| *when <= now) {
             if let Some((_, name)) = self.expiries.pop_first() {
                 self.by_name.remove(&name);
+                self.note(&name);
             }
         }
     }
@@ -70,8 +102,8 @@ impl Index {
             }
             self.expiries.remove(&(known.expires, Arc::clone(&name)));
         }
-        self.expiries.insert((new.expires, Arc::clone(&name)));
-        self.by_name.insert(name, new);
+        self.note(&name);
+        self.put(name, new);
     }
 }
 
