@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -15,6 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     auth::Clients,
+    ledger::Ledger,
     object::{self, Object},
     purge::Requests,
     secrets::{self, Secret},
@@ -40,6 +42,8 @@ pub(crate) struct Desk {
     clock: Arc<dyn Clock>,
     pub(crate) clients: Clients,
     pub(crate) store: Store,
+    /// What has to survive a restart is noted here.
+    pub(crate) ledger: Arc<Ledger>,
     /// Apart from the books: another service, with no influence on them.
     pub(crate) purges: Mutex<Requests>,
     pub(crate) secrets: Shelf<Secret>,
@@ -53,23 +57,31 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    pub(crate) fn new(state: State, clock: Arc<dyn Clock>, clients: Clients, store: Store, scheme: &'static str) -> Self {
-        Self {
+    pub(crate) fn new(
+        state: State,
+        clock: Arc<dyn Clock>,
+        clients: Clients,
+        store: Store,
+        ledger: Arc<Ledger>,
+        scheme: &'static str,
+    ) -> io::Result<Self> {
+        Ok(Self {
             books: Mutex::new(Books { state, line: HashMap::new() }),
             sooner: Notify::new(),
             started: clock.wall(),
             clock,
             clients,
-            store,
             purges: Mutex::default(),
-            secrets: Shelf::new("secret"),
-            objects: Shelf::new("object"),
-            workers: WorkerManager::new(),
+            secrets: Shelf::open("secret", &ledger)?,
+            objects: object::restore(&ledger, &store.objects_dir())?,
+            workers: WorkerManager::open(&ledger)?,
+            store,
+            ledger,
             swept: Mutex::new(Timestamp::MIN),
             scheme,
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
-        }
+        })
     }
 
     /// The date, to the millisecond: what the API shows is what is compared.

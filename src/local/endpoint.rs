@@ -19,6 +19,7 @@ use super::{
     auth::{Caller, Clients, Need, Signed, Unanswered},
     desk::Desk,
     fault::{Code, Fault},
+    ledger::Unsettled,
     reply::Reply,
     state::TaskId,
 };
@@ -200,6 +201,11 @@ where
         Err(fault) => return refused(fault, &params),
     };
     let base = base_url(desk.scheme, &host, port);
+    // Reads wait for nothing; what they show may not be durable yet, but whoever changed it has not been answered either.
+    let changes = !matches!(head.method, Method::GET | Method::HEAD);
+    if changes && let Err(why) = desk.ledger.room().await {
+        return refused(not_kept(&why), &params);
+    }
     let unanswered = head.extensions.get::<Unanswered>().is_some();
     let receipt = desk.clients.receipt(&caller, now).filter(|_| !unanswered);
     let request = AsSigned {
@@ -211,11 +217,20 @@ where
     };
     let query = uri.query().unwrap_or_default().to_owned();
     let call = Call { params: params.clone(), query, caller, body, now, base, request };
-    let reply = match handler(desk, call).await {
+    let result = handler(desk.clone(), call).await;
+    if changes && let Err(why) = desk.ledger.settled().await {
+        return refused(not_kept(&why), &params);
+    }
+    let reply = match result {
         Ok(reply) => reply,
         Err(fault) => fault.reply(method, &params, Some(&bytes), now),
     };
     reply.with_receipt(receipt).into_response()
+}
+
+/// Whether the call changed anything is open then; clients repeat calls that were answered like this.
+fn not_kept(why: &Unsettled) -> Fault {
+    Fault::new(Code::InternalServerError, format!("the call could not be kept: {why}"))
 }
 
 fn refuse(method: &str, why: &str, now: Timestamp) -> Response {

@@ -17,6 +17,7 @@
 //! - `secrets`, `object`, `worker_manager` and `purge` are services of their own, with no influence on the books. What they keep is on
 //!   shelves.
 //! - `store` and `transfer` keep artifact bytes in files behind signed URLs; `object` keeps its own beside them.
+//! - [`ledger`] keeps what has to survive a restart, if there is a data directory.
 
 mod artifacts;
 mod auth;
@@ -28,6 +29,7 @@ mod desk;
 mod endpoint;
 mod fault;
 mod index;
+mod ledger;
 mod listen;
 mod object;
 mod page;
@@ -60,6 +62,7 @@ pub use listen::TlsFiles;
 use crate::seam::{Clock, Random, SystemClock, SystemRandom};
 use auth::Clients;
 use desk::Desk;
+use ledger::Ledger;
 use state::{Rules, State, Storage, TaskId};
 use store::Store;
 
@@ -89,6 +92,8 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// Where secrets and ids come from.
     pub random: Arc<dyn Random>,
+    /// Where everything is kept over restarts; nothing is kept without it.
+    pub data_dir: Option<PathBuf>,
 }
 
 impl Options {
@@ -104,6 +109,7 @@ impl Options {
             any_queue: false,
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
+            data_dir: None,
         }
     }
 }
@@ -151,13 +157,15 @@ impl Server {
     pub fn start_on(listener: TcpListener, options: Options) -> io::Result<Self> {
         auth::install();
         let tls = options.tls.as_ref().map(TlsFiles::acceptor).transpose()?;
+        let ledger = options.data_dir.as_deref().map_or_else(|| Ok(Ledger::memory()), Ledger::open)?;
         let store = Store::open(&options.store, &*options.random)?;
         let address = listener.local_addr()?;
         let claim_timeout = SignedDuration::try_from(options.claim_timeout).unwrap_or(SignedDuration::MAX);
         let state = State::new(Rules { claim_timeout, any_queue: options.any_queue });
         let scheme = if tls.is_some() { "https" } else { "http" };
-        let clients = Clients::new(options.credentials, options.roster, options.random);
-        let desk = Arc::new(Desk::new(state, options.clock, clients, store, scheme));
+        let ledger = Arc::new(ledger);
+        let clients = Clients::new(options.credentials, options.roster, &ledger, options.random)?;
+        let desk = Arc::new(Desk::new(state, options.clock, clients, store, ledger, scheme)?);
         desk.tasks.spawn(desk.clone().watch_the_clock());
         desk.tasks.spawn(listen::accept(listener, tls, routes::router(desk.clone()), desk.clone()));
         Ok(Self { root_url: root_url(scheme, address), desk, address })
@@ -180,6 +188,9 @@ impl Server {
         if tokio::time::timeout(CLOSING_TIME, self.desk.tasks.wait()).await.is_err() {
             tracing::warn!("the embedded queue closed with requests still in progress");
         }
+        let desk = self.desk.clone();
+        // Ends by itself once the last records are written; a panic in there is its own affair.
+        drop(tokio::task::spawn_blocking(move || desk.ledger.close()).await);
     }
 
     /// Everything that the task's runs have published.

@@ -1,28 +1,58 @@
 //! A shelf: values of one kind by their names, in the order of the names, as the smaller services keep them.
 //!
-//! What is put on it or taken off it is what has to survive a restart; everything else about a value is found again from it.
+//! What is put on it or taken off it is noted in the ledger, under the lock of the shelf, so that the ledger hears of changes in their order.
+//! Calls are answered when the ledger is settled; no service has to see to that.
 
 use std::{
     collections::BTreeMap,
+    io,
     ops::Bound,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::ledger::{Kind, Ledger};
 
 /// Values by their names.
 pub(crate) struct Shelf<V> {
-    #[expect(dead_code, reason = "the name under which the values will be kept over restarts")]
-    kind: &'static str,
+    kind: Kind,
+    ledger: Arc<Ledger>,
     values: Mutex<BTreeMap<String, V>>,
 }
 
-impl<V: Clone> Shelf<V> {
-    /// An empty shelf for values of that kind.
-    pub(crate) fn new(kind: &'static str) -> Self {
-        Self { kind, values: Mutex::default() }
+impl<V: Clone + Serialize + DeserializeOwned> Shelf<V> {
+    /// The values of that kind that the ledger has kept.
+    pub(crate) fn open(kind: Kind, ledger: &Arc<Ledger>) -> io::Result<Self> {
+        let mut values = BTreeMap::new();
+        for (name, bytes) in ledger.load(kind)? {
+            let value = serde_json::from_slice(&bytes).map_err(|error| {
+                // Not what it holds, which may be secret.
+                let (kind_of_error, byte) = (error.classify(), error.column());
+                let what = format!(
+                    "the data directory's record \"{name}\" of kind {kind} is not understood: {kind_of_error:?} error at byte {byte}"
+                );
+                io::Error::new(io::ErrorKind::InvalidData, what)
+            })?;
+            values.insert(name, value);
+        }
+        Ok(Self { kind, ledger: Arc::clone(ledger), values: Mutex::new(values) })
+    }
+
+    /// An empty shelf that is kept nowhere.
+    pub(crate) fn memory(kind: Kind) -> Self {
+        Self { kind, ledger: Arc::new(Ledger::memory()), values: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, V>> {
         self.values.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a value; meant to be called under the lock. Records have string keys and finite numbers only, which serialize always.
+    fn note(&self, name: &str, value: &V) {
+        if self.ledger.keeps() {
+            self.ledger.put(self.kind, name, serde_json::to_vec(value).unwrap_or_default());
+        }
     }
 
     /// The value of that name.
@@ -32,10 +62,9 @@ impl<V: Clone> Shelf<V> {
 
     /// Puts a value there.
     pub(crate) fn put(&self, name: &str, value: V) {
-        let _ = self.change(name, |place| {
-            *place = Some(value);
-            Ok::<_, std::convert::Infallible>(())
-        });
+        let mut values = self.lock();
+        self.note(name, &value);
+        values.insert(name.to_owned(), value);
     }
 
     /// Changes what is there under that name, or takes it off by leaving nothing. Nothing happens to the shelf after an error.
@@ -43,20 +72,21 @@ impl<V: Clone> Shelf<V> {
         let mut values = self.lock();
         let mut place = values.get(name).cloned();
         let result = change(&mut place)?;
-        match place {
-            Some(value) => {
-                values.insert(name.to_owned(), value);
-            }
-            None => {
-                values.remove(name);
-            }
+        if let Some(value) = place {
+            self.note(name, &value);
+            values.insert(name.to_owned(), value);
+        } else if values.remove(name).is_some() {
+            self.ledger.remove(self.kind, name);
         }
         Ok(result)
     }
 
     /// Takes a value off.
     pub(crate) fn remove(&self, name: &str) -> Option<V> {
-        self.lock().remove(name)
+        let mut values = self.lock();
+        let removed = values.remove(name)?;
+        self.ledger.remove(self.kind, name);
+        Some(removed)
     }
 
     /// Takes off all that `wanted` does not want, and returns it.
@@ -64,6 +94,7 @@ impl<V: Clone> Shelf<V> {
         let mut values = self.lock();
         let unwanted: Vec<String> =
             values.iter().filter(|(name, value)| !wanted(name, value)).map(|(name, _)| name.clone()).collect();
+        unwanted.iter().for_each(|name| self.ledger.remove(self.kind, name));
         unwanted.into_iter().filter_map(|name| values.remove_entry(&name)).collect()
     }
 

@@ -22,6 +22,7 @@ mod verify;
 
 use std::{
     collections::BTreeMap,
+    io,
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -34,7 +35,7 @@ pub(crate) use replay::{Receipt, Signature, Spent, Unanswered};
 pub use roster::{Roster, RosterError};
 pub(crate) use scope::{Need, covers, is_scope, without_covered};
 
-use super::shelf::Shelf;
+use super::{ledger::Ledger, shelf::Shelf};
 use crate::{
     local::state::Claim,
     seam::{Random, SystemRandom, slugid},
@@ -160,7 +161,12 @@ pub(crate) struct Clients {
 
 impl Clients {
     /// A client that may do everything, those of the roster, and the queue itself.
-    pub(crate) fn new((client_id, access_token): (String, String), roster: Roster, random: Arc<dyn Random>) -> Self {
+    pub(crate) fn new(
+        (client_id, access_token): (String, String),
+        roster: Roster,
+        ledger: &Arc<Ledger>,
+        random: Arc<dyn Random>,
+    ) -> io::Result<Self> {
         let everything = || vec!["*".to_owned()];
         let since = Timestamp::UNIX_EPOCH;
         let queue_token = slugid(&*random) + &slugid(&*random);
@@ -174,9 +180,11 @@ impl Clients {
             created: since,
             last_modified: since,
         });
-        let clients = Self::with(fixed, fixed_roles, tunnel_secret, queue_token, random);
+        let mut clients = Self::with(fixed, fixed_roles, tunnel_secret, queue_token, random);
+        clients.made = Shelf::open("client", ledger)?;
+        clients.made_roles = Shelf::open("role", ledger)?;
         clients.read_roles();
-        clients
+        Ok(clients)
     }
 
     /// The client that everybody knows, with these scopes, and no roles: for those who try out signatures.
@@ -195,8 +203,8 @@ impl Clients {
     ) -> Self {
         Self {
             fixed,
-            made: Shelf::new("client"),
-            made_roles: Shelf::new("role"),
+            made: Shelf::memory("client"),
+            made_roles: Shelf::memory("role"),
             book: RwLock::new(Arc::new(Book::new(Roles(fixed_roles.clone())))),
             fixed_roles,
             tunnel_secret,

@@ -154,7 +154,9 @@ async fn receive(
     }
     let kept = digests.kept(&path, received, content_type);
     take(desk, name, upload_id, path, kept)
-        .map_err(|fault| StoreError::new(StatusCode::CONFLICT, "OperationAborted", fault.message))
+        .map_err(|fault| StoreError::new(StatusCode::CONFLICT, "OperationAborted", fault.message))?;
+    let kept = desk.ledger.settled().await;
+    kept.map_err(|why| StoreError::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", why.to_string()))
 }
 
 /// `GET` and `HEAD`

@@ -11,7 +11,7 @@ pub(crate) mod bytes;
 mod call;
 mod download;
 
-use std::path::Path;
+use std::{collections::HashSet, io, path::Path, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,7 @@ pub(crate) use download::{download, metadata, start_download, url};
 use super::{
     desk::Desk,
     fault::{Code, Fault},
+    ledger::Ledger,
     shelf::Shelf,
 };
 
@@ -88,6 +89,27 @@ impl Object {
 /// Whether this can be the name of an object.
 pub(crate) fn is_object_name(name: &str) -> bool {
     (1..=MOST_NAME).contains(&name.len()) && name.bytes().all(|b| (b' '..=b'~').contains(&b))
+}
+
+/// The objects that the ledger has kept. Files that belong to none of them are removed: uploads that were cut off, and those that were
+/// replaced.
+pub(crate) fn restore(ledger: &Arc<Ledger>, dir: &Path) -> io::Result<Shelf<Object>> {
+    let objects: Shelf<Object> = Shelf::open("object", ledger)?;
+    // An upload that was being replaced may be gone, and the one in its place was never answered.
+    for (name, mut object) in objects.all() {
+        let is_there = |kept: &Kept| dir.join(&kept.file).metadata().is_ok_and(|file| file.len() == kept.bytes);
+        if !object.finished && object.stored.take_if(|kept| !is_there(kept)).is_some() {
+            objects.put(&name, object);
+        }
+    }
+    let used: HashSet<String> = objects.all().into_iter().filter_map(|(_, object)| Some(object.stored?.file)).collect();
+    for entry in fs_err::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_none_or(|name| !used.contains(name)) {
+            // One that stays does no harm.
+            let _ = fs_err::remove_file(entry.path());
+        }
+    }
+    Ok(objects)
 }
 
 /// Forgets objects that have expired, with their bytes.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use super::{Effect, Refusal, RunState, State, TaskId, no_task};
 
@@ -16,24 +17,29 @@ const GRACE: SignedDuration = SignedDuration::from_mins(25);
 const DRIFT: SignedDuration = SignedDuration::from_mins(15);
 
 /// Bytes that were uploaded.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Stored {
     /// The file that holds them.
     pub path: PathBuf,
     /// How many.
     pub bytes: u64,
     /// `Content-Encoding` of the upload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_encoding: Option<String>,
 }
 
 /// Where an artifact's content is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Storage {
     /// In our store; nothing there before the upload has ended.
     S3 {
         /// What the worker says the length is before any encoding.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         content_length: Option<u64>,
         /// What was uploaded last.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         stored: Option<Stored>,
     },
     /// In the object service.
@@ -103,7 +109,8 @@ pub struct NewArtifact {
 }
 
 /// An artifact of a run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Artifact {
     /// `contentType`
     pub content_type: String,
@@ -118,8 +125,18 @@ pub struct Artifact {
 pub(super) struct Artifacts(HashMap<u32, BTreeMap<String, Artifact>>);
 
 impl Artifacts {
-    fn get(&self, run_id: u32, name: &str) -> Option<&Artifact> {
+    pub(super) fn get(&self, run_id: u32, name: &str) -> Option<&Artifact> {
         self.0.get(&run_id)?.get(name)
+    }
+
+    /// Puts one there that was kept.
+    pub(super) fn insert(&mut self, run_id: u32, name: String, artifact: Artifact) {
+        self.0.entry(run_id).or_default().insert(name, artifact);
+    }
+
+    /// Runs and names of all.
+    pub(super) fn names(&self) -> impl Iterator<Item = (u32, &str)> {
+        self.0.iter().flat_map(|(run_id, of_run)| of_run.keys().map(|name| (*run_id, name.as_str())))
     }
 
     /// Everything in the store that belongs to these artifacts.

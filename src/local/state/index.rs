@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
-use super::{Definition, Refusal, State, TaskId, names::Names};
+use super::{Definition, Refusal, State, TaskId, names::Names, shared};
 
 /// Routes that begin with this put a completed task into the index, under the name that follows.
 const ROUTE: &str = "index.";
@@ -19,13 +20,15 @@ pub fn is_namespace(text: &str) -> bool {
 }
 
 /// What stands in the index under a name.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Indexed {
     /// The task.
     pub task_id: TaskId,
     /// A task of a lower rank does not replace one of a higher rank.
     pub rank: Number,
     /// Whatever its author wants to say.
+    #[serde(with = "shared")]
     pub data: Arc<Value>,
     /// When it is forgotten.
     pub expires: Timestamp,
@@ -48,11 +51,47 @@ pub(super) struct Index {
     tasks: Names<Indexed>,
     /// What is before the dots of names: until the last task below it expires.
     namespaces: Names<()>,
+    /// Nothing is noted while nobody wants to know.
+    changes: Option<Vec<Arc<str>>>,
 }
 
 impl Index {
+    /// From now on changes are noted.
+    pub(super) fn note_changes(&mut self) {
+        self.changes.get_or_insert_default();
+    }
+
+    /// Which names have changed since the last call of this.
+    pub(super) fn take_changes(&mut self) -> Vec<Arc<str>> {
+        self.changes.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    pub(super) fn get(&self, namespace: &str) -> Option<&Indexed> {
+        self.tasks.get(namespace).map(|(_, entry)| entry)
+    }
+
+    /// Puts an entry there, whatever was there.
+    pub(super) fn put(&mut self, name: &str, new: Indexed) {
+        let expires = new.expires;
+        self.tasks.insert(name, expires, new);
+        for (end, _) in name.match_indices('.') {
+            let parent = &name[..end];
+            if self.namespaces.get(parent).is_none_or(|(until, ())| *until < expires) {
+                self.namespaces.insert(parent, expires, ());
+            }
+        }
+    }
+
+    fn note(&mut self, name: &str) {
+        if let Some(changes) = &mut self.changes {
+            changes.push(name.into());
+        }
+    }
+
     fn forget_expired(&mut self, now: Timestamp) {
-        self.tasks.forget_expired(now);
+        for name in self.tasks.forget_expired(now) {
+            self.note(&name);
+        }
         self.namespaces.forget_expired(now);
     }
 
@@ -61,14 +100,8 @@ impl Index {
         if self.tasks.get(namespace).is_some_and(|(_, known)| new.rank.as_f64() < known.rank.as_f64()) {
             return;
         }
-        let expires = new.expires;
-        self.tasks.insert(namespace, expires, new);
-        for (end, _) in namespace.match_indices('.') {
-            let parent = &namespace[..end];
-            if self.namespaces.get(parent).is_none_or(|(until, ())| *until < expires) {
-                self.namespaces.insert(parent, expires, ());
-            }
-        }
+        self.note(namespace);
+        self.put(namespace, new);
     }
 }
 
@@ -89,6 +122,7 @@ impl State {
     /// Takes a name out of the index. One of a lower rank that it replaced does not come back.
     pub fn unindex(&mut self, now: Timestamp, namespace: &str) -> Result<(), Refusal> {
         self.index.forget_expired(now);
+        self.index.note(namespace);
         let found = self.index.tasks.remove(namespace).map(drop);
         found.ok_or_else(|| Refusal::NotFound(format!("nothing is indexed under \"{namespace}\"")))
     }

@@ -35,13 +35,16 @@ fn name(key: &str) -> String {
 }
 
 impl<V> Names<V> {
-    /// Takes out what has expired.
-    pub(super) fn forget_expired(&mut self, now: Timestamp) {
+    /// Takes out what has expired, and says what that was.
+    pub(super) fn forget_expired(&mut self, now: Timestamp) -> Vec<String> {
+        let mut forgotten = Vec::new();
         while self.expiries.first().is_some_and(|(when, _)| *when <= now) {
             if let Some((_, key)) = self.expiries.pop_first() {
                 self.by_key.remove(&key);
+                forgotten.push(name(&key));
             }
         }
+        forgotten
     }
 
     /// When it expires, and the value.

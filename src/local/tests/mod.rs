@@ -7,6 +7,7 @@ mod index;
 mod line;
 mod objects;
 mod purge;
+mod restart;
 mod roles;
 mod scopes;
 mod secrets;

@@ -12,6 +12,8 @@ pub(crate) mod pools;
 pub(crate) mod register;
 pub(crate) mod workers;
 
+use std::{io, sync::Arc};
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -20,6 +22,7 @@ use super::{
     check::{TASK_QUEUE_ID, Text, WORD},
     endpoint::Call,
     fault::{Code, Fault},
+    ledger::Ledger,
     shelf::Shelf,
     view::Date,
 };
@@ -89,8 +92,13 @@ pub(crate) struct WorkerManager {
 }
 
 impl WorkerManager {
-    pub(crate) fn new() -> Self {
-        Self { pools: Shelf::new("worker-pool"), workers: Shelf::new("worker"), errors: Shelf::new("worker-pool-error") }
+    /// What the ledger has kept.
+    pub(crate) fn open(ledger: &Arc<Ledger>) -> io::Result<Self> {
+        Ok(Self {
+            pools: Shelf::open("worker-pool", ledger)?,
+            workers: Shelf::open("worker", ledger)?,
+            errors: Shelf::open("worker-pool-error", ledger)?,
+        })
     }
 
     fn pool(&self, id: &str) -> Result<Pool, Fault> {
