@@ -94,7 +94,9 @@ impl<V: Clone + Serialize + DeserializeOwned> Shelf<V> {
         let mut values = self.lock();
         let unwanted: Vec<String> =
             values.iter().filter(|(name, value)| !wanted(name, value)).map(|(name, _)| name.clone()).collect();
-        unwanted.iter().for_each(|name| self.ledger.remove(self.kind, name));
+        for name in &unwanted {
+            self.ledger.remove(self.kind, name);
+        }
         unwanted.into_iter().filter_map(|name| values.remove_entry(&name)).collect()
     }
 
