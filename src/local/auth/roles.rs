@@ -175,4 +175,60 @@ mod tests {
         let doubling = roles(&[("a*", &["assume:a0<..>", "assume:a1<..>"])]);
         assert_eq!(doubling.expand(&["assume:a".into()]), Err(Endless));
     }
+
+    mod properties {
+        use proptest::prelude::*;
+
+        use super::*;
+        use crate::local::auth::covers;
+
+        fn word() -> impl Strategy<Value = String> {
+            "[ab]{0,3}"
+        }
+
+        fn role_id() -> impl Strategy<Value = String> {
+            ("[ab]{1,3}", any::<bool>()).prop_map(|(word, star)| if star { format!("{word}*") } else { word })
+        }
+
+        fn scope() -> impl Strategy<Value = String> {
+            let shape = prop::sample::select(vec![
+                "s:W",
+                "s:W<..>",
+                "s:W<..>:t",
+                "assume:W",
+                "assume:W*",
+                "assume:W<..>",
+                "assume:W<..>b",
+            ]);
+            (shape, word()).prop_map(|(shape, word)| shape.replace('W', &word))
+        }
+
+        fn all_roles() -> impl Strategy<Value = Roles> {
+            prop::collection::btree_map(role_id(), prop::collection::vec(scope(), 0..4), 0..6).prop_map(|roles| {
+                let list: Vec<(&str, Vec<&str>)> =
+                    roles.iter().map(|(id, scopes)| (id.as_str(), scopes.iter().map(String::as_str).collect())).collect();
+                let list: Vec<(&str, &[&str])> = list.iter().map(|(id, scopes)| (*id, scopes.as_slice())).collect();
+                super::roles(&list)
+            })
+        }
+
+        proptest! {
+            #[test]
+            fn a_star_has_all_that_anything_in_its_place_has(roles in all_roles(), begin in word(), rest in word()) {
+                let assume = |text: &str| roles.expand(&[format!("assume:{begin}{text}")]);
+                if let (Ok(star), Ok(one)) = (assume("*"), assume(&rest)) {
+                    for scope in &one {
+                        prop_assert!(star.iter().any(|have| covers(have, scope)), "{scope} of {begin}{rest} is not in {star:?}: {roles:?}");
+                    }
+                }
+            }
+
+            #[test]
+            fn what_is_expanded_stands_for_nothing_more(roles in all_roles(), begin in word()) {
+                if let Ok(once) = roles.expand(&[format!("assume:{begin}")]) {
+                    prop_assert_eq!(roles.expand(&once), Ok(once));
+                }
+            }
+        }
+    }
 }
