@@ -1,9 +1,6 @@
 //! `queue`: the embedded queue in the foreground.
 
-use std::{
-    io::ErrorKind,
-    net::{Ipv4Addr, SocketAddr},
-};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use super::{
     INTERNAL_ERROR,
@@ -41,6 +38,7 @@ pub async fn run(arguments: QueueArgs) -> Result<u8, Failure> {
         faults: Faults { rules: arguments.faults, seed: arguments.seed.unwrap_or_else(seed) },
         network: Network { rtt: arguments.rtt, bytes_per_sec: arguments.bandwidth },
     };
+    command.check().map_err(|why| Failure::new(USAGE, "serve a queue").because_of(why))?;
     let (told, stop) = tokio::sync::oneshot::channel::<()>();
     let serve = command::run(command, async move {
         // A sender that is gone means the same as one that was used.
@@ -54,10 +52,7 @@ pub async fn run(arguments: QueueArgs) -> Result<u8, Failure> {
     };
     tokio::select! {
         biased;
-        served = serve => served.map(|()| 0).map_err(|error| {
-            let code = if error.kind() == ErrorKind::InvalidInput { USAGE } else { INTERNAL_ERROR };
-            Failure::new(code, "serve a queue").because(&error)
-        }),
+        served = serve => served.map(|()| 0).map_err(|error| Failure::new(INTERNAL_ERROR, "serve a queue").because(&error)),
         () = steer => Ok(0),
     }
 }

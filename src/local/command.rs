@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Faults, Network, Options, Server, TlsFiles, exposure};
+use super::{Faults, Network, Options, Roster, Server, TlsFiles, exposure};
 use crate::{
     api::Secret,
     seam::{Disk as _, Lasting, SystemDisk, SystemRandom, slugid},
@@ -55,6 +55,19 @@ impl Default for QueueCommand {
     }
 }
 
+impl QueueCommand {
+    /// Whether a server may be started like this, and what people should know if it may.
+    ///
+    /// # Errors
+    /// A sentence that says what is missing.
+    pub fn check(&self) -> Result<Option<String>, String> {
+        if self.claim_timeout_secs == 0 {
+            return Err("a claim timeout of 0 s would let every claim expire at once".to_owned());
+        }
+        exposure::check(self.listen, self.tls.is_some(), &self.given, self.clients.is_some())
+    }
+}
+
 /// Serves until `stop` ends. The variables that clients need go to standard output, and nothing else does.
 pub async fn run(command: QueueCommand, stop: impl Future<Output = ()>) -> io::Result<()> {
     serve_foreground(command, io::stdout(), stop).await
@@ -66,14 +79,10 @@ pub async fn serve_foreground(
     mut out: impl io::Write,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let refused = |why: String| io::Error::new(io::ErrorKind::InvalidInput, why);
-    if command.claim_timeout_secs == 0 {
-        return Err(refused("a claim timeout of 0 s would let every claim expire at once".to_owned()));
-    }
-    let warning = exposure::check(command.listen, command.tls.is_some(), &command.given, command.clients.is_some());
-    if let Some(warning) = warning.map_err(refused)? {
+    if let Some(warning) = command.check().map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))? {
         tracing::warn!("{warning}");
     }
+    let roster = command.clients.as_deref().map(Roster::read).transpose().map_err(io::Error::other)?.unwrap_or_default();
     let access = Access::of(&command.given);
     let store = tempfile::Builder::new().prefix("tc-worker-queue-").tempdir()?;
     if !command.faults.rules.is_empty() {
@@ -83,6 +92,7 @@ pub async fn serve_foreground(
         listen: command.listen,
         tls: command.tls.map(|(cert, key)| TlsFiles { cert, key }),
         claim_timeout: Duration::from_secs(command.claim_timeout_secs),
+        roster,
         faults: command.faults,
         network: command.network,
         ..Options::new(store.path().to_owned(), (access.client_id.clone(), access.token.expose().to_owned()))
