@@ -202,6 +202,9 @@ pub struct QueueArgs {
     /// How long a claim holds
     #[arg(long, value_name = "SECS", default_value_t = 1200, value_parser = value_parser!(u64).range(1..))]
     pub claim_timeout: u64,
+    /// Keep everything in this directory, over restarts and kill -9; it is made if it is missing
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
     /// Write the variables to this file, too, readable for its owner only
     #[arg(long, value_name = "FILE")]
     pub env_file: Option<PathBuf>,

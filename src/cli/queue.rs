@@ -20,6 +20,7 @@ pub async fn run(arguments: QueueArgs) -> Result<u8, Failure> {
         port: arguments.port,
         tls: arguments.tls_cert.zip(arguments.tls_key),
         claim_timeout_secs: arguments.claim_timeout,
+        data_dir: arguments.data_dir,
         env_file: arguments.env_file,
     };
     let (told, stop) = tokio::sync::oneshot::channel::<()>();

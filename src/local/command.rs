@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Options, Server, TlsFiles};
+use super::{Options, Server, TlsFiles, ledger::secrets::access_token};
 use crate::seam::{Disk as _, Lasting, SystemDisk, SystemRandom, slugid};
 
 const CLIENT_ID: &str = "tc-worker/queue";
@@ -21,6 +21,8 @@ pub struct QueueCommand {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// How long a claim holds.
     pub claim_timeout_secs: u64,
+    /// Where everything is kept over restarts; without it, nothing is kept.
+    pub data_dir: Option<PathBuf>,
     /// Where to write the variables, too; readable for the user only.
     pub env_file: Option<PathBuf>,
 }
@@ -41,11 +43,15 @@ pub async fn serve_foreground(
     }
     let store = tempfile::Builder::new().prefix("tc-worker-queue-").tempdir()?;
     let random = SystemRandom;
-    let token = slugid(&random) + &slugid(&random);
+    let token = match &command.data_dir {
+        Some(dir) => access_token(dir, &random)?,
+        None => slugid(&random) + &slugid(&random),
+    };
     let server = Server::start(Options {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, command.port)),
         tls: command.tls.map(|(cert, key)| TlsFiles { cert, key }),
         claim_timeout: Duration::from_secs(command.claim_timeout_secs),
+        data_dir: command.data_dir,
         ..Options::new(store.path().to_owned(), (CLIENT_ID.to_owned(), token.clone()))
     })
     .await?;

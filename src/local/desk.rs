@@ -15,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     auth::Clients,
-    ledger::Ledger,
+    ledger::{self, Ledger, Unsettled},
     purge::Requests,
     state::{Claim, Effect, State, Stored, Ticket, Worker},
     store::Store,
@@ -38,7 +38,7 @@ pub(crate) struct Desk {
     pub(crate) clients: Clients,
     pub(crate) store: Store,
     /// What has to survive a restart is noted here.
-    pub(crate) ledger: Ledger,
+    pub(crate) ledger: Arc<Ledger>,
     /// Apart from the books: another service, with no influence on them.
     pub(crate) purges: Mutex<Requests>,
     pub(crate) scheme: &'static str,
@@ -54,6 +54,7 @@ impl Desk {
         clients: Clients,
         store: Store,
         ledger: Ledger,
+        purges: Requests,
         scheme: &'static str,
     ) -> Self {
         Self {
@@ -63,8 +64,8 @@ impl Desk {
             clock,
             clients,
             store,
-            ledger,
-            purges: Mutex::default(),
+            ledger: Arc::new(ledger),
+            purges: Mutex::new(purges),
             scheme,
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -88,7 +89,7 @@ impl Desk {
             let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
             let before = books.state.next_wakeup();
             let result = act(&mut books, now);
-            let unstored = books.deliver(now);
+            let unstored = books.deliver(now, &self.ledger);
             let after = books.state.next_wakeup();
             (result, unstored, after.is_some_and(|after| before.is_none_or(|before| after < before)))
         };
@@ -99,14 +100,22 @@ impl Desk {
         result
     }
 
-    /// Removes bytes that belong to nothing any more, off the runtime's threads.
+    /// Removes bytes that belong to nothing any more, once the ledger says so, too. What stays because it does not is removed at the next start.
     fn discard(&self, unstored: Vec<Stored>) {
         if !unstored.is_empty() && tokio::runtime::Handle::try_current().is_ok() {
-            self.tasks.spawn_blocking(move || {
-                for stored in unstored {
-                    // A file that is gone already is what we wanted, and any other leftover goes with the store's directory.
-                    let _ = fs_err::remove_file(&stored.path);
+            let ledger = self.ledger.clone();
+            self.tasks.spawn(async move {
+                if ledger.settled().await.is_err() {
+                    return;
                 }
+                let remove = move || {
+                    for stored in unstored {
+                        // A file that is gone already is what we wanted, and any other leftover goes with the store's directory.
+                        let _ = fs_err::remove_file(&stored.path);
+                    }
+                };
+                // A panic in there would leave files behind, no more.
+                drop(tokio::task::spawn_blocking(remove).await);
             });
         }
     }
@@ -128,6 +137,13 @@ impl Desk {
             books.line.insert(ticket, sender);
             Err(Seat { desk: self.clone(), ticket, receiver })
         })
+    }
+
+    /// Waits until the claims are durable. If that fails, or their worker goes away in the meantime, they are pending again.
+    pub(crate) async fn heard_of(&self, claims: Vec<Claim>) -> Result<Vec<Claim>, Unsettled> {
+        let mut unheard = Unheard { desk: self, claims };
+        self.ledger.settled().await?;
+        Ok(std::mem::take(&mut unheard.claims))
     }
 
     /// How many workers are in line.
@@ -155,11 +171,27 @@ impl Desk {
     }
 }
 
+/// Claims of which their worker has not heard.
+struct Unheard<'a> {
+    desk: &'a Desk,
+    claims: Vec<Claim>,
+}
+
+impl Drop for Unheard<'_> {
+    fn drop(&mut self) {
+        if !self.claims.is_empty() {
+            self.desk.locked(|books, now| self.claims.drain(..).for_each(|claim| books.state.give_back(now, &claim)));
+        }
+    }
+}
+
 impl Books {
-    /// Hands out what the state machine granted. Returns what is to be removed from the store.
-    fn deliver(&mut self, now: Timestamp) -> Vec<Stored> {
+    /// Notes what has changed, and then hands out what the state machine granted: nobody may hear of a claim before it is noted, as who hears of
+    /// it waits for what is noted. Returns what is to be removed from the store.
+    fn deliver(&mut self, now: Timestamp, ledger: &Ledger) -> Vec<Stored> {
         let mut unstored = Vec::new();
         loop {
+            ledger::books::note_changes(ledger, &mut self.state);
             let effects = self.state.take_effects();
             if effects.is_empty() {
                 return unstored;

@@ -19,7 +19,6 @@ use super::{
     auth::{Caller, Need, Signed},
     desk::Desk,
     fault::{Code, Fault},
-    ledger::Unsettled,
     reply::Reply,
     state::TaskId,
 };
@@ -164,21 +163,16 @@ where
     // Reads wait for nothing; what they show may not be durable yet, but whoever changed it has not been answered either.
     let changes = !matches!(head.method, Method::GET | Method::HEAD);
     if changes && let Err(why) = desk.ledger.room().await {
-        return refused(not_kept(&why), &params);
+        return refused(why.into(), &params);
     }
     let result = handler(desk.clone(), call).await;
     if changes && let Err(why) = desk.ledger.settled().await {
-        return refused(not_kept(&why), &params);
+        return refused(why.into(), &params);
     }
     match result {
         Ok(reply) => reply.into_response(),
         Err(fault) => refused(fault, &params),
     }
-}
-
-/// Whether the call changed anything is open then; clients repeat calls that were answered like this.
-fn not_kept(why: &Unsettled) -> Fault {
-    Fault::new(Code::InternalServerError, format!("the call could not be kept: {why}"))
 }
 
 fn refuse(method: &str, why: &str, now: Timestamp) -> Response {

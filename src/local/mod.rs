@@ -54,7 +54,7 @@ pub use listen::TlsFiles;
 use crate::seam::{Clock, Random, SystemClock, SystemRandom};
 use auth::Clients;
 use desk::Desk;
-use ledger::Ledger;
+use ledger::{Ledger, secrets::Secrets};
 use state::{Rules, State, Storage, TaskId};
 use store::Store;
 
@@ -72,7 +72,7 @@ pub struct Options {
     pub tls: Option<TlsFiles>,
     /// How long a claim holds.
     pub claim_timeout: Duration,
-    /// The directory for artifact bytes; it is made if it is missing.
+    /// The directory for artifact bytes, unless there is a data directory, which has them then; it is made if it is missing.
     pub store: PathBuf,
     /// Client id and access token of the one client, which has all scopes.
     pub credentials: (String, String),
@@ -147,13 +147,17 @@ impl Server {
         auth::install();
         let tls = options.tls.as_ref().map(TlsFiles::acceptor).transpose()?;
         let ledger = options.data_dir.as_deref().map_or_else(|| Ok(Ledger::memory()), Ledger::open)?;
-        let store = Store::open(&options.store, &*options.random)?;
+        let secrets = Secrets::of(&ledger, &*options.random)?;
+        let store_dir = options.data_dir.map_or(options.store, |dir| dir.join("artifacts"));
+        let store = Store::open(&store_dir, &secrets.store_key)?;
         let address = listener.local_addr()?;
         let claim_timeout = SignedDuration::try_from(options.claim_timeout).unwrap_or(SignedDuration::MAX);
-        let state = State::new(Rules { claim_timeout, any_queue: options.any_queue });
+        let mut state = State::new(Rules { claim_timeout, any_queue: options.any_queue });
         let scheme = if tls.is_some() { "https" } else { "http" };
-        let clients = Clients::new(options.credentials, options.random);
-        let desk = Arc::new(Desk::new(state, options.clock, clients, store, ledger, scheme));
+        let purges = purge::Requests::restore(&ledger)?;
+        ledger::books::restore(&ledger, &mut state, &store)?;
+        let clients = Clients::new(options.credentials, options.random).with_queue_token(secrets.queue_token);
+        let desk = Arc::new(Desk::new(state, options.clock, clients, store, ledger, purges, scheme));
         desk.tasks.spawn(desk.clone().watch_the_clock());
         desk.tasks.spawn(listen::accept(listener, tls, routes::router(desk.clone()), desk.clone()));
         Ok(Self { root_url: root_url(scheme, address), desk, address })

@@ -122,12 +122,21 @@ pub(crate) struct Clients {
 impl Clients {
     /// A client that may do everything, and the queue itself.
     pub(crate) fn new((client_id, access_token): (String, String), random: Arc<dyn Random>) -> Self {
-        let everything = || vec!["*".to_owned()];
         let queue_token = slugid(&*random) + &slugid(&*random);
+        let everything = || vec!["*".to_owned()];
         let queue = Client { access_token: queue_token.clone(), scopes: everything() };
         let mut by_id = HashMap::from([(QUEUE_CLIENT.to_owned(), queue)]);
         by_id.insert(client_id, Client { access_token, scopes: everything() });
         Self { by_id, queue_token, random }
+    }
+
+    /// The same with a token of the queue itself that was used before: credentials of runs that were issued with it stay good.
+    pub(crate) fn with_queue_token(mut self, token: String) -> Self {
+        if let Some(queue) = self.by_id.get_mut(QUEUE_CLIENT) {
+            queue.access_token.clone_from(&token);
+        }
+        self.queue_token = token;
+        self
     }
 
     /// Credentials for the run that was claimed. They end with the claim.

@@ -5,7 +5,7 @@
 
 use std::{
     fs::Permissions,
-    io,
+    io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -60,6 +60,21 @@ pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
 /// A file for its owner only, made if it is missing.
 pub(super) fn open_private(path: &Path) -> io::Result<std::fs::File> {
     std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// A file with this content for its owner only, unless there is one. It is there as a whole or not at all.
+pub(super) fn make_once(path: &Path, content: &[u8]) -> io::Result<()> {
+    if path.try_exists()? {
+        return Ok(());
+    }
+    // The crate makes files for their owner only.
+    let mut draft = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
+    draft.write_all(content)?;
+    draft.as_file().sync_data()?;
+    match draft.persist_noclobber(path) {
+        Err(refused) if refused.error.kind() != io::ErrorKind::AlreadyExists => Err(refused.error),
+        _ => Ok(()),
+    }
 }
 
 impl File {

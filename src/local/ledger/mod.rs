@@ -15,8 +15,11 @@
 //!
 //! A record that cannot be written (a full disk) is tried again until it can be; calls that change something are refused in the meantime.
 
+pub(crate) mod books;
+mod definition;
 mod file;
 mod pending;
+pub(crate) mod secrets;
 #[cfg(test)]
 mod tests;
 
@@ -29,7 +32,8 @@ use std::{
 };
 
 use file::{File, FileError};
-use pending::{Batch, Pending};
+pub(crate) use pending::Batch;
+use pending::Pending;
 
 /// Records that may wait to be written before callers have to.
 const MOST_PENDING: usize = 20_000;
@@ -70,7 +74,6 @@ pub(crate) struct Unsettled(pub(crate) String);
 pub(crate) struct Ledger(Option<Kept>);
 
 struct Kept {
-    dir: PathBuf,
     file: Arc<Mutex<File>>,
     pending: Arc<Pending>,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -101,12 +104,7 @@ impl Ledger {
             move || pending.write_to(&file)
         });
         let writer = Mutex::new(Some(writer.map_err(failed)?));
-        Ok(Self(Some(Kept { dir: dir.to_owned(), file, pending, writer, lock: Mutex::new(Some(lock)) })))
-    }
-
-    /// The data directory.
-    pub(crate) fn dir(&self) -> Option<&Path> {
-        self.0.as_ref().map(|kept| kept.dir.as_path())
+        Ok(Self(Some(Kept { file, pending, writer, lock: Mutex::new(Some(lock)) })))
     }
 
     /// Whether anything is kept at all.

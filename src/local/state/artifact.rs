@@ -3,11 +3,11 @@
 use std::{
     collections::{BTreeMap, HashMap},
     ops::Bound,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Effect, Refusal, RunState, State, TaskId, no_task};
 
@@ -20,13 +20,18 @@ const DRIFT: SignedDuration = SignedDuration::from_mins(15);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Stored {
-    /// The file that holds them.
+    /// The file that holds them. Its name is kept: where the store is may change from one start to the next.
+    #[serde(serialize_with = "file_name")]
     pub path: PathBuf,
     /// How many.
     pub bytes: u64,
     /// `Content-Encoding` of the upload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_encoding: Option<String>,
+}
+
+fn file_name<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.file_name().unwrap_or_default().to_string_lossy())
 }
 
 /// Where an artifact's content is.

@@ -58,7 +58,7 @@ async fn the_command_prints_what_clients_need_and_nothing_else() {
     let dir = tempfile::tempdir().expect("a directory");
     let env_file = dir.path().join("env");
     let mut out = Vec::new();
-    let command = QueueCommand { port: 0, tls: None, claim_timeout_secs: 5, env_file: Some(env_file.clone()) };
+    let command = QueueCommand { port: 0, tls: None, claim_timeout_secs: 5, data_dir: None, env_file: Some(env_file.clone()) };
     serve_foreground(command, &mut out, async {
         let text = std::fs::read_to_string(&env_file).expect("a file");
         let root =
