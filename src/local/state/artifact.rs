@@ -1,7 +1,7 @@
 //! Artifacts on the books: what may be created, and what may replace what.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     ops::Bound,
     path::{Path, PathBuf},
 };
@@ -113,7 +113,7 @@ pub struct Artifact {
 
 /// All artifacts of a task.
 #[derive(Debug, Default)]
-pub(super) struct Artifacts(HashMap<u32, BTreeMap<String, Artifact>>);
+pub(super) struct Artifacts(BTreeMap<u32, BTreeMap<String, Artifact>>);
 
 impl Artifacts {
     pub(super) fn get(&self, run_id: u32, name: &str) -> Option<&Artifact> {

@@ -68,6 +68,11 @@ impl Index {
         self.changes.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
+    #[cfg(test)]
+    pub(super) fn all(&self) -> &HashMap<Arc<str>, Indexed> {
+        &self.by_name
+    }
+
     pub(super) fn get(&self, namespace: &str) -> Option<&Indexed> {
         self.by_name.get(namespace)
     }
