@@ -5,6 +5,7 @@ mod calls;
 mod index;
 mod line;
 mod purge;
+mod restarts;
 mod scopes;
 mod server;
 mod uploads;
