@@ -10,6 +10,7 @@ mod bad_payload;
 mod bad_queue;
 mod exec;
 mod lease;
+mod ledger;
 mod log;
 mod road;
 mod signals;
