@@ -41,7 +41,11 @@ pub async fn serve_foreground(
     if command.claim_timeout_secs == 0 {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a claim timeout of 0 s would let every claim expire at once"));
     }
-    let store = tempfile::Builder::new().prefix("tc-worker-queue-").tempdir()?;
+    let temporary = match &command.data_dir {
+        Some(_) => None,
+        None => Some(tempfile::Builder::new().prefix("tc-worker-queue-").tempdir()?),
+    };
+    let store = temporary.as_ref().map(|dir| dir.path().to_owned()).unwrap_or_default();
     let random = SystemRandom;
     let token = match &command.data_dir {
         Some(dir) => access_token(dir, &random)?,
@@ -52,7 +56,7 @@ pub async fn serve_foreground(
         tls: command.tls.map(|(cert, key)| TlsFiles { cert, key }),
         claim_timeout: Duration::from_secs(command.claim_timeout_secs),
         data_dir: command.data_dir,
-        ..Options::new(store.path().to_owned(), (CLIENT_ID.to_owned(), token.clone()))
+        ..Options::new(store, (CLIENT_ID.to_owned(), token.clone()))
     })
     .await?;
     let variables = format!(

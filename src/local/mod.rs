@@ -55,7 +55,7 @@ use crate::seam::{Clock, Random, SystemClock, SystemRandom};
 use auth::Clients;
 use desk::Desk;
 use ledger::{Ledger, secrets::Secrets};
-use state::{Rules, State, Storage, TaskId};
+use state::{Rules, Storage, TaskId};
 use store::Store;
 
 /// How long the server waits for its own tasks when it closes, after which they are left behind.
@@ -152,10 +152,9 @@ impl Server {
         let store = Store::open(&store_dir, &secrets.store_key)?;
         let address = listener.local_addr()?;
         let claim_timeout = SignedDuration::try_from(options.claim_timeout).unwrap_or(SignedDuration::MAX);
-        let mut state = State::new(Rules { claim_timeout, any_queue: options.any_queue });
         let scheme = if tls.is_some() { "https" } else { "http" };
         let purges = purge::Requests::restore(&ledger)?;
-        ledger::books::restore(&ledger, &mut state, &store)?;
+        let state = ledger::books::reopen(&ledger, Rules { claim_timeout, any_queue: options.any_queue }, &store)?;
         let clients = Clients::new(options.credentials, options.random).with_queue_token(secrets.queue_token);
         let desk = Arc::new(Desk::new(state, options.clock, clients, store, ledger, purges, scheme));
         desk.tasks.spawn(desk.clone().watch_the_clock());

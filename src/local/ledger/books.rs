@@ -10,7 +10,7 @@
 use std::{
     collections::HashSet,
     ffi::{OsStr, OsString},
-    sync::Arc,
+    sync::{Arc, mpsc::sync_channel},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 
 use super::{Batch, Kind, Ledger, OpenError, definition};
 use crate::local::{
-    state::{Artifact, Change, Records, State, Storage, TaskId},
+    state::{Artifact, Change, Definition, Reopening, Rules, State, Storage, TaskId, TaskRecord},
     store::Store,
 };
 
@@ -79,29 +79,13 @@ fn json(record: &impl Serialize) -> Vec<u8> {
 }
 
 /// Opens the books again as they were kept, and from now on keeps what changes. An upload whose file is not whole counts as none.
-pub(crate) fn restore(ledger: &Ledger, state: &mut State, store: &Store) -> Result<(), OpenError> {
+pub(crate) fn reopen(ledger: &Ledger, rules: Rules, store: &Store) -> Result<State, OpenError> {
     if !ledger.keeps() {
-        return Ok(());
+        return Ok(State::new(rules));
     }
     let mut damage = Damage::default();
-    let mut records = Records::default();
-    let mut definitions = Vec::new();
-    ledger.each(DEFINITION, |key, bytes| {
-        let definition = std::str::from_utf8(bytes).ok().and_then(|text| RawValue::from_string(text.to_owned()).ok());
-        let read = TaskId::parse(key).zip(definition.and_then(|json| definition::reread(json).ok()));
-        definitions.extend(damage.unless(DEFINITION, key, read));
-    })?;
-    // Both kinds are in the order of their keys.
-    let mut definitions = definitions.into_iter().peekable();
-    ledger.each(TASK, |key, bytes| {
-        let read = TaskId::parse(key).zip(parse(bytes));
-        let Some((id, record)) = damage.unless(TASK, key, read) else { return };
-        while definitions.next_if(|(other, _)| *other < id).is_some() {}
-        let definition = definitions.next_if(|(other, _)| *other == id);
-        if let Some((_, definition)) = damage.unless(DEFINITION, key, definition) {
-            records.tasks.push((id, Arc::new(definition), record));
-        }
-    })?;
+    let mut books = State::reopen(rules);
+    tasks(ledger, &mut damage, &mut books)?;
     let files = store.files();
     let mut used: HashSet<OsString> = HashSet::new();
     ledger.each(ARTIFACT, |key, bytes| {
@@ -110,24 +94,81 @@ pub(crate) fn restore(ledger: &Ledger, state: &mut State, store: &Store) -> Resu
         if let Storage::S3 { stored, .. } = &mut artifact.storage
             && let Some(upload) = stored
         {
-            let name = upload.path.file_name().map(OsStr::to_owned).unwrap_or_default();
-            if files.get(&name) == Some(&upload.bytes) {
-                upload.path = store.dir().join(&name);
-                used.insert(name);
+            let file = upload.path.file_name().map(OsStr::to_owned).unwrap_or_default();
+            if files.get(&file) == Some(&upload.bytes) {
+                upload.path = store.dir().join(&file);
+                used.insert(file);
             } else {
                 *stored = None;
             }
         }
-        records.artifacts.push((id, run_id, name.to_owned(), artifact));
+        books.artifact(id, run_id, name, artifact);
     })?;
     ledger.each(INDEXED, |key, bytes| {
-        records.index.extend(damage.unless(INDEXED, key, parse(bytes)).map(|entry| (key.to_owned(), entry)));
+        if let Some(entry) = damage.unless(INDEXED, key, parse(bytes)) {
+            books.indexed(key, entry);
+        }
     })?;
     damage.tell();
     store.sweep(files.into_keys().filter(|name| !used.contains(name)));
-    state.restore(records);
+    let mut state = books.finish();
     state.note_changes();
-    Ok(())
+    Ok(state)
+}
+
+/// A task's key, its record, and its definition.
+type RawTask = (String, Vec<u8>, Vec<u8>);
+/// Tasks are handed from thread to thread by so many.
+const TOGETHER: usize = 256;
+/// So many of those parcels are on their way at most, so no send ever waits.
+const PARCELS: usize = 8;
+
+/// All tasks. Two threads share the work: this one reads the file and fills the books, the other understands what was read.
+fn tasks(ledger: &Ledger, damage: &mut Damage, books: &mut Reopening) -> Result<(), OpenError> {
+    std::thread::scope(|scope| {
+        let (raw, to_parse) = sync_channel::<Vec<RawTask>>(PARCELS);
+        let (parsed, to_file) = sync_channel(PARCELS);
+        // Either side may only be gone when the other has failed, which ends both; so a send that fails needs no answer.
+        scope.spawn(move || {
+            for parcel in to_parse {
+                let tasks: Vec<_> = parcel.into_iter().map(|task| (understand(&task), task.0)).collect();
+                drop(parsed.send(tasks));
+            }
+        });
+        let mut file = |tasks: Vec<(Option<_>, String)>| {
+            for (task, key) in tasks {
+                if let Some((id, definition, record)) = damage.unless(TASK, &key, task) {
+                    books.task(id, definition, record);
+                }
+            }
+        };
+        let mut parcel = Vec::with_capacity(TOGETHER);
+        let mut on_their_way = 0;
+        ledger.each_with(TASK, DEFINITION, |key, record, definition| {
+            parcel.push((key.to_owned(), record.to_owned(), definition.unwrap_or_default().to_owned()));
+            if parcel.len() < TOGETHER {
+                return;
+            }
+            if on_their_way == PARCELS {
+                to_file.recv().into_iter().for_each(&mut file);
+                on_their_way -= 1;
+            }
+            drop(raw.send(std::mem::replace(&mut parcel, Vec::with_capacity(TOGETHER))));
+            on_their_way += 1;
+        })?;
+        if on_their_way == PARCELS {
+            to_file.recv().into_iter().for_each(&mut file);
+        }
+        drop(raw.send(parcel));
+        drop(raw);
+        to_file.into_iter().for_each(file);
+        Ok(())
+    })
+}
+
+fn understand((key, record, definition): &RawTask) -> Option<(TaskId, Arc<Definition>, TaskRecord)> {
+    let definition = RawValue::from_string(std::str::from_utf8(definition).ok()?.to_owned()).ok()?;
+    Some((TaskId::parse(key)?, Arc::new(definition::reread(definition).ok()?), parse(record)?))
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {

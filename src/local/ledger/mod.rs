@@ -144,6 +144,19 @@ impl Ledger {
         }
     }
 
+    /// The same, with the record of another kind that has the same key.
+    pub(crate) fn each_with(
+        &self,
+        kind: Kind,
+        other: Kind,
+        visit: impl FnMut(&str, &[u8], Option<&[u8]>),
+    ) -> Result<(), OpenError> {
+        match &self.0 {
+            Some(kept) => Ok(kept.file.lock().unwrap_or_else(PoisonError::into_inner).each_with(kind, other, visit)?),
+            None => Ok(()),
+        }
+    }
+
     /// Waits until everything that was noted before is durable.
     pub(crate) async fn settled(&self) -> Result<(), Unsettled> {
         let Some(kept) = &self.0 else { return Ok(()) };

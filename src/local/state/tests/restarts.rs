@@ -47,17 +47,17 @@ impl Kept {
         fn parse<T: serde::de::DeserializeOwned>(text: &str) -> T {
             serde_json::from_str(text).expect("a record")
         }
-        let mut restored = state();
-        restored.restore(Records {
-            tasks: self.tasks.iter().map(|(id, text)| (*id, self.definitions[id].clone(), parse(text))).collect(),
-            artifacts: self
-                .artifacts
-                .iter()
-                .map(|((id, run, name), text)| (*id, *run, name.to_string(), parse(text)))
-                .collect(),
-            index: self.index.iter().map(|(name, text)| (name.to_string(), parse(text))).collect(),
-        });
-        restored
+        let mut reopening = State::reopen(Rules { claim_timeout: CLAIM, any_queue: false });
+        for (id, text) in &self.tasks {
+            reopening.task(*id, self.definitions[id].clone(), parse(text));
+        }
+        for ((id, run, name), text) in &self.artifacts {
+            reopening.artifact(*id, *run, name, parse(text));
+        }
+        for (name, text) in &self.index {
+            reopening.indexed(name, parse(text));
+        }
+        reopening.finish()
     }
 }
 
