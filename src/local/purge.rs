@@ -88,8 +88,14 @@ impl Requests {
     }
 
     fn forget(&mut self, now: Timestamp) {
-        let expired = self.open.extract_if(.., |_, before| now.duration_since(*before) >= KEPT_FOR);
-        self.changed.extend(expired.map(|(key, _)| key));
+        let Self { open, changed } = self;
+        open.retain(|key, before| {
+            let kept = now.duration_since(*before) < KEPT_FOR;
+            if !kept {
+                changed.push(key.clone());
+            }
+            kept
+        });
     }
 }
 

@@ -52,13 +52,14 @@ fn note(batch: &mut Batch<'_>, state: &State, change: Change) {
             }
             note(batch, state, Change::Task(id));
         }
-        Change::Task(id) => match state.task_record(id) {
-            Some(record) => batch.put_later(TASK, id.as_str(), move || json(&record)),
-            None => {
+        Change::Task(id) => {
+            if let Some(record) = state.task_record(id) {
+                batch.put_later(TASK, id.as_str(), move || json(&record));
+            } else {
                 batch.remove(TASK, id.as_str());
                 batch.remove(DEFINITION, id.as_str());
             }
-        },
+        }
         Change::Artifact(id, run_id, name) => {
             let key = format!("{id}/{run_id}/{name}");
             match state.artifact_record(id, run_id, &name) {
