@@ -124,7 +124,8 @@ const TOGETHER: usize = 256;
 /// So many of those parcels are on their way at most, so no send ever waits.
 const PARCELS: usize = 8;
 
-/// All tasks. Two threads share the work: this one reads the file and fills the books, the other understands what was read.
+/// All tasks. Two threads share the work: this one reads the file and fills the books, the other understands what was read; with too much for
+/// that on its way, this one helps.
 fn tasks(ledger: &Ledger, damage: &mut Damage, books: &mut Reopening) -> Result<(), OpenError> {
     std::thread::scope(|scope| {
         let (raw, to_parse) = sync_channel::<Vec<RawTask>>(PARCELS);
@@ -132,11 +133,10 @@ fn tasks(ledger: &Ledger, damage: &mut Damage, books: &mut Reopening) -> Result<
         // Either side may only be gone when the other has failed, which ends both; so a send that fails needs no answer.
         scope.spawn(move || {
             for parcel in to_parse {
-                let tasks: Vec<_> = parcel.into_iter().map(|task| (understand(&task), task.0)).collect();
-                drop(parsed.send(tasks));
+                drop(parsed.send(understand_all(parcel)));
             }
         });
-        let mut file = |tasks: Vec<(Option<_>, String)>| {
+        let mut file = |tasks: Understood| {
             for (task, key) in tasks {
                 if let Some((id, definition, record)) = damage.unless(TASK, &key, task) {
                     books.task(id, definition, record);
@@ -150,25 +150,35 @@ fn tasks(ledger: &Ledger, damage: &mut Damage, books: &mut Reopening) -> Result<
             if parcel.len() < TOGETHER {
                 return;
             }
-            if on_their_way == PARCELS {
-                to_file.recv().into_iter().for_each(&mut file);
+            for understood in to_file.try_iter() {
                 on_their_way -= 1;
+                file(understood);
             }
-            drop(raw.send(std::mem::replace(&mut parcel, Vec::with_capacity(TOGETHER))));
-            on_their_way += 1;
+            let full = std::mem::replace(&mut parcel, Vec::with_capacity(TOGETHER));
+            if on_their_way < PARCELS {
+                drop(raw.send(full));
+                on_their_way += 1;
+            } else {
+                file(understand_all(full));
+            }
         })?;
-        if on_their_way == PARCELS {
-            to_file.recv().into_iter().for_each(&mut file);
-        }
-        drop(raw.send(parcel));
         drop(raw);
+        file(understand_all(parcel));
         to_file.into_iter().for_each(file);
         Ok(())
     })
 }
 
-fn understand((key, record, definition): &RawTask) -> Option<(TaskId, Arc<Definition>, TaskRecord)> {
-    let definition = RawValue::from_string(std::str::from_utf8(definition).ok()?.to_owned()).ok()?;
+/// What there is to know of each task, if its records make sense, and its key.
+type Understood = Vec<(Option<(TaskId, Arc<Definition>, TaskRecord)>, String)>;
+
+fn understand_all(parcel: Vec<RawTask>) -> Understood {
+    let understood = parcel.into_iter().map(|(key, record, definition)| (understand(&key, &record, definition), key));
+    understood.collect()
+}
+
+fn understand(key: &str, record: &[u8], definition: Vec<u8>) -> Option<(TaskId, Arc<Definition>, TaskRecord)> {
+    let definition = RawValue::from_string(String::from_utf8(definition).ok()?).ok()?;
     Some((TaskId::parse(key)?, Arc::new(definition::reread(definition).ok()?), parse(record)?))
 }
 

@@ -54,11 +54,6 @@ impl Tasks {
         &self.by_id
     }
 
-    /// Tasks that depend on others.
-    pub(super) fn ids_with_dependencies(&self) -> Vec<TaskId> {
-        self.by_id.iter().filter(|(_, task)| !task.definition.dependencies.is_empty()).map(|(id, _)| *id).collect()
-    }
-
     pub(super) fn contains_key(&self, id: &TaskId) -> bool {
         self.by_id.contains_key(id)
     }

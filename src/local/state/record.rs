@@ -75,7 +75,7 @@ impl State {
 
     /// Empty books, to be opened again.
     pub fn reopen(rules: Rules) -> Reopening {
-        Reopening { state: Self::new(rules), alarms: Vec::new(), places: Vec::new() }
+        Reopening { state: Self::new(rules), alarms: Vec::new(), places: Vec::new(), dependents: Vec::new() }
     }
 }
 
@@ -84,7 +84,9 @@ pub struct Reopening {
     state: State,
     /// These are far faster to put in once they are in order.
     alarms: Vec<(Timestamp, TaskId, Alarm)>,
-    places: Vec<(Place, TaskId)>,
+    places: Vec<(Place, TaskId, Arc<str>)>,
+    /// Tasks that depend on others.
+    dependents: Vec<TaskId>,
 }
 
 impl Reopening {
@@ -102,7 +104,10 @@ impl Reopening {
         }
         let place = record.age.map(|age| self.state.lanes.old_place(definition.priority, age));
         if let (Some(RunState::Pending), Some(place)) = (state, place) {
-            self.places.push((place, id));
+            self.places.push((place, id, definition.task_queue_id.clone()));
+        }
+        if !definition.dependencies.is_empty() {
+            self.dependents.push(id);
         }
         let task = Task {
             retries_left: record.retries_left,
@@ -130,36 +135,34 @@ impl Reopening {
 
     /// The books as they were. What has expired in the meantime expires at the next call.
     pub fn finish(self) -> State {
-        let Self { mut state, mut alarms, mut places } = self;
+        let Self { mut state, mut alarms, mut places, dependents } = self;
         alarms.sort_unstable();
         state.alarms = alarms.into_iter().collect();
-        places.sort_unstable();
-        for (place, id) in places {
-            if let Some(queue) = state.definition(id).map(|definition| definition.task_queue_id.clone()) {
-                state.lanes.put(&queue, place, id);
-            }
+        places.sort_unstable_by_key(|(place, ..)| *place);
+        for (place, id, queue) in places {
+            state.lanes.put(&queue, place, id);
         }
-        state.restore_waits();
+        state.restore_waits(&dependents);
         state
     }
 }
 
 impl State {
     /// Who waits for whom.
-    fn restore_waits(&mut self) {
-        for id in self.tasks.ids_with_dependencies() {
-            let Some(definition) = self.definition(id).cloned() else { continue };
+    fn restore_waits(&mut self, dependents: &[TaskId]) {
+        for id in dependents {
+            let Some(definition) = self.definition(*id).cloned() else { continue };
             let mut missing = 0;
             for on in &definition.dependencies {
                 let Some(task) = self.tasks.get_mut_unnoted(on) else { continue };
                 if !satisfies(task.runs.last().map(|run| run.state), definition.requires) {
                     missing += 1;
-                    if *on != id {
-                        task.dependents.push(id);
+                    if on != id {
+                        task.dependents.push(*id);
                     }
                 }
             }
-            if let Some(task) = self.tasks.get_mut_unnoted(&id) {
+            if let Some(task) = self.tasks.get_mut_unnoted(id) {
                 task.blocked_by += missing;
             }
         }
