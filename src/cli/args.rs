@@ -251,6 +251,9 @@ pub struct QueueArgs {
     /// Repeat the faults of a server with this seed
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    /// Keep everything in this directory, over restarts and kill -9; it is made if it is missing
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
     /// Write the variables to this file, too, readable for its owner only
     #[arg(long, value_name = "FILE")]
     pub env_file: Option<PathBuf>,

@@ -32,6 +32,7 @@ pub async fn run(arguments: QueueArgs) -> Result<u8, Failure> {
         listen: arguments.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.port))),
         tls: arguments.tls_cert.zip(arguments.tls_key),
         claim_timeout_secs: arguments.claim_timeout,
+        data_dir: arguments.data_dir,
         env_file: arguments.env_file,
         given: given(),
         clients: arguments.clients,

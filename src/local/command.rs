@@ -4,11 +4,11 @@ use std::{
     fmt::Write as _,
     io,
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
-use super::{Faults, Network, Options, Roster, Server, TlsFiles, exposure};
+use super::{Faults, Network, Options, Roster, Server, TlsFiles, exposure, ledger::secrets::access_token};
 use crate::{
     api::Secret,
     seam::{Disk as _, Lasting, SystemDisk, SystemRandom, slugid},
@@ -27,6 +27,8 @@ pub struct QueueCommand {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// How long a claim holds.
     pub claim_timeout_secs: u64,
+    /// Where everything is kept over restarts; without it, nothing is kept.
+    pub data_dir: Option<PathBuf>,
     /// Where to write the variables, too; readable for the user only.
     pub env_file: Option<PathBuf>,
     /// Credentials of the client that has all scopes, from the environment; some are made up without them.
@@ -46,6 +48,7 @@ impl Default for QueueCommand {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             tls: None,
             claim_timeout_secs: super::CLAIM_TIMEOUT.as_secs(),
+            data_dir: None,
             env_file: None,
             given: Given::default(),
             clients: None,
@@ -83,8 +86,12 @@ pub async fn serve_foreground(
         tracing::warn!("{warning}");
     }
     let roster = command.clients.as_deref().map(Roster::read).transpose().map_err(io::Error::other)?.unwrap_or_default();
-    let access = Access::of(&command.given);
-    let store = tempfile::Builder::new().prefix("tc-worker-queue-").tempdir()?;
+    let access = Access::of(&command.given, command.data_dir.as_deref())?;
+    let temporary = match &command.data_dir {
+        Some(_) => None,
+        None => Some(tempfile::Builder::new().prefix("tc-worker-queue-").tempdir()?),
+    };
+    let store = temporary.as_ref().map(|dir| dir.path().to_owned()).unwrap_or_default();
     if !command.faults.rules.is_empty() {
         tracing::info!("The seed of the faults is {}; --seed {0} repeats them", command.faults.seed);
     }
@@ -95,7 +102,8 @@ pub async fn serve_foreground(
         roster,
         faults: command.faults,
         network: command.network,
-        ..Options::new(store.path().to_owned(), (access.client_id.clone(), access.token.expose().to_owned()))
+        data_dir: command.data_dir,
+        ..Options::new(store, (access.client_id.clone(), access.token.expose().to_owned()))
     })
     .await?;
     let root_url = server.root_url();
@@ -121,17 +129,21 @@ struct Access {
 }
 
 impl Access {
-    fn of(given: &Given) -> Self {
+    /// With a data directory, what is made up stays the same over restarts.
+    fn of(given: &Given, data_dir: Option<&Path>) -> io::Result<Self> {
         let certificate = given.certificate;
         match given.pair() {
-            Ok(Some((id, token))) => Self { client_id: id.to_owned(), token: token.clone(), made_up: false, certificate },
+            Ok(Some((id, token))) => Ok(Self { client_id: id.to_owned(), token: token.clone(), made_up: false, certificate }),
             pair => {
                 if let Err(why) = pair {
                     tracing::warn!("{why}; they are not used, others are made up");
                 }
                 let random = SystemRandom;
-                let token = Secret::new(slugid(&random) + &slugid(&random));
-                Self { client_id: CLIENT_ID.to_owned(), token, made_up: true, certificate }
+                let token = match data_dir {
+                    Some(dir) => access_token(dir, &random)?,
+                    None => slugid(&random) + &slugid(&random),
+                };
+                Ok(Self { client_id: CLIENT_ID.to_owned(), token: Secret::new(token), made_up: true, certificate })
             }
         }
     }

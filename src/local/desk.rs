@@ -17,7 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     auth::Clients,
     faults,
-    ledger::Ledger,
+    ledger::{self, Ledger, Unsettled},
     network::Link,
     object::{self, Object},
     purge::Requests,
@@ -69,6 +69,7 @@ impl Desk {
         clients: Clients,
         store: Store,
         ledger: Arc<Ledger>,
+        purges: Requests,
         scheme: &'static str,
     ) -> io::Result<Self> {
         Ok(Self {
@@ -77,7 +78,7 @@ impl Desk {
             started: clock.wall(),
             clock,
             clients,
-            purges: Mutex::default(),
+            purges: Mutex::new(purges),
             secrets: Shelf::open("secret", &ledger)?,
             objects: object::restore(&ledger, &store.objects_dir())?,
             workers: WorkerManager::open(&ledger)?,
@@ -109,7 +110,7 @@ impl Desk {
             let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
             let before = books.state.next_wakeup();
             let result = act(&mut books, now);
-            let unstored = books.deliver(now);
+            let unstored = books.deliver(now, &self.ledger);
             let after = books.state.next_wakeup();
             (result, unstored, after.is_some_and(|after| before.is_none_or(|before| after < before)))
         };
@@ -120,14 +121,22 @@ impl Desk {
         result
     }
 
-    /// Removes bytes that belong to nothing any more, off the runtime's threads.
+    /// Removes bytes that belong to nothing any more, once the ledger says so, too. What stays because it does not is removed at the next start.
     fn discard(&self, unstored: Vec<Stored>) {
         if !unstored.is_empty() && tokio::runtime::Handle::try_current().is_ok() {
-            self.tasks.spawn_blocking(move || {
-                for stored in unstored {
-                    // A file that is gone already is what we wanted, and any other leftover goes with the store's directory.
-                    let _ = fs_err::remove_file(&stored.path);
+            let ledger = self.ledger.clone();
+            self.tasks.spawn(async move {
+                if ledger.settled().await.is_err() {
+                    return;
                 }
+                let remove = move || {
+                    for stored in unstored {
+                        // A file that is gone already is what we wanted, and any other leftover goes with the store's directory.
+                        let _ = fs_err::remove_file(&stored.path);
+                    }
+                };
+                // A panic in there would leave files behind, no more.
+                drop(tokio::task::spawn_blocking(remove).await);
             });
         }
     }
@@ -166,6 +175,13 @@ impl Desk {
         })
     }
 
+    /// Waits until the claims are durable. If that fails, or their worker goes away in the meantime, they are pending again.
+    pub(crate) async fn heard_of(&self, claims: Vec<Claim>) -> Result<Vec<Claim>, Unsettled> {
+        let mut unheard = Unheard { desk: self, claims };
+        self.ledger.settled().await?;
+        Ok(std::mem::take(&mut unheard.claims))
+    }
+
     /// How many workers are in line.
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
@@ -192,11 +208,27 @@ impl Desk {
     }
 }
 
+/// Claims of which their worker has not heard.
+struct Unheard<'a> {
+    desk: &'a Desk,
+    claims: Vec<Claim>,
+}
+
+impl Drop for Unheard<'_> {
+    fn drop(&mut self) {
+        if !self.claims.is_empty() {
+            self.desk.locked(|books, now| self.claims.drain(..).for_each(|claim| books.state.give_back(now, &claim)));
+        }
+    }
+}
+
 impl Books {
-    /// Hands out what the state machine granted. Returns what is to be removed from the store.
-    fn deliver(&mut self, now: Timestamp) -> Vec<Stored> {
+    /// Notes what has changed, and then hands out what the state machine granted: nobody may hear of a claim before it is noted, as who hears of
+    /// it waits for what is noted. Returns what is to be removed from the store.
+    fn deliver(&mut self, now: Timestamp, ledger: &Ledger) -> Vec<Stored> {
         let mut unstored = Vec::new();
         loop {
+            ledger::books::note_changes(ledger, &mut self.state);
             let effects = self.state.take_effects();
             if effects.is_empty() {
                 return unstored;

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     auth::{Caller, Need},
+    ledger::Unsettled,
     reply::Reply,
     state::Refusal,
 };
@@ -128,6 +129,13 @@ impl Fault {
             reply = reply.with_header(http::header::WWW_AUTHENTICATE, "Hawk");
         }
         reply
+    }
+}
+
+/// Whether the call changed anything is open then; clients repeat calls that were answered like this.
+impl From<Unsettled> for Fault {
+    fn from(why: Unsettled) -> Self {
+        Self::new(Code::InternalServerError, format!("the call could not be kept: {why}"))
     }
 }
 

@@ -69,8 +69,8 @@ pub use network::Network;
 use crate::seam::{Clock, Random, SystemClock, SystemRandom};
 use auth::Clients;
 use desk::Desk;
-use ledger::Ledger;
-use state::{Rules, State, Storage, TaskId};
+use ledger::{Ledger, secrets::Secrets};
+use state::{Rules, Storage, TaskId};
 use store::Store;
 
 /// How long the server waits for its own tasks when it closes, after which they are left behind.
@@ -87,7 +87,7 @@ pub struct Options {
     pub tls: Option<TlsFiles>,
     /// How long a claim holds.
     pub claim_timeout: Duration,
-    /// The directory for artifact bytes; it is made if it is missing.
+    /// The directory for artifact bytes, unless there is a data directory, which has them then; it is made if it is missing.
     pub store: PathBuf,
     /// Client id and access token of the one client, which has all scopes.
     pub credentials: (String, String),
@@ -171,14 +171,18 @@ impl Server {
         auth::install();
         let tls = options.tls.as_ref().map(TlsFiles::acceptor).transpose()?;
         let ledger = options.data_dir.as_deref().map_or_else(|| Ok(Ledger::memory()), Ledger::open)?;
-        let store = Store::open(&options.store, &*options.random)?;
+        let secrets = Secrets::of(&ledger, &*options.random)?;
+        let store_dir = options.data_dir.map_or(options.store, |dir| dir.join("artifacts"));
+        let store = Store::open(&store_dir, &secrets.store_key)?;
         let address = listener.local_addr()?;
         let claim_timeout = SignedDuration::try_from(options.claim_timeout).unwrap_or(SignedDuration::MAX);
-        let state = State::new(Rules { claim_timeout, any_queue: options.any_queue });
         let scheme = if tls.is_some() { "https" } else { "http" };
+        let purges = purge::Requests::restore(&ledger)?;
+        let state = ledger::books::reopen(&ledger, Rules { claim_timeout, any_queue: options.any_queue }, &store)?;
         let ledger = Arc::new(ledger);
         let clients = Clients::new(options.credentials, options.roster, &ledger, options.random)?;
-        let mut desk = Desk::new(state, options.clock, clients, store, ledger, scheme)?;
+        let clients = clients.with_queue_token(secrets.queue_token);
+        let mut desk = Desk::new(state, options.clock, clients, store, ledger, purges, scheme)?;
         desk.faults = faults::Layer::new(options.faults);
         desk.link = network::Link::new(options.network);
         let desk = Arc::new(desk);

@@ -4,7 +4,10 @@
 //! artifact name is ever a path, and an upload replaces what was there only once it is complete.
 
 use std::{
+    collections::HashMap,
+    ffi::OsString,
     fmt::Write as _,
+    fs::Metadata,
     io,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
@@ -16,8 +19,9 @@ use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::state::TaskId;
-use crate::seam::Random;
 
+/// How the names of uploads begin that are not complete.
+pub(crate) const PARTIAL: &str = ".upload-";
 /// Where the store's URLs begin.
 pub(crate) const PREFIX: &str = "/storage";
 /// Where those of objects begin.
@@ -56,11 +60,34 @@ pub(crate) struct Store {
 
 impl Store {
     /// A store in this directory, which is made.
-    pub(crate) fn open(dir: &Path, random: &dyn Random) -> io::Result<Self> {
+    pub(crate) fn open(dir: &Path, secret: &str) -> io::Result<Self> {
         fs_err::create_dir_all(dir)?;
-        let mut secret = [0; 32];
-        random.fill(&mut secret);
-        Ok(Self { dir: dir.to_owned(), key: hmac::Key::new(hmac::HMAC_SHA256, &secret), next_file: AtomicU64::new(0) })
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+        Ok(Self { dir: dir.to_owned(), key, next_file: AtomicU64::new(0) })
+    }
+
+    /// Names and lengths of all files in the store. No name that is given out later is among them.
+    pub(crate) fn files(&self) -> HashMap<OsString, u64> {
+        let entries = fs_err::read_dir(&self.dir).into_iter().flatten().flatten();
+        let files: HashMap<_, _> = entries
+            .filter_map(|entry| Some((entry.file_name(), entry.metadata().ok().filter(Metadata::is_file)?.len())))
+            .collect();
+        let number = |name: &OsString| name.to_str()?.rsplit_once('-')?.1.parse::<u64>().ok();
+        let next = files.keys().filter_map(number).max().map_or(0, |last| last.saturating_add(1));
+        self.next_file.fetch_max(next, Ordering::Relaxed);
+        files
+    }
+
+    /// Removes files that belong to no artifact: uploads that were cut off, and those that were replaced.
+    pub(crate) fn sweep(&self, names: impl Iterator<Item = OsString>) {
+        let ours = |name: &OsString| {
+            let text = name.to_str().unwrap_or_default();
+            text.starts_with(PARTIAL) || text.get(..TaskId::LENGTH).is_some_and(|id| TaskId::parse(id).is_some())
+        };
+        for name in names.filter(ours) {
+            // One that stays does no harm.
+            let _ = fs_err::remove_file(self.dir.join(name));
+        }
     }
 
     /// Where uploads are written until they are complete.
@@ -137,12 +164,11 @@ fn message(permit: Permit<'_>, (task, run, name): (TaskId, u32, &str), until: i6
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seam::SeededRandom;
 
     #[test]
     fn a_url_permits_what_it_was_made_for_and_nothing_else() {
         let dir = tempfile::tempdir().expect("a directory");
-        let store = Store::open(dir.path(), &SeededRandom::new(1)).expect("a store");
+        let store = Store::open(dir.path(), "secret").expect("a store");
         let task = TaskId::parse("fN1SbArXTPSVFNUvaOlinQ").expect("an id");
         let at = |second| Timestamp::from_second(second).expect("a date");
         let put = Permit::Put { content_type: "text/plain" };
@@ -167,7 +193,7 @@ mod tests {
     #[test]
     fn no_name_is_a_path() {
         let dir = tempfile::tempdir().expect("a directory");
-        let store = Store::open(dir.path(), &SeededRandom::new(1)).expect("a store");
+        let store = Store::open(dir.path(), "secret").expect("a store");
         let task = TaskId::parse("fN1SbArXTPSVFNUvaOlinQ").expect("an id");
         let url = store.url("http://h", Permit::Get, (task, 0, "a/../../b"), Timestamp::UNIX_EPOCH);
         assert!(url.contains("/0/a%2F..%2F..%2Fb?"), "{url}");

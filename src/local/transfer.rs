@@ -15,8 +15,9 @@ use tokio_util::io::ReaderStream;
 
 use super::{
     desk::Desk,
+    ledger::Unsettled,
     state::{Refusal, Storage, Stored, TaskId},
-    store::{Denied, Permit},
+    store::{Denied, PARTIAL, Permit},
 };
 
 /// How long an upload may stand still.
@@ -110,8 +111,12 @@ async fn receive(
     if !matches!(known.storage, Storage::S3 { .. }) {
         return Err(StoreError::new(StatusCode::NOT_FOUND, "NoSuchKey", "this artifact has no content of its own"));
     }
+    let unsettled = |why: Unsettled| {
+        StoreError::new(StatusCode::SERVICE_UNAVAILABLE, "SlowDown", format!("the upload could not be kept: {why}"))
+    };
+    desk.ledger.room().await.map_err(unsettled)?;
     let failed = |error: io::Error| StoreError::internal("store the upload", &error);
-    let partial = tempfile::Builder::new().prefix(".upload-").tempfile_in(desk.store.dir()).map_err(failed)?;
+    let partial = tempfile::Builder::new().prefix(PARTIAL).tempfile_in(desk.store.dir()).map_err(failed)?;
     let (file, partial) = partial.into_parts();
     let mut file = tokio::fs::File::from_std(file);
     let received = write_all(&mut file, body, |_| ()).await?;
@@ -125,7 +130,8 @@ async fn receive(
     }
     let path = desk.store.new_path(*task, *run);
     partial.persist(&path).map_err(|error| failed(error.error))?;
-    Ok(desk.books(|state, now| state.stored(now, *task, *run, name, Stored { path, bytes: received, content_encoding }))?)
+    desk.books(|state, now| state.stored(now, *task, *run, name, Stored { path, bytes: received, content_encoding }))?;
+    desk.ledger.settled().await.map_err(unsettled)
 }
 
 /// Writes a body to a file and shows each piece to `seen`. Returns how many bytes it had.

@@ -11,6 +11,7 @@ mod bad_queue;
 mod exec;
 mod faults;
 mod lease;
+mod ledger;
 mod log;
 mod road;
 mod signals;

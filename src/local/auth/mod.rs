@@ -271,6 +271,15 @@ impl Clients {
         Certificate::issue((QUEUE_CLIENT, &self.queue_token), client_id, scopes, (start, until), &*self.random)
     }
 
+    /// The same with a token of the queue itself that was used before: credentials of runs that were issued with it stay good.
+    pub(crate) fn with_queue_token(mut self, token: String) -> Self {
+        if let Some(queue) = self.fixed.get_mut(QUEUE_CLIENT) {
+            queue.access_token.clone_from(&token);
+        }
+        self.queue_token = token;
+        self
+    }
+
     /// Credentials for the run that was claimed. They end with the claim.
     pub(crate) fn run_credentials(&self, now: Timestamp, claim: &Claim) -> TemporaryCredentials {
         let (task, run) = (claim.status.task_id, claim.run_id);

@@ -5,13 +5,16 @@
 
 use std::{
     fs::Permissions,
-    io,
+    io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
 
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError, backends::FileBackend};
+use redb::{
+    Database, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTable, TableDefinition, TableError,
+    backends::FileBackend,
+};
 
 use super::{Kind, pending::Records};
 
@@ -20,7 +23,7 @@ const FORMAT: u32 = 1;
 const MARK: TableDefinition<'_, &str, u32> = TableDefinition::new("ledger");
 const MARK_KEY: &str = "format";
 /// Memory for pages of the file; the system caches them, too.
-const CACHE_BYTES: usize = 16 << 20;
+const CACHE_BYTES: usize = 4 << 20;
 
 /// Why the file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +65,21 @@ pub(super) fn open_private(path: &Path) -> io::Result<std::fs::File> {
     std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
+/// A file with this content for its owner only, unless there is one. It is there as a whole or not at all.
+pub(super) fn make_once(path: &Path, content: &[u8]) -> io::Result<()> {
+    if path.try_exists()? {
+        return Ok(());
+    }
+    // The crate makes files for their owner only.
+    let mut draft = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
+    draft.write_all(content)?;
+    draft.as_file().sync_data()?;
+    match draft.persist_noclobber(path) {
+        Err(refused) if refused.error.kind() != io::ErrorKind::AlreadyExists => Err(refused.error),
+        _ => Ok(()),
+    }
+}
+
 impl File {
     /// The file at this place, which is made if it is missing.
     pub(super) fn open(path: &Path) -> Result<Self, FileError> {
@@ -75,22 +93,44 @@ impl File {
 
     /// Shows all records of this kind in the order of their keys.
     pub(super) fn each(&self, kind: Kind, mut visit: impl FnMut(&str, &[u8])) -> Result<(), FileError> {
-        let Some(database) = &self.database else {
-            return Err(FileError::io(&self.path, &"it is closed"));
-        };
-        careful(&self.path, || {
-            let transaction = database.begin_read()?;
-            let table = match transaction.open_table(TableDefinition::<&str, &[u8]>::new(kind)) {
-                Ok(table) => table,
-                Err(TableError::TableDoesNotExist(_)) => return Ok(()),
-                Err(error) => return Err(error.into()),
-            };
+        self.read(|transaction| {
+            let Some(table) = table(transaction, kind)? else { return Ok(()) };
             for record in table.iter()? {
                 let (key, value) = record?;
                 visit(key.value(), value.value());
             }
             Ok(())
         })
+    }
+
+    /// The same, each with the record of another kind that has the same key.
+    pub(super) fn each_with(
+        &self,
+        kind: Kind,
+        other: Kind,
+        mut visit: impl FnMut(&str, &[u8], Option<&[u8]>),
+    ) -> Result<(), FileError> {
+        self.read(|transaction| {
+            let Some(records) = table(transaction, kind)? else { return Ok(()) };
+            let others = table(transaction, other)?;
+            let mut others = others.as_ref().map(ReadableTable::iter).transpose()?;
+            let mut next = others.as_mut().and_then(Iterator::next).transpose()?;
+            for record in records.iter()? {
+                let (key, value) = record?;
+                let key = key.value();
+                while next.as_ref().is_some_and(|(other, _)| other.value() < key) {
+                    next = others.as_mut().and_then(Iterator::next).transpose()?;
+                }
+                let same = next.as_ref().filter(|(other, _)| other.value() == key);
+                visit(key, value.value(), same.map(|(_, other)| other.value()));
+            }
+            Ok(())
+        })
+    }
+
+    fn read(&self, read: impl FnOnce(&ReadTransaction) -> Result<(), redb::Error>) -> Result<(), FileError> {
+        let Some(database) = &self.database else { return Err(FileError::io(&self.path, &"it is closed")) };
+        careful(&self.path, || read(&database.begin_read()?))
     }
 
     /// Writes all of this or nothing. It is on the disk afterwards.
@@ -107,6 +147,17 @@ impl File {
 
     pub(super) fn close(&mut self) {
         self.database = None;
+    }
+}
+
+type Table = ReadOnlyTable<&'static str, &'static [u8]>;
+
+/// The table of this kind, if there ever was a record of it.
+fn table(transaction: &ReadTransaction, kind: Kind) -> Result<Option<Table>, redb::Error> {
+    match transaction.open_table(TableDefinition::new(kind)) {
+        Ok(table) => Ok(Some(table)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

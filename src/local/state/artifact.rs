@@ -1,13 +1,13 @@
 //! Artifacts on the books: what may be created, and what may replace what.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     ops::Bound,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Effect, Refusal, RunState, State, TaskId, no_task};
 
@@ -20,13 +20,18 @@ const DRIFT: SignedDuration = SignedDuration::from_mins(15);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Stored {
-    /// The file that holds them.
+    /// The file that holds them. Its name is kept: where the store is may change from one start to the next.
+    #[serde(serialize_with = "file_name")]
     pub path: PathBuf,
     /// How many.
     pub bytes: u64,
     /// `Content-Encoding` of the upload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_encoding: Option<String>,
+}
+
+fn file_name<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.file_name().unwrap_or_default().to_string_lossy())
 }
 
 /// Where an artifact's content is.
@@ -122,7 +127,7 @@ pub struct Artifact {
 
 /// All artifacts of a task.
 #[derive(Debug, Default)]
-pub(super) struct Artifacts(HashMap<u32, BTreeMap<String, Artifact>>);
+pub(super) struct Artifacts(BTreeMap<u32, BTreeMap<String, Artifact>>);
 
 impl Artifacts {
     pub(super) fn get(&self, run_id: u32, name: &str) -> Option<&Artifact> {

@@ -43,9 +43,13 @@ impl Serialize for TaskId {
     }
 }
 
+/// A text that is only looked at, without a copy where that is possible.
+#[derive(Deserialize)]
+pub(super) struct Word<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
+
 impl<'de> Deserialize<'de> for TaskId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        let Word(text) = Word::deserialize(deserializer)?;
         Self::parse(&text).ok_or_else(|| serde::de::Error::custom(format_args!("`{text}` is no task id")))
     }
 }

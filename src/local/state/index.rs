@@ -66,6 +66,11 @@ impl Index {
         self.changes.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
+    #[cfg(test)]
+    pub(super) fn all(&self) -> impl Iterator<Item = (String, &Indexed)> {
+        self.tasks.all()
+    }
+
     pub(super) fn get(&self, namespace: &str) -> Option<&Indexed> {
         self.tasks.get(namespace).map(|(_, entry)| entry)
     }

@@ -27,7 +27,7 @@ pub use books::Change;
 pub use id::TaskId;
 pub use index::{Indexed, Indexing, indexing, is_namespace};
 pub use lane::Ticket;
-pub use record::{Records, TaskRecord};
+pub use record::{Reopening, TaskRecord};
 pub use task::{
     Definition, Hold, Priority, Report, Requires, Run, RunState, Status, TaskState, Trouble, WhyCreated, WhyResolved, Worker,
 };

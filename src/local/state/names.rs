@@ -47,6 +47,11 @@ impl<V> Names<V> {
         forgotten
     }
 
+    #[cfg(test)]
+    pub(super) fn all(&self) -> impl Iterator<Item = (String, &V)> {
+        self.by_key.iter().map(|(key, (_, value))| (name(key), value))
+    }
+
     /// When it expires, and the value.
     pub(super) fn get(&self, name: &str) -> Option<&(Timestamp, V)> {
         self.by_key.get(&*key(name))

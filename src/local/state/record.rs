@@ -4,13 +4,14 @@
 //! they are. They are written as JSON by the names of their fields. A field that is added later needs `#[serde(default)]`, and fields that are
 //! not known are passed over, so that a directory can be used by an older and by a newer version.
 //!
-//! Lanes, alarms, who waits for whom and how many are missing follow from the records: [`State::restore`] makes them anew.
+//! Lanes, alarms, who waits for whom and how many are missing follow from the records: [`Reopening`] makes them anew.
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Alarm, Artifact, Definition, Indexed, Run, RunState, State, Task, TaskId, schedule::satisfies};
+use super::{Alarm, Artifact, Definition, Indexed, Place, Rules, Run, RunState, State, Task, TaskId, schedule::satisfies};
 
 /// A task apart from its definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,17 +32,6 @@ pub struct TaskRecord {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 fn is_zero(number: &usize) -> bool {
     *number == 0
-}
-
-/// All records.
-#[derive(Default)]
-pub struct Records {
-    /// All tasks, in any order.
-    pub tasks: Vec<(TaskId, Arc<Definition>, TaskRecord)>,
-    /// All artifacts by task, run and name; those of other tasks are passed over.
-    pub artifacts: Vec<(TaskId, u32, String, Artifact)>,
-    /// The index.
-    pub index: Vec<(String, Indexed)>,
 }
 
 impl State {
@@ -83,37 +73,41 @@ impl State {
         self.index.get(namespace)
     }
 
-    /// Opens empty books with these records in them. What has expired in the meantime expires at the next call.
-    pub fn restore(&mut self, records: Records) {
-        let Records { tasks, artifacts, index } = records;
-        let ids: Vec<TaskId> = tasks.iter().map(|(id, ..)| *id).collect();
-        for (id, definition, record) in tasks {
-            self.restore_task(id, definition, record);
-        }
-        for (id, run_id, name, artifact) in artifacts {
-            if let Some(task) = self.tasks.get_mut_unnoted(&id) {
-                task.artifacts.insert(run_id, name, artifact);
-            }
-        }
-        self.restore_waits(&ids);
-        for (namespace, entry) in index {
-            self.index.put(&namespace, entry);
-        }
+    /// Empty books, to be opened again.
+    pub fn reopen(rules: Rules) -> Reopening {
+        Reopening { state: Self::new(rules), alarms: Vec::new(), places: Vec::new(), dependents: Vec::new() }
     }
+}
 
-    fn restore_task(&mut self, id: TaskId, definition: Arc<Definition>, record: TaskRecord) {
+/// Books that are being opened again: every record is put in, tasks before their artifacts.
+pub struct Reopening {
+    state: State,
+    /// These are far faster to put in once they are in order.
+    alarms: Vec<(Timestamp, TaskId, Alarm)>,
+    places: Vec<(Place, TaskId, Arc<str>)>,
+    /// Tasks that depend on others.
+    dependents: Vec<TaskId>,
+}
+
+impl Reopening {
+    /// A task that was kept.
+    pub fn task(&mut self, id: TaskId, definition: Arc<Definition>, mut record: TaskRecord) {
+        record.runs.shrink_to_fit();
         let last = record.runs.last();
         let state = last.map(|run| run.state);
         if !state.is_some_and(RunState::is_resolved) {
-            self.alarms.insert((definition.deadline, id, Alarm::Deadline));
+            self.alarms.push((definition.deadline, id, Alarm::Deadline));
         }
-        self.alarms.insert((definition.expires, id, Alarm::Expiry));
+        self.alarms.push((definition.expires, id, Alarm::Expiry));
         if let (Some(RunState::Running), Some(hold)) = (state, last.and_then(|run| run.hold.as_ref())) {
-            self.alarms.insert((hold.taken_until, id, Alarm::Claim));
+            self.alarms.push((hold.taken_until, id, Alarm::Claim));
         }
-        let place = record.age.map(|age| self.lanes.old_place(definition.priority, age));
+        let place = record.age.map(|age| self.state.lanes.old_place(definition.priority, age));
         if let (Some(RunState::Pending), Some(place)) = (state, place) {
-            self.lanes.put(&definition.task_queue_id, place, id);
+            self.places.push((place, id, definition.task_queue_id.clone()));
+        }
+        if !definition.dependencies.is_empty() {
+            self.dependents.push(id);
         }
         let task = Task {
             retries_left: record.retries_left,
@@ -124,16 +118,40 @@ impl State {
             artifacts: super::artifact::Artifacts::default(),
             definition,
         };
-        self.tasks.put_unnoted(id, task);
+        self.state.tasks.put_unnoted(id, task);
     }
 
+    /// An artifact that was kept. Those of tasks that are not there are passed over.
+    pub fn artifact(&mut self, id: TaskId, run_id: u32, name: &str, artifact: Artifact) {
+        if let Some(task) = self.state.tasks.get_mut_unnoted(&id) {
+            task.artifacts.insert(run_id, name.to_owned(), artifact);
+        }
+    }
+
+    /// A name in the index that was kept.
+    pub fn indexed(&mut self, namespace: &str, entry: Indexed) {
+        self.state.index.put(namespace.into(), entry);
+    }
+
+    /// The books as they were. What has expired in the meantime expires at the next call.
+    pub fn finish(self) -> State {
+        let Self { mut state, mut alarms, mut places, dependents } = self;
+        alarms.sort_unstable();
+        state.alarms = alarms.into_iter().collect();
+        places.sort_unstable_by_key(|(place, ..)| *place);
+        for (place, id, queue) in places {
+            state.lanes.put(&queue, place, id);
+        }
+        state.restore_waits(&dependents);
+        state
+    }
+}
+
+impl State {
     /// Who waits for whom.
-    fn restore_waits(&mut self, ids: &[TaskId]) {
-        for id in ids {
-            let Some(definition) = self.definition(*id).filter(|definition| !definition.dependencies.is_empty()) else {
-                continue;
-            };
-            let definition = Arc::clone(definition);
+    fn restore_waits(&mut self, dependents: &[TaskId]) {
+        for id in dependents {
+            let Some(definition) = self.definition(*id).cloned() else { continue };
             let mut missing = 0;
             for on in &definition.dependencies {
                 let Some(task) = self.tasks.get_mut_unnoted(on) else { continue };

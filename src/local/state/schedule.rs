@@ -35,6 +35,8 @@ impl State {
     /// Makes a run for the task, pending.
     pub(super) fn add_run(&mut self, now: Timestamp, id: TaskId, why_created: WhyCreated) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
+        // Most tasks have one run, and there may be very many tasks.
+        task.runs.reserve_exact(1);
         task.runs.push(Run { state: RunState::Pending, why_created, scheduled: now, hold: None, resolved: None });
         let place = self.lanes.new_place(task.definition.priority);
         task.place = Some(place);

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Indexing, TaskId, shared};
+use super::{Indexing, TaskId, id::Word, shared};
 
 /// A word of the protocol per value, and back.
 macro_rules! words {
@@ -45,7 +45,7 @@ macro_rules! words {
 
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let word = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                let Word(word) = Word::deserialize(deserializer)?;
                 Self::parse(&word).ok_or_else(|| serde::de::Error::custom(format_args!("`{word}` is not known")))
             }
         }

@@ -8,6 +8,7 @@ mod line;
 mod objects;
 mod purge;
 mod restart;
+mod restarts;
 mod roles;
 mod scopes;
 mod secrets;
