@@ -4,10 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     auth::Need,
-    check::{Fields, TASK_QUEUE_ID, WORD},
+    check::{Fields, WORD},
     desk::Desk,
     endpoint::Call,
     fault::{Code, Fault},
+    queues::task_queue_id,
     reply::Reply,
     state::{Report, Trouble, Worker},
     tasks::status_answer,
@@ -20,16 +21,13 @@ const LONG_POLL: Duration = Duration::from_secs(20);
 const MOST_TASKS: u64 = 32;
 
 pub(crate) async fn claim_work(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> {
-    let queue = call.param("taskQueueId");
-    if let Some(problem) = TASK_QUEUE_ID.problem(queue) {
-        return Err(Fault::new(Code::InvalidRequestArguments, format!("taskQueueId `{queue}` {problem}")));
-    }
+    let queue = task_queue_id(&call)?;
     let (worker, count) = claim_request(&call)?;
     call.authorize(&Need::all([
         format!("queue:claim-work:{queue}"),
         format!("queue:worker-id:{}/{}", worker.group, worker.id),
     ]))?;
-    let (queue, worker) = (Arc::from(queue), Arc::new(worker));
+    let worker = Arc::new(worker);
     let claims = match desk.claim_or_wait(&queue, &worker, count) {
         Ok(claims) => claims,
         Err(seat) => seat.served(LONG_POLL).await,
@@ -38,6 +36,30 @@ pub(crate) async fn claim_work(desk: Arc<Desk>, call: Call) -> Result<Reply, Fau
     let now = desk.now();
     let tasks = claims.iter().map(|claim| ClaimView::claimed(claim, desk.clients.run_credentials(now, claim))).collect();
     Ok(Reply::json(&Claims { tasks }))
+}
+
+/// Claims one run by its name, as clients did before there was `claimWork`.
+pub(crate) async fn claim_task(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> {
+    let (id, run) = (call.task_id()?, call.run_id()?);
+    let mut problems = Vec::new();
+    let mut worker = None;
+    if let Some(mut fields) = Fields::of(&call.body, "", &mut problems) {
+        fields.only(&["workerGroup", "workerId"]);
+        let (group, id) = (fields.text("workerGroup", &WORD), fields.text("workerId", &WORD));
+        worker = group.zip(id).map(|(group, id)| Arc::new(Worker { group: group.into(), id: id.into() }));
+    }
+    let Some(worker) = worker.filter(|_| problems.is_empty()) else {
+        return Err(Fault::invalid_body("claimTask", &problems));
+    };
+    let known = desk.books(|state, now| state.status(now, id))?;
+    call.authorize(&Need::all([
+        format!("queue:claim-task:{}", known.definition.task_queue_id),
+        format!("queue:worker-id:{}/{}", worker.group, worker.id),
+    ]))?;
+    let claim = desk.books(|state, now| state.claim_run(now, id, run, &worker))?;
+    let claims = desk.heard_of(vec![claim]).await?;
+    let claim = claims.first().ok_or_else(|| Fault::new(Code::ResourceNotFound, format!("task {id} does not exist")))?;
+    Ok(Reply::json(&ClaimView::claimed(claim, desk.clients.run_credentials(desk.now(), claim))))
 }
 
 fn claim_request(call: &Call) -> Result<(Worker, usize), Fault> {

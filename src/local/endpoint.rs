@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use super::{
     auth::{Caller, Clients, Need, Signed, Unanswered},
+    check::Text,
     desk::Desk,
     fault::{Code, Fault},
     faults,
@@ -102,6 +103,15 @@ impl Call {
         TaskId::parse(text).ok_or_else(|| {
             Fault::new(Code::InvalidRequestArguments, format!("taskId `{text}` must be a slugid of 22 characters"))
         })
+    }
+
+    /// A part of the path that is a name of this kind.
+    pub(crate) fn word(&self, name: &str, rule: &Text) -> Result<&str, Fault> {
+        let text = self.param(name);
+        match rule.problem(text) {
+            Some(problem) => Err(Fault::new(Code::InvalidRequestArguments, format!("{name} `{text}` {problem}"))),
+            None => Ok(text),
+        }
     }
 
     /// The run in the path.

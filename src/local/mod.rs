@@ -32,6 +32,7 @@ mod endpoint;
 mod exposure;
 mod fault;
 pub mod faults;
+mod groups;
 mod index;
 mod ledger;
 mod listen;
@@ -39,6 +40,7 @@ mod network;
 mod object;
 mod page;
 mod purge;
+mod queues;
 mod reply;
 mod routes;
 mod secrets;
@@ -49,6 +51,7 @@ mod tasks;
 mod transfer;
 mod view;
 mod worker_manager;
+mod workers;
 
 use std::{
     io,

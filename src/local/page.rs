@@ -6,7 +6,11 @@ use serde_json::{Value, json};
 use super::{
     endpoint::Call,
     fault::{Code, Fault},
+    state::TaskId,
 };
+
+/// About how much of what people have written is on one page: a task may be large, and a page may have many.
+pub(crate) const PAGE_BYTES: usize = 16 * 1024 * 1024;
 
 /// What part of a list is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +60,38 @@ impl Page {
             answer["continuationToken"] = json!(BASE64_URL_SAFE_NO_PAD.encode(name(last)));
         }
         answer
+    }
+
+    /// The same where names are task ids.
+    pub(crate) fn after_id(&self) -> Result<Option<TaskId>, Fault> {
+        self.after_as(TaskId::parse)
+    }
+
+    /// The same where names are made from something else.
+    pub(crate) fn after_as<T>(&self, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, Fault> {
+        let Some(after) = &self.after else { return Ok(None) };
+        let parsed = parse(after);
+        let wrong = || Fault::new(Code::InvalidRequestArguments, "continuationToken was not made by this call");
+        parsed.ok_or_else(wrong).map(Some)
+    }
+
+    /// Takes off what does not belong on the page, by number and by size, except that one entry always does. Returns a token if there was any.
+    pub(crate) fn cut_off<T>(
+        &self,
+        entries: &mut Vec<T>,
+        bytes: impl Fn(&T) -> usize,
+        name: impl Fn(&T) -> String,
+    ) -> Option<String> {
+        let mut room = PAGE_BYTES;
+        let fits = |entry: &T| {
+            let fits = bytes(entry) <= room;
+            room = room.saturating_sub(bytes(entry));
+            fits
+        };
+        let end = entries.iter().map(fits).position(|fits| !fits).unwrap_or(entries.len()).max(1).min(self.limit);
+        let more = entries.len() > end;
+        entries.truncate(end);
+        entries.last().filter(|_| more).map(|last| BASE64_URL_SAFE_NO_PAD.encode(name(last)))
     }
 
     /// How many to collect, so that it is known whether there are more.

@@ -36,7 +36,7 @@ impl Reply {
     }
 
     /// `200` with this value.
-    pub(crate) fn json(value: &impl Serialize) -> Self {
+    pub(crate) fn json(value: &(impl Serialize + ?Sized)) -> Self {
         match serde_json::to_vec(value) {
             Ok(body) => Self::new(StatusCode::OK, body.into()),
             // Our own types only have string keys and finite numbers; if one ever does not, the caller sees it.

@@ -12,7 +12,7 @@ use axum::{
 use http::{Method, Uri};
 
 use super::{
-    artifacts, claims,
+    artifacts,
     desk::Desk,
     endpoint::{endpoint, open_endpoint},
     fault::{Code, Fault},
@@ -22,6 +22,7 @@ use super::{
 mod auth;
 mod index;
 mod object;
+mod queue;
 mod purge_cache;
 mod secrets;
 mod worker_manager;
@@ -65,17 +66,7 @@ fn list(router: Routes, route: &str, method: MethodRouter<Arc<Desk>>) -> Routes 
 
 fn queue_and_store() -> Routes {
     let queue = |route: &str| format!("{QUEUE}{route}");
-    health(Router::new(), QUEUE)
-        .route(&queue("/task/{taskId}"), endpoint(GET, "task", tasks::task).merge(endpoint(PUT, "createTask", tasks::create)))
-        .route(&queue("/task/{taskId}/status"), endpoint(GET, "status", tasks::status))
-        .route(&queue("/task/{taskId}/cancel"), endpoint(POST, "cancelTask", tasks::cancel))
-        .route(&queue("/tasks"), endpoint(POST, "tasks", tasks::tasks))
-        .route(&queue("/tasks/status"), endpoint(POST, "statuses", tasks::statuses))
-        .route(&queue("/claim-work/{taskQueueId}"), endpoint(POST, "claimWork", claims::claim_work))
-        .route(&queue("/task/{taskId}/runs/{runId}/reclaim"), endpoint(POST, "reclaimTask", claims::reclaim))
-        .route(&queue("/task/{taskId}/runs/{runId}/completed"), endpoint(POST, "reportCompleted", claims::completed))
-        .route(&queue("/task/{taskId}/runs/{runId}/failed"), endpoint(POST, "reportFailed", claims::failed))
-        .route(&queue("/task/{taskId}/runs/{runId}/exception"), endpoint(POST, "reportException", claims::exception))
+    queue::add(health(Router::new(), QUEUE))
         .route(&queue("/task/{taskId}/runs/{runId}/artifacts"), endpoint(GET, "listArtifacts", artifacts::list))
         .route(&queue("/task/{taskId}/artifacts"), endpoint(GET, "listLatestArtifacts", artifacts::list))
         .route(

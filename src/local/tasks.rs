@@ -1,4 +1,4 @@
-//! Calls about tasks: create, show, cancel.
+//! Calls about single tasks: create, show, schedule, run again, cancel, and who depends on them.
 
 use std::sync::Arc;
 
@@ -12,9 +12,10 @@ use super::{
     desk::Desk,
     endpoint::Call,
     fault::{Code, Fault},
+    page::{PAGE_BYTES, Page},
     reply::Reply,
     state::{Definition, Priority, Status, TaskId},
-    view::{StatusAnswer, StatusOf, StatusView, TaskOf},
+    view::{StatusAnswer, StatusOf, StatusView, TaskOf, WholeTask},
 };
 
 pub(crate) async fn ping(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> {
@@ -55,7 +56,7 @@ pub(crate) async fn task(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> {
     let id = call.task_id()?;
     call.authorize(&Need::scope(format!("queue:get-task:{id}")))?;
     let status = desk.books(|state, now| state.status(now, id))?;
-    Ok(Reply::json(&status.definition.json))
+    Ok(Reply::json(&*status.definition_json()))
 }
 
 pub(crate) async fn status(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> {
@@ -73,6 +74,76 @@ pub(crate) async fn cancel(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> 
     Ok(status_answer(&status))
 }
 
+pub(crate) async fn schedule(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> {
+    let id = call.task_id()?;
+    let known = desk.books(|state, now| state.status(now, id))?;
+    call.authorize(&need_over_task(&known, "schedule-task"))?;
+    let status = desk.books(|state, now| state.schedule(now, id))?;
+    Ok(status_answer(&status))
+}
+
+pub(crate) async fn rerun(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> {
+    let id = call.task_id()?;
+    let known = desk.books(|state, now| state.status(now, id))?;
+    call.authorize(&need_over_task(&known, "rerun-task"))?;
+    let status = desk.books(|state, now| state.rerun(now, id))?;
+    Ok(status_answer(&status))
+}
+
+pub(crate) async fn priority(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> {
+    let id = call.task_id()?;
+    let priority = new_priority(&call, "changeTaskPriority")?;
+    let known = desk.books(|state, now| state.status(now, id))?;
+    let queue = &known.definition.task_queue_id;
+    call.authorize(&Need::any([
+        format!("queue:change-task-priority:{id}"),
+        format!("queue:change-task-priority-in-queue:{queue}"),
+    ]))?;
+    let status = desk.books(|state, now| state.prioritize(now, id, priority))?;
+    Ok(status_answer(&status))
+}
+
+/// The priority in the body of a call that changes it.
+pub(crate) fn new_priority(call: &Call, method: &str) -> Result<Priority, Fault> {
+    let mut problems = Vec::new();
+    let mut priority = None;
+    if let Some(mut fields) = Fields::of(&call.body, "", &mut problems) {
+        fields.only(&["newPriority"]);
+        let given = fields.required("newPriority");
+        priority = given.and_then(|value| value.as_str()).and_then(Priority::parse);
+        if priority.is_none() && given.is_some() {
+            let words: Vec<_> = Priority::ALL.iter().map(|word| word.as_str()).collect();
+            fields.problem("newPriority", format!("must be one of {}", words.join(", ")));
+        }
+    }
+    priority.filter(|_| problems.is_empty()).ok_or_else(|| Fault::invalid_body(method, &problems))
+}
+
+pub(crate) async fn dependents(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> {
+    let id = call.task_id()?;
+    call.authorize(&Need::scope(format!("queue:list-dependent-tasks:{id}")))?;
+    let page = Page::of(&call)?;
+    let after = page.after_id()?;
+    let mut known = desk.books(|state, now| state.dependents(now, id, after, page.collect()))?;
+    let continuation_token = page.cut_off(&mut known, definition_bytes, |status| status.task_id.to_string());
+    let tasks = known.iter().map(WholeTask::new).collect();
+    Ok(Reply::json(&Dependents { task_id: id.as_str(), tasks, continuation_token }))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Dependents<'a> {
+    task_id: &'a str,
+    tasks: Vec<WholeTask<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    continuation_token: Option<String>,
+}
+
+/// How much of an answer this task's definition fills.
+pub(crate) fn definition_bytes(status: &Status) -> usize {
+    status.definition.json.get().len()
+}
+
 /// What `queue:<verb>…` calls need: over the task, over its project, or as its scheduler.
 fn need_over_task(status: &Status, verb: &str) -> Need {
     let (id, definition) = (status.task_id, &status.definition);
@@ -86,16 +157,28 @@ fn need_over_task(status: &Status, verb: &str) -> Need {
 
 pub(crate) async fn statuses(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> {
     let (page, token) = asked_for(&call, "statuses", "queue:status")?;
-    let known = look_up(&desk, &page);
+    let known: Vec<_> =
+        desk.books(|state, now| page.iter().filter_map(|(_, id)| state.status(now, *id).ok()).collect());
     let statuses =
         known.iter().map(|status| StatusOf { task_id: status.task_id.as_str(), status: StatusView(status) }).collect();
     Ok(Reply::json(&StatusPage { statuses, continuation_token: token }))
 }
 
 pub(crate) async fn tasks(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> {
-    let (page, token) = asked_for(&call, "tasks", "queue:get-task")?;
-    let known = look_up(&desk, &page);
-    let tasks = known.iter().map(|status| TaskOf { task_id: status.task_id.as_str(), task: &status.definition.json }).collect();
+    let (page, mut token) = asked_for(&call, "tasks", "queue:get-task")?;
+    let mut known = Vec::new();
+    let mut room = PAGE_BYTES;
+    for (at, id) in page {
+        let Ok(status) = desk.books(|state, now| state.status(now, id)) else { continue };
+        let bytes = definition_bytes(&status);
+        if bytes > room && !known.is_empty() {
+            token = Some(at.to_string());
+            break;
+        }
+        room = room.saturating_sub(bytes);
+        known.push(status);
+    }
+    let tasks = known.iter().map(|status| TaskOf { task_id: status.task_id.as_str(), task: status.definition_json() }).collect();
     Ok(Reply::json(&TaskPage { tasks, continuation_token: token }))
 }
 
@@ -115,8 +198,9 @@ struct TaskPage<'a> {
     continuation_token: Option<String>,
 }
 
-/// The tasks of one page of a call that names its tasks, and the token of the next page: a position in the caller's own list.
-fn asked_for(call: &Call, method: &str, scope: &str) -> Result<(Vec<TaskId>, Option<String>), Fault> {
+/// The tasks of one page of a call that names its tasks, with their positions in the caller's own list, and the token of the next page, which is
+/// such a position, too.
+fn asked_for(call: &Call, method: &str, scope: &str) -> Result<(Vec<(usize, TaskId)>, Option<String>), Fault> {
     let mut problems = Vec::new();
     let mut ids = Vec::new();
     if let Some(mut fields) = Fields::of(&call.body, "", &mut problems) {
@@ -135,10 +219,6 @@ fn asked_for(call: &Call, method: &str, scope: &str) -> Result<(Vec<TaskId>, Opt
     };
     let end = call.limit()?.saturating_add(start).min(ids.len());
     // What is no task id belongs to no task, and unknown tasks are left out.
-    let page = ids.get(start..end).unwrap_or_default().iter().filter_map(|id| TaskId::parse(id)).collect();
+    let page = ids.iter().enumerate().take(end).skip(start).filter_map(|(at, id)| Some((at, TaskId::parse(id)?))).collect();
     Ok((page, (end < ids.len()).then(|| end.to_string())))
-}
-
-fn look_up(desk: &Desk, ids: &[TaskId]) -> Vec<Status> {
-    desk.books(|state, now| ids.iter().filter_map(|id| state.status(now, *id).ok()).collect())
 }

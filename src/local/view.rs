@@ -1,5 +1,7 @@
 //! The books as the API shows them.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use serde_json::value::RawValue;
@@ -40,7 +42,7 @@ impl Serialize for StatusView<'_> {
         map.serialize_entry("schedulerId", &definition.scheduler_id)?;
         map.serialize_entry("projectId", &definition.project_id)?;
         map.serialize_entry("taskGroupId", definition.task_group_id.as_str())?;
-        map.serialize_entry("priority", definition.priority.as_str())?;
+        map.serialize_entry("priority", status.priority.as_str())?;
         map.serialize_entry("deadline", &Date(definition.deadline))?;
         map.serialize_entry("expires", &Date(definition.expires))?;
         map.serialize_entry("retriesLeft", &status.retries_left)?;
@@ -85,13 +87,13 @@ pub(crate) struct ClaimView<'a> {
     worker_id: &'a str,
     taken_until: Date,
     #[serde(skip_serializing_if = "Option::is_none")]
-    task: Option<&'a RawValue>,
+    task: Option<Cow<'a, RawValue>>,
     credentials: TemporaryCredentials,
 }
 
 impl<'a> ClaimView<'a> {
     pub(crate) fn claimed(claim: &'a Claim, credentials: TemporaryCredentials) -> Self {
-        Self { task: Some(&claim.status.definition.json), ..Self::reclaimed(claim, credentials) }
+        Self { task: Some(claim.status.definition_json()), ..Self::reclaimed(claim, credentials) }
     }
 
     pub(crate) fn reclaimed(claim: &'a Claim, credentials: TemporaryCredentials) -> Self {
@@ -126,7 +128,20 @@ pub(crate) struct StatusOf<'a> {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct TaskOf<'a> {
     pub(crate) task_id: &'a str,
-    pub(crate) task: &'a RawValue,
+    pub(crate) task: Cow<'a, RawValue>,
+}
+
+/// A task with its definition, in a list.
+#[derive(Serialize)]
+pub(crate) struct WholeTask<'a> {
+    status: StatusView<'a>,
+    task: Cow<'a, RawValue>,
+}
+
+impl<'a> WholeTask<'a> {
+    pub(crate) fn new(status: &'a Status) -> Self {
+        Self { status: StatusView(status), task: status.definition_json() }
+    }
 }
 
 /// An artifact in a list.

@@ -6,6 +6,8 @@
 //! | `task` | task id | [`TaskRecord`](crate::local::state::TaskRecord) |
 //! | `artifact` | `<task id>/<run>/<name>` | [`Artifact`], with the name of its file in the store |
 //! | `indexed` | namespace | [`Indexed`](crate::local::state::Indexed) |
+//! | `seal` | task group id | when the group was sealed |
+//! | `quarantine` | `<task queue id>/<worker group>/<worker id>` | a list of [`Quarantined`] |
 
 use std::{
     collections::HashSet,
@@ -18,7 +20,7 @@ use serde_json::value::RawValue;
 
 use super::{Batch, Kind, Ledger, OpenError, definition};
 use crate::local::{
-    state::{Artifact, Change, Definition, Reopening, Rules, State, Storage, TaskId, TaskRecord},
+    state::{Artifact, Change, Definition, Quarantined, Reopening, Rules, State, Storage, TaskId, TaskRecord, Worker},
     store::Store,
 };
 
@@ -26,6 +28,8 @@ const DEFINITION: Kind = "definition";
 const TASK: Kind = "task";
 const ARTIFACT: Kind = "artifact";
 const INDEXED: Kind = "indexed";
+const SEAL: Kind = "seal";
+const QUARANTINE: Kind = "quarantine";
 
 /// Notes everything that has changed on the books since the last call of this. Meant to be called while nobody else can change them.
 pub(crate) fn note_changes(ledger: &Ledger, state: &mut State) {
@@ -71,6 +75,17 @@ fn note(batch: &mut Batch<'_>, state: &State, change: Change) {
             Some(record) => batch.put_later(INDEXED, &*namespace, move || json(&record)),
             None => batch.remove(INDEXED, &*namespace),
         },
+        Change::Seal(group) => match state.seal_record(group) {
+            Some(sealed) => batch.put(SEAL, group.as_str(), json(&sealed)),
+            None => batch.remove(SEAL, group.as_str()),
+        },
+        Change::Quarantine(queue, worker) => {
+            let key = format!("{queue}/{}/{}", worker.group, worker.id);
+            match state.quarantine_record(&queue, &worker) {
+                Some(changes) => batch.put(QUARANTINE, key, json(&changes)),
+                None => batch.remove(QUARANTINE, key),
+            }
+        }
     }
 }
 
@@ -108,6 +123,17 @@ pub(crate) fn reopen(ledger: &Ledger, rules: Rules, store: &Store) -> Result<Sta
     ledger.each(INDEXED, |key, bytes| {
         if let Some(entry) = damage.unless(INDEXED, key, parse(bytes)) {
             books.indexed(key, entry);
+        }
+    })?;
+    ledger.each(SEAL, |key, bytes| {
+        if let Some((group, sealed)) = damage.unless(SEAL, key, TaskId::parse(key).zip(parse(bytes))) {
+            books.seal(group, sealed);
+        }
+    })?;
+    ledger.each(QUARANTINE, |key, bytes| {
+        let read = quarantine_key(key).zip(parse::<Vec<Quarantined>>(bytes));
+        if let Some(((queue, worker), changes)) = damage.unless(QUARANTINE, key, read) {
+            books.quarantine(&queue, &worker, changes);
         }
     })?;
     damage.tell();
@@ -190,6 +216,12 @@ fn artifact_key(key: &str) -> Option<(TaskId, u32, &str)> {
     let (id, rest) = key.split_once('/')?;
     let (run_id, name) = rest.split_once('/')?;
     Some((TaskId::parse(id)?, run_id.parse().ok()?, name))
+}
+
+fn quarantine_key(key: &str) -> Option<(Arc<str>, Arc<Worker>)> {
+    let mut parts = key.rsplitn(3, '/');
+    let (id, group, queue) = (parts.next()?, parts.next()?, parts.next()?);
+    Some((queue.into(), Arc::new(Worker { group: group.into(), id: id.into() })))
 }
 
 /// Records that make no sense. They are passed over and stay where they are: a queue that does not start helps nobody.

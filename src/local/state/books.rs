@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{Task, TaskId};
+use super::{Task, TaskId, Worker};
 
 /// Something that a journal has to write down anew, or that is gone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -18,6 +18,10 @@ pub enum Change {
     Artifact(TaskId, u32, Box<str>),
     /// A name in the index.
     Indexed(Arc<str>),
+    /// The seal of a task group.
+    Seal(TaskId),
+    /// A worker's quarantine at a task queue.
+    Quarantine(Arc<str>, Arc<Worker>),
 }
 
 /// All tasks by their ids.
@@ -39,7 +43,7 @@ impl Tasks {
         self.changes.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    fn note(&mut self, change: impl FnOnce() -> Change) {
+    pub(super) fn note(&mut self, change: impl FnOnce() -> Change) {
         if let Some(changes) = &mut self.changes {
             changes.push(change());
         }
@@ -49,7 +53,6 @@ impl Tasks {
         self.by_id.get(id)
     }
 
-    #[cfg(test)]
     pub(super) fn all(&self) -> &HashMap<TaskId, Task> {
         &self.by_id
     }

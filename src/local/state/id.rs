@@ -12,6 +12,11 @@ impl TaskId {
     /// Characters in an id.
     pub const LENGTH: usize = 22;
 
+    /// Before all ids; no id itself.
+    pub(super) const FIRST: Self = Self([0; Self::LENGTH]);
+    /// After all ids; no id itself.
+    pub(super) const LAST: Self = Self([0x7f; Self::LENGTH]);
+
     /// The id in this text, if it has the shape that the services ask for.
     pub fn parse(text: &str) -> Option<Self> {
         let bytes: [u8; Self::LENGTH] = text.as_bytes().try_into().ok()?;

@@ -1,10 +1,12 @@
-//! Lanes: per task queue, the runs that wait for a worker and the workers that wait for a run.
+//! Lanes: per task queue, the runs that wait for a worker, the workers that wait for a run, and the runs that workers hold.
 //!
-//! At most one of the two is ever non-empty once [`Lane::settle`] has been called, so a claim that finds nothing is at the end of the line,
-//! and nobody overtakes it.
+//! Of the first two at most one is ever non-empty between two calls of the state machine, so a claim that finds nothing is at the end of the
+//! line, and nobody overtakes it. Where one lane serves all task queues, it counts for each of them: what it holds is what a claim could get.
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
+    ops::Bound,
     sync::Arc,
 };
 
@@ -16,21 +18,38 @@ pub struct Ticket(u64);
 
 /// A run's place in its lane: urgent first, then old.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub struct Place {
     pub(super) priority: Priority,
     pub(super) age: u64,
+}
+
+impl Place {
+    /// The place that [`fmt::Display`] wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (priority, age) = text.rsplit_once('.')?;
+        Some(Self { priority: Priority::parse(priority)?, age: age.parse().ok()? })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.priority.as_str(), self.age)
+    }
 }
 
 /// A worker that waits.
 #[derive(Debug, Clone)]
 pub(super) struct Waiter {
     pub(super) worker: Arc<Worker>,
+    /// What it asked for, also where one lane serves all.
+    pub(super) queue: Arc<str>,
     pub(super) count: usize,
 }
 
 #[derive(Debug, Default)]
 struct Lane {
     pending: BTreeMap<Place, TaskId>,
+    claimed: BTreeMap<Place, TaskId>,
     waiting: BTreeMap<Ticket, Waiter>,
 }
 
@@ -71,28 +90,59 @@ impl Lanes {
         self.by_name.entry(self.name(task_queue_id)).or_default().pending.insert(place, task);
     }
 
-    /// Takes the task from its place.
+    /// Takes the task from its place, pending or claimed.
     pub(super) fn take(&mut self, task_queue_id: &Arc<str>, place: Place) {
         let name = self.name(task_queue_id);
         if let Some(lane) = self.by_name.get_mut(&name) {
-            lane.pending.remove(&place);
+            if lane.pending.remove(&place).is_none() {
+                lane.claimed.remove(&place);
+            }
             self.forget_if_empty(&name);
         }
     }
 
-    /// Takes up to `count` tasks, the first first.
-    pub(super) fn take_first(&mut self, task_queue_id: &Arc<str>, count: usize) -> Vec<TaskId> {
+    /// Makes up to `count` pending tasks claimed ones, the first first. They keep their places.
+    pub(super) fn claim_first(&mut self, task_queue_id: &Arc<str>, count: usize) -> Vec<TaskId> {
         let name = self.name(task_queue_id);
         let Some(lane) = self.by_name.get_mut(&name) else { return Vec::new() };
-        let taken = std::iter::from_fn(|| lane.pending.pop_first()).take(count).map(|(_, task)| task).collect();
-        self.forget_if_empty(&name);
-        taken
+        let first = std::iter::from_fn(|| lane.pending.pop_first()).take(count);
+        first
+            .map(|(place, task)| {
+                lane.claimed.insert(place, task);
+                task
+            })
+            .collect()
+    }
+
+    /// Puts a claimed task at its place, after a restart.
+    pub(super) fn put_claimed(&mut self, task_queue_id: &Arc<str>, place: Place, task: TaskId) {
+        self.by_name.entry(self.name(task_queue_id)).or_default().claimed.insert(place, task);
+    }
+
+    /// Another place for a pending or claimed task.
+    pub(super) fn reorder(&mut self, task_queue_id: &Arc<str>, old: Place, new: Place) {
+        let name = self.name(task_queue_id);
+        let Some(lane) = self.by_name.get_mut(&name) else { return };
+        for tasks in [&mut lane.pending, &mut lane.claimed] {
+            if let Some(task) = tasks.remove(&old) {
+                tasks.insert(new, task);
+            }
+        }
+    }
+
+    /// Makes one pending task a claimed one.
+    pub(super) fn claim_at(&mut self, task_queue_id: &Arc<str>, place: Place) {
+        let name = self.name(task_queue_id);
+        if let Some(lane) = self.by_name.get_mut(&name)
+            && let Some(task) = lane.pending.remove(&place)
+        {
+            lane.claimed.insert(place, task);
+        }
     }
 
     /// Puts a worker at the end of the line.
     pub(super) fn join(&mut self, task_queue_id: &Arc<str>, waiter: Waiter) -> Ticket {
-        self.next_ticket += 1;
-        let ticket = Ticket(self.next_ticket);
+        let ticket = self.void_ticket();
         let name = self.name(task_queue_id);
         self.tickets.insert(ticket, name.clone());
         self.by_name.entry(name).or_default().waiting.insert(ticket, waiter);
@@ -121,14 +171,39 @@ impl Lanes {
         Some(served)
     }
 
+    /// How many runs of this queue's lane are pending and how many are claimed.
+    pub(super) fn counts(&self, task_queue_id: &Arc<str>) -> (usize, usize) {
+        self.by_name.get(&self.name(task_queue_id)).map_or((0, 0), |lane| (lane.pending.len(), lane.claimed.len()))
+    }
+
+    /// Up to `limit` pending or claimed tasks of this queue's lane that come after a place.
+    pub(super) fn page(&self, queue: &Arc<str>, claimed: bool, after: Option<Place>, limit: usize) -> Vec<(Place, TaskId)> {
+        let Some(lane) = self.by_name.get(&self.name(queue)) else { return Vec::new() };
+        let tasks = if claimed { &lane.claimed } else { &lane.pending };
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        tasks.range((from, Bound::Unbounded)).take(limit).map(|(place, task)| (*place, *task)).collect()
+    }
+
+    /// A ticket for the end of no line: it is never served.
+    pub(super) fn void_ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        Ticket(self.next_ticket)
+    }
+
     /// How many runs are pending and how many workers wait in this queue's lane.
     #[cfg(test)]
     pub(super) fn lengths(&self, task_queue_id: &Arc<str>) -> (usize, usize) {
         self.by_name.get(&self.name(task_queue_id)).map_or((0, 0), |lane| (lane.pending.len(), lane.waiting.len()))
     }
 
+    /// Whether nothing is left of any lane.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_name.is_empty() && self.tickets.is_empty()
+    }
+
     fn forget_if_empty(&mut self, name: &Arc<str>) {
-        if self.by_name.get(name).is_some_and(|lane| lane.pending.is_empty() && lane.waiting.is_empty()) {
+        if self.by_name.get(name).is_some_and(|lane| lane.pending.is_empty() && lane.claimed.is_empty() && lane.waiting.is_empty()) {
             self.by_name.remove(name);
         }
     }

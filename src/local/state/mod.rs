@@ -4,36 +4,48 @@
 //! lock: time is an argument, what others have to be told leaves as [`Effect`]s, and [`State::next_wakeup`] says when something expires.
 //! Every call first lets happen what is due ([`State::advance`]), so no call ever sees a claim that has expired or a task past its deadline.
 //!
-//! Costs: an expiry is O(log n) for each thing that expires, a claim O(log n) for each task claimed; no call walks over all tasks.
+//! Costs: an expiry is O(log n) for each thing that expires, a claim O(log n) for each task claimed; no call walks over all tasks, except that
+//! those about a group walk over its tasks, in batches.
 
 mod artifact;
 mod books;
+mod fleet;
+mod group;
 mod id;
 mod index;
 mod lane;
 mod names;
+mod need;
+mod order;
 mod record;
 mod schedule;
 mod task;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 
 pub use artifact::{Artifact, NewArtifact, Storage, Stored};
 pub use books::Change;
+pub use fleet::{Quarantined, QueueView, Seen};
+pub use group::{Batch, Group};
 pub use id::TaskId;
 pub use index::{Indexed, Indexing, indexing, is_namespace};
-pub use lane::Ticket;
+pub use lane::{Place, Ticket};
 pub use record::{Reopening, TaskRecord};
 pub use task::{
     Definition, Hold, Priority, Report, Requires, Run, RunState, Status, TaskState, Trouble, WhyCreated, WhyResolved, Worker,
 };
 
-use lane::{Lanes, Place, Waiter};
+use lane::{Lanes, Waiter};
 use record::shared;
+
+/// Most runs of a task, reruns included.
+const MOST_RUNS: usize = 50;
+/// Longest definition that is shown in full to somebody who made another one, in bytes.
+const SHOWN_BYTES: usize = 4096;
 
 /// What the state machine is told once.
 #[derive(Debug, Clone, Copy)]
@@ -93,14 +105,13 @@ enum Alarm {
 #[derive(Debug)]
 struct Task {
     definition: Arc<Definition>,
+    priority: Priority,
     retries_left: u32,
     runs: Vec<Run>,
-    /// Where the pending run is in its lane, or where it was before it was claimed.
+    /// Where the pending or claimed run is in its lane.
     place: Option<Place>,
     /// How many dependencies are missing.
     blocked_by: usize,
-    /// Tasks that wait for this one.
-    dependents: Vec<TaskId>,
     artifacts: artifact::Artifacts,
 }
 
@@ -113,6 +124,11 @@ pub struct State {
     alarms: BTreeSet<(Timestamp, TaskId, Alarm)>,
     effects: Vec<Effect>,
     index: index::Index,
+    needs: need::Needs,
+    groups: group::Groups,
+    fleet: fleet::Fleet,
+    /// Task queues that have got runs while it was not the time to hand them out.
+    unserved: Option<Vec<Arc<str>>>,
 }
 
 impl State {
@@ -125,6 +141,10 @@ impl State {
             alarms: BTreeSet::new(),
             effects: Vec::new(),
             index: index::Index::default(),
+            needs: need::Needs::default(),
+            groups: group::Groups::default(),
+            fleet: fleet::Fleet::default(),
+            unserved: None,
         }
     }
 
@@ -137,12 +157,14 @@ impl State {
     pub fn note_changes(&mut self) {
         self.tasks.note_changes();
         self.index.note_changes();
+        self.fleet.note_changes();
     }
 
     /// Which tasks, artifacts and names in the index have changed since the last call of this; empty unless [`Self::note_changes`] was called.
     pub fn take_changes(&mut self) -> Vec<Change> {
         let mut changes = self.tasks.take_changes();
         changes.extend(self.index.take_changes().into_iter().map(Change::Indexed));
+        changes.extend(self.fleet.take_changes().into_iter().map(|(queue, worker)| Change::Quarantine(queue, worker)));
         changes
     }
 
@@ -166,18 +188,22 @@ impl State {
             }
             return Err(Refusal::Conflict(format!(
                 "task {id} exists with another definition\n\nexisting definition:\n{}\n\nthis request:\n{}",
-                known.definition.json, definition.json
+                shown(&known.definition),
+                shown(&definition)
             )));
         }
+        self.groups.admit(id, &definition)?;
         let blocked_by = self.enlist(id, &definition)?;
+        self.groups.join(id, &definition);
+        self.fleet.wanted(now, &definition.task_queue_id);
         self.alarms.insert((definition.deadline, id, Alarm::Deadline));
         self.alarms.insert((definition.expires, id, Alarm::Expiry));
         let task = Task {
+            priority: definition.priority,
             retries_left: definition.retries,
             runs: Vec::new(),
             place: None,
             blocked_by,
-            dependents: Vec::new(),
             artifacts: artifact::Artifacts::default(),
             definition,
         };
@@ -194,16 +220,24 @@ impl State {
         Ok(status)
     }
 
-    /// Gives a worker up to `count` runs of a task queue, at once. Never overtakes a worker that waits.
+    /// Gives a worker up to `count` runs of a task queue, at once. Never overtakes a worker that waits. One in quarantine gets nothing.
     pub fn claim(&mut self, now: Timestamp, task_queue_id: &Arc<str>, worker: &Arc<Worker>, count: usize) -> Vec<Claim> {
         self.advance(now);
+        self.fleet.seen(now, task_queue_id, worker);
+        if self.fleet.is_quarantined(now, task_queue_id, worker) {
+            return Vec::new();
+        }
         self.start_first(now, task_queue_id, worker, count)
     }
 
-    /// Puts a worker in line for up to `count` runs. It is served by [`Effect::Granted`], perhaps at once.
+    /// Puts a worker in line for up to `count` runs. It is served by [`Effect::Granted`], perhaps at once; one in quarantine never is.
     pub fn wait(&mut self, now: Timestamp, task_queue_id: &Arc<str>, worker: Arc<Worker>, count: usize) -> Ticket {
         self.advance(now);
-        let ticket = self.lanes.join(task_queue_id, Waiter { worker, count });
+        self.fleet.seen(now, task_queue_id, &worker);
+        if self.fleet.is_quarantined(now, task_queue_id, &worker) {
+            return self.lanes.void_ticket();
+        }
+        let ticket = self.lanes.join(task_queue_id, Waiter { worker, queue: task_queue_id.clone(), count });
         self.serve(now, task_queue_id);
         ticket
     }
@@ -229,6 +263,7 @@ impl State {
         run.hold = None;
         let queue = task.definition.task_queue_id.clone();
         self.alarms.remove(&(claim.taken_until, id, Alarm::Claim));
+        self.lanes.take(&queue, place);
         self.lanes.put(&queue, place, id);
         self.serve(now, &queue);
     }
@@ -246,6 +281,8 @@ impl State {
         self.alarms.insert((renewed, id, Alarm::Claim));
         hold.taken_until = renewed;
         let worker = hold.worker.clone();
+        let queue = task.definition.task_queue_id.clone();
+        self.fleet.seen(now, &queue, &worker);
         Ok(Claim { status: self.snapshot(id)?, run_id, worker, taken_until: renewed })
     }
 
@@ -267,18 +304,37 @@ impl State {
         if repeated && still_last { self.snapshot(id) } else { Err(not_running(id, run_id)) }
     }
 
-    /// Cancels a task. Repeating the call, or cancelling a resolved task, changes nothing.
-    pub fn cancel(&mut self, now: Timestamp, id: TaskId) -> Result<Status, Refusal> {
+    /// How many runs of a task queue are pending and how many are claimed.
+    pub fn counts(&mut self, now: Timestamp, task_queue_id: &Arc<str>) -> (usize, usize) {
         self.advance(now);
-        let task = self.tasks.get(&id).ok_or_else(|| no_task(id))?;
-        if task.definition.deadline <= now {
-            return Err(Refusal::Conflict(format!(
-                "task {id} cannot be canceled after its deadline, {:.3}",
-                task.definition.deadline
-            )));
-        }
-        self.end_task(now, id, WhyResolved::Canceled);
-        self.snapshot(id)
+        self.lanes.counts(task_queue_id)
+    }
+
+    /// Up to `limit` tasks of a task queue that are pending, or claimed, in the order of their places, after one of those.
+    pub fn lane(
+        &mut self,
+        now: Timestamp,
+        task_queue_id: &Arc<str>,
+        claimed: bool,
+        after: Option<Place>,
+        limit: usize,
+    ) -> Vec<(Place, Status)> {
+        self.advance(now);
+        let page = self.lanes.page(task_queue_id, claimed, after, limit);
+        page.into_iter().filter_map(|(place, id)| Some((place, self.snapshot(id).ok()?))).collect()
+    }
+
+    /// Up to `limit` tasks that depend on this one, in the order of their ids, after one of them.
+    pub fn dependents(
+        &mut self,
+        now: Timestamp,
+        id: TaskId,
+        after: Option<TaskId>,
+        limit: usize,
+    ) -> Result<Vec<Status>, Refusal> {
+        self.status(now, id)?;
+        let ids = self.needs.page(id, after, limit);
+        Ok(ids.into_iter().filter_map(|id| self.snapshot(id).ok()).collect())
     }
 
     fn snapshot(&self, id: TaskId) -> Result<Status, Refusal> {
@@ -286,6 +342,7 @@ impl State {
         Ok(Status {
             task_id: id,
             definition: task.definition.clone(),
+            priority: task.priority,
             retries_left: task.retries_left,
             runs: task.runs.clone(),
         })
@@ -293,6 +350,15 @@ impl State {
 
     fn taken_until(&self, now: Timestamp) -> Timestamp {
         now.saturating_add(self.rules.claim_timeout).unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// A definition as it is shown to somebody who made another one.
+fn shown(definition: &Definition) -> Cow<'_, str> {
+    let json = definition.json.get();
+    match json.get(..json.floor_char_boundary(SHOWN_BYTES)) {
+        Some(start) if start.len() < json.len() => format!("{start}… ({} bytes)", json.len()).into(),
+        _ => json.into(),
     }
 }
 

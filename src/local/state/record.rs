@@ -1,17 +1,21 @@
 //! What has to be kept of the books, and how they are opened again.
 //!
 //! A record holds what cannot be told from anything else: [`TaskRecord`] for a task apart from its definition, [`Artifact`] and [`Indexed`] as
-//! they are. They are written as JSON by the names of their fields. A field that is added later needs `#[serde(default)]`, and fields that are
+//! they are, the date of a group's seal, and the changes of a worker's quarantine. They are written as JSON by the names of their fields. A field that is added later needs `#[serde(default)]`, and fields that are
 //! not known are passed over, so that a directory can be used by an older and by a newer version.
 //!
-//! Lanes, alarms, who waits for whom and how many are missing follow from the records: [`Reopening`] makes them anew.
+//! Lanes, alarms, groups, who waits for whom and how many are missing follow from the records: [`Reopening`] makes them anew. When a task queue
+//! or a worker was last seen is not kept.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Alarm, Artifact, Definition, Indexed, Place, Rules, Run, RunState, State, Task, TaskId, schedule::satisfies};
+use super::{
+    Alarm, Artifact, Definition, Indexed, Place, Priority, Quarantined, Rules, Run, RunState, State, Task, TaskId, Worker,
+    group::Groups, need::Needs,
+};
 
 /// A task apart from its definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,14 +28,12 @@ pub struct TaskRecord {
     /// Its place among runs of the same priority, while it is pending or running.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub age: Option<u64>,
-    /// How many of its dependencies it waits for although they are not on the books any more.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub lost: usize,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
-fn is_zero(number: &usize) -> bool {
-    *number == 0
+    /// Its priority, if that is not the one of its definition any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Priority>,
+    /// Dependencies that it does not wait for any more although they run again, while it is not scheduled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub released_by: Vec<TaskId>,
 }
 
 impl State {
@@ -42,20 +44,15 @@ impl State {
             retries_left: task.retries_left,
             runs: task.runs.clone(),
             age: task.place.map(|place| place.age),
+            priority: Some(task.priority).filter(|priority| *priority != task.definition.priority),
             // Once it has a run, it waits for nothing.
-            lost: if task.runs.is_empty() { task.blocked_by.saturating_sub(self.open_needs(&task.definition)) } else { 0 },
+            released_by: if task.runs.is_empty() { self.released_by(id, &task.definition) } else { Vec::new() },
         })
     }
 
-    /// How many of a task's dependencies are on the books and not what it waits for.
-    fn open_needs(&self, definition: &Definition) -> usize {
-        definition
-            .dependencies
-            .iter()
-            .filter(|on| {
-                self.tasks.get(on).is_some_and(|task| !satisfies(task.runs.last().map(|run| run.state), definition.requires))
-            })
-            .count()
+    fn released_by(&self, id: TaskId, definition: &Definition) -> Vec<TaskId> {
+        let runs_again = |on: &TaskId| self.needs.is_satisfied(*on, id) && !self.is_satisfied(*on, definition.requires);
+        definition.dependencies.iter().copied().filter(runs_again).collect()
     }
 
     /// The definition of this task.
@@ -75,7 +72,7 @@ impl State {
 
     /// Empty books, to be opened again.
     pub fn reopen(rules: Rules) -> Reopening {
-        Reopening { state: Self::new(rules), alarms: Vec::new(), places: Vec::new(), dependents: Vec::new() }
+        Reopening { state: Self::new(rules), alarms: Vec::new(), places: Vec::new(), dependents: Vec::new(), seals: Vec::new() }
     }
 }
 
@@ -84,9 +81,10 @@ pub struct Reopening {
     state: State,
     /// These are far faster to put in once they are in order.
     alarms: Vec<(Timestamp, TaskId, Alarm)>,
-    places: Vec<(Place, TaskId, Arc<str>)>,
-    /// Tasks that depend on others.
-    dependents: Vec<TaskId>,
+    places: Vec<(Place, TaskId, Arc<str>, RunState)>,
+    /// Tasks that depend on others, and which of those do not count.
+    dependents: Vec<(TaskId, Vec<TaskId>)>,
+    seals: Vec<(TaskId, Timestamp)>,
 }
 
 impl Reopening {
@@ -102,19 +100,20 @@ impl Reopening {
         if let (Some(RunState::Running), Some(hold)) = (state, last.and_then(|run| run.hold.as_ref())) {
             self.alarms.push((hold.taken_until, id, Alarm::Claim));
         }
-        let place = record.age.map(|age| self.state.lanes.old_place(definition.priority, age));
-        if let (Some(RunState::Pending), Some(place)) = (state, place) {
-            self.places.push((place, id, definition.task_queue_id.clone()));
+        let priority = record.priority.unwrap_or(definition.priority);
+        let place = record.age.map(|age| self.state.lanes.old_place(priority, age));
+        if let (Some(state), Some(place)) = (state, place) {
+            self.places.push((place, id, definition.task_queue_id.clone(), state));
         }
         if !definition.dependencies.is_empty() {
-            self.dependents.push(id);
+            self.dependents.push((id, record.released_by));
         }
         let task = Task {
+            priority,
             retries_left: record.retries_left,
             runs: record.runs,
             place,
-            blocked_by: record.lost,
-            dependents: Vec::new(),
+            blocked_by: 0,
             artifacts: super::artifact::Artifacts::default(),
             definition,
         };
@@ -133,39 +132,57 @@ impl Reopening {
         self.state.index.put(namespace.into(), entry);
     }
 
+    /// A task group that was sealed.
+    pub fn seal(&mut self, group: TaskId, sealed: Timestamp) {
+        self.seals.push((group, sealed));
+    }
+
+    /// A worker that was in quarantine.
+    pub fn quarantine(&mut self, queue: &Arc<str>, worker: &Arc<Worker>, changes: Vec<Quarantined>) {
+        if let Some(last) = changes.last() {
+            self.state.keep_quarantine(last.at, queue, worker, changes);
+        }
+    }
+
     /// The books as they were. What has expired in the meantime expires at the next call.
     pub fn finish(self) -> State {
-        let Self { mut state, mut alarms, mut places, dependents } = self;
+        let Self { mut state, mut alarms, mut places, dependents, seals } = self;
         alarms.sort_unstable();
         state.alarms = alarms.into_iter().collect();
         places.sort_unstable_by_key(|(place, ..)| *place);
-        for (place, id, queue) in places {
-            state.lanes.put(&queue, place, id);
+        for (place, id, queue, run) in places {
+            if run == RunState::Running {
+                state.lanes.put_claimed(&queue, place, id);
+            } else {
+                state.lanes.put(&queue, place, id);
+            }
         }
-        state.restore_waits(&dependents);
+        state.restore_needs(dependents);
+        state.groups = Groups::restore(state.tasks.all().iter().map(|(id, task)| (*id, &*task.definition)));
+        for (group, sealed) in seals {
+            state.keep_seal(group, sealed);
+        }
         state
     }
 }
 
 impl State {
-    /// Who waits for whom.
-    fn restore_waits(&mut self, dependents: &[TaskId]) {
-        for id in dependents {
-            let Some(definition) = self.definition(*id).cloned() else { continue };
+    /// Who waits for whom. Nobody is released by a task that is not there, which only happens if records are lost.
+    fn restore_needs(&mut self, dependents: Vec<(TaskId, Vec<TaskId>)>) {
+        let mut needs = Vec::new();
+        for (id, released_by) in dependents {
+            let Some(definition) = self.definition(id).cloned() else { continue };
             let mut missing = 0;
             for on in &definition.dependencies {
-                let Some(task) = self.tasks.get_mut_unnoted(on) else { continue };
-                if !satisfies(task.runs.last().map(|run| run.state), definition.requires) {
-                    missing += 1;
-                    if on != id {
-                        task.dependents.push(*id);
-                    }
-                }
+                let satisfied = released_by.contains(on) || self.is_satisfied(*on, definition.requires);
+                missing += usize::from(!satisfied);
+                needs.push(((*on, id), satisfied));
             }
-            if let Some(task) = self.tasks.get_mut_unnoted(id) {
-                task.blocked_by += missing;
+            if let Some(task) = self.tasks.get_mut_unnoted(&id) {
+                task.blocked_by = missing;
             }
         }
+        self.needs = Needs::of(needs);
     }
 }
 

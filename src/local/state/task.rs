@@ -3,11 +3,12 @@
 //! ```text
 //! unscheduled ──▶ pending ──claim──▶ running ──report──▶ completed | failed | exception
 //!                    ▲                  │
-//!                    └──── a new run ◀──┘  claim-expired, worker-shutdown, intermittent-task, while retries are left
+//!                    ├──── a new run ◀──┘  claim-expired, worker-shutdown, intermittent-task, while retries are left
+//!                    └──── a new run ◀──── rerun of a resolved task, while its deadline has not passed
 //! ```
 //! A task's state is the state of its last run.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -78,7 +79,7 @@ words! {
 
 words! {
     /// Why a run exists.
-    WhyCreated { Scheduled = "scheduled", Retry = "retry", TaskRetry = "task-retry", Exception = "exception" }
+    WhyCreated { Scheduled = "scheduled", Retry = "retry", TaskRetry = "task-retry", Rerun = "rerun", Exception = "exception" }
 }
 
 words! {
@@ -215,7 +216,7 @@ impl fmt::Debug for Definition {
 }
 
 /// Who claimed a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Worker {
     /// `workerGroup`
     pub group: Box<str>,
@@ -261,6 +262,8 @@ pub struct Status {
     pub task_id: TaskId,
     /// Its definition.
     pub definition: Arc<Definition>,
+    /// How urgent it is by now.
+    pub priority: Priority,
     /// How many runs may still follow a lost one.
     pub retries_left: u32,
     /// All runs; a run's id is its position.
@@ -271,5 +274,19 @@ impl Status {
     /// Where the task stands.
     pub fn state(&self) -> TaskState {
         self.runs.last().map_or(TaskState::Unscheduled, |run| run.state.into())
+    }
+
+    /// The definition with the priority that the task has by now. Only for a task whose priority was changed this costs more than looking at it.
+    pub fn definition_json(&self) -> Cow<'_, RawValue> {
+        let json = &self.definition.json;
+        if self.priority == self.definition.priority {
+            return Cow::Borrowed(json);
+        }
+        let changed = serde_json::from_str(json.get()).and_then(|mut whole: serde_json::Map<String, serde_json::Value>| {
+            whole.insert("priority".to_owned(), self.priority.as_str().into());
+            serde_json::value::to_raw_value(&whole)
+        });
+        // It was made from such a map, so it can be made from one again.
+        changed.map_or(Cow::Borrowed(json), Cow::Owned)
     }
 }
