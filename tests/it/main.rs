@@ -13,6 +13,7 @@ mod faults;
 mod lease;
 mod ledger;
 mod log;
+mod queue;
 mod road;
 mod signals;
 mod traces;
