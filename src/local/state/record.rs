@@ -130,7 +130,7 @@ impl Reopening {
 
     /// A name in the index that was kept.
     pub fn indexed(&mut self, namespace: &str, entry: Indexed) {
-        self.state.index.put(namespace.into(), entry);
+        self.state.index.put(namespace, entry);
     }
 
     /// The books as they were. What has expired in the meantime expires at the next call.
