@@ -34,6 +34,7 @@ pub(crate) async fn claim_work(desk: Arc<Desk>, call: Call) -> Result<Reply, Fau
         Ok(claims) => claims,
         Err(seat) => seat.served(LONG_POLL).await,
     };
+    let claims = desk.heard_of(claims).await?;
     let now = desk.now();
     let tasks = claims.iter().map(|claim| ClaimView::claimed(claim, desk.clients.run_credentials(now, claim))).collect();
     Ok(Reply::json(&Claims { tasks }))

@@ -114,8 +114,10 @@ impl Draft {
         let retries = fields.optional_integer("retries", 0..=49).and_then(|n| u32::try_from(n).ok()).unwrap_or(5);
         let scopes = fields.texts("scopes", &SCOPE, usize::MAX, false);
         let routes = fields.texts("routes", &ROUTE, MOST_ROUTES, true);
-        let (task_queue_id, created, deadline) = (task_queue_id?, created?, deadline?);
-        let expires = expires.or_else(|| a_year_after(deadline))?;
+        // What is shown is what counts, also after a restart.
+        let (created, deadline) = (to_millisecond(created?), to_millisecond(deadline?));
+        let task_queue_id = task_queue_id?;
+        let expires = to_millisecond(expires.or_else(|| a_year_after(deadline))?);
         Some(Self {
             task_queue_id,
             scheduler_id,
@@ -238,6 +240,10 @@ fn read_word<T: Copy>(
         fields.problem(name, format!("must be one of {}", words.join(", ")));
         default
     })
+}
+
+fn to_millisecond(date: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(date.as_millisecond()).unwrap_or(date)
 }
 
 fn a_year_after(date: Timestamp) -> Option<Timestamp> {

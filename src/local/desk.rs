@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -15,9 +16,16 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     auth::Clients,
+    faults,
+    ledger::{self, Ledger, Unsettled},
+    network::Link,
+    object::{self, Object},
     purge::Requests,
+    secrets::{self, Secret},
+    shelf::Shelf,
     state::{Claim, Effect, State, Stored, Ticket, Worker},
     store::Store,
+    worker_manager::WorkerManager,
 };
 use crate::seam::Clock;
 
@@ -36,28 +44,53 @@ pub(crate) struct Desk {
     clock: Arc<dyn Clock>,
     pub(crate) clients: Clients,
     pub(crate) store: Store,
+    /// What has to survive a restart is noted here.
+    pub(crate) ledger: Arc<Ledger>,
     /// Apart from the books: another service, with no influence on them.
     pub(crate) purges: Mutex<Requests>,
+    pub(crate) secrets: Shelf<Secret>,
+    pub(crate) objects: Shelf<Object>,
+    pub(crate) workers: WorkerManager,
+    swept: Mutex<Timestamp>,
     pub(crate) scheme: &'static str,
+    /// What goes wrong on purpose.
+    pub(crate) faults: Option<faults::Layer>,
+    /// A network that is not perfect.
+    pub(crate) link: Option<Link>,
     pub(crate) started: Timestamp,
     pub(crate) closing: CancellationToken,
     pub(crate) tasks: TaskTracker,
 }
 
 impl Desk {
-    pub(crate) fn new(state: State, clock: Arc<dyn Clock>, clients: Clients, store: Store, scheme: &'static str) -> Self {
-        Self {
+    pub(crate) fn new(
+        state: State,
+        clock: Arc<dyn Clock>,
+        clients: Clients,
+        store: Store,
+        ledger: Arc<Ledger>,
+        purges: Requests,
+        scheme: &'static str,
+    ) -> io::Result<Self> {
+        Ok(Self {
             books: Mutex::new(Books { state, line: HashMap::new() }),
             sooner: Notify::new(),
             started: clock.wall(),
             clock,
             clients,
+            purges: Mutex::new(purges),
+            secrets: Shelf::open("secret", &ledger)?,
+            objects: object::restore(&ledger, &store.objects_dir())?,
+            workers: WorkerManager::open(&ledger)?,
             store,
-            purges: Mutex::default(),
+            ledger,
+            swept: Mutex::new(Timestamp::MIN),
             scheme,
+            faults: None,
+            link: None,
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
-        }
+        })
     }
 
     /// The date, to the millisecond: what the API shows is what is compared.
@@ -77,7 +110,7 @@ impl Desk {
             let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
             let before = books.state.next_wakeup();
             let result = act(&mut books, now);
-            let unstored = books.deliver(now);
+            let unstored = books.deliver(now, &self.ledger);
             let after = books.state.next_wakeup();
             (result, unstored, after.is_some_and(|after| before.is_none_or(|before| after < before)))
         };
@@ -88,16 +121,39 @@ impl Desk {
         result
     }
 
-    /// Removes bytes that belong to nothing any more, off the runtime's threads.
+    /// Removes bytes that belong to nothing any more, once the ledger says so, too. What stays because it does not is removed at the next start.
     fn discard(&self, unstored: Vec<Stored>) {
         if !unstored.is_empty() && tokio::runtime::Handle::try_current().is_ok() {
-            self.tasks.spawn_blocking(move || {
-                for stored in unstored {
-                    // A file that is gone already is what we wanted, and any other leftover goes with the store's directory.
-                    let _ = fs_err::remove_file(&stored.path);
+            let ledger = self.ledger.clone();
+            self.tasks.spawn(async move {
+                if ledger.settled().await.is_err() {
+                    return;
                 }
+                let remove = move || {
+                    for stored in unstored {
+                        // A file that is gone already is what we wanted, and any other leftover goes with the store's directory.
+                        let _ = fs_err::remove_file(&stored.path);
+                    }
+                };
+                // A panic in there would leave files behind, no more.
+                drop(tokio::task::spawn_blocking(remove).await);
             });
         }
+    }
+
+    /// Forgets what has expired in the smaller services, at most once in a while.
+    fn sweep(&self) {
+        let now = self.now();
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.duration_since(*swept).unsigned_abs() < LONGEST_NAP {
+            return;
+        }
+        *swept = now;
+        drop(swept);
+        secrets::sweep(&self.secrets, now);
+        object::sweep(&self.objects, &self.store.objects_dir(), now);
+        self.workers.sweep(now);
+        self.clients.sweep(now);
     }
 
     /// Claims what is there, or takes a seat in line.
@@ -119,6 +175,13 @@ impl Desk {
         })
     }
 
+    /// Waits until the claims are durable. If that fails, or their worker goes away in the meantime, they are pending again.
+    pub(crate) async fn heard_of(&self, claims: Vec<Claim>) -> Result<Vec<Claim>, Unsettled> {
+        let mut unheard = Unheard { desk: self, claims };
+        self.ledger.settled().await?;
+        Ok(std::mem::take(&mut unheard.claims))
+    }
+
     /// How many workers are in line.
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
@@ -128,6 +191,7 @@ impl Desk {
     /// Lets things expire when they are due, until the server closes.
     pub(crate) async fn watch_the_clock(self: Arc<Self>) {
         loop {
+            self.sweep();
             let next = self.books(|state, now| {
                 state.advance(now);
                 state.next_wakeup().map(|next| Duration::try_from(next.duration_since(now)).unwrap_or_default())
@@ -144,11 +208,27 @@ impl Desk {
     }
 }
 
+/// Claims of which their worker has not heard.
+struct Unheard<'a> {
+    desk: &'a Desk,
+    claims: Vec<Claim>,
+}
+
+impl Drop for Unheard<'_> {
+    fn drop(&mut self) {
+        if !self.claims.is_empty() {
+            self.desk.locked(|books, now| self.claims.drain(..).for_each(|claim| books.state.give_back(now, &claim)));
+        }
+    }
+}
+
 impl Books {
-    /// Hands out what the state machine granted. Returns what is to be removed from the store.
-    fn deliver(&mut self, now: Timestamp) -> Vec<Stored> {
+    /// Notes what has changed, and then hands out what the state machine granted: nobody may hear of a claim before it is noted, as who hears of
+    /// it waits for what is noted. Returns what is to be removed from the store.
+    fn deliver(&mut self, now: Timestamp, ledger: &Ledger) -> Vec<Stored> {
         let mut unstored = Vec::new();
         loop {
+            ledger::books::note_changes(ledger, &mut self.state);
             let effects = self.state.take_effects();
             if effects.is_empty() {
                 return unstored;

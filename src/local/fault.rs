@@ -6,12 +6,16 @@ use serde_json::{Map, Value, json};
 
 use super::{
     auth::{Caller, Need},
+    ledger::Unsettled,
     reply::Reply,
     state::Refusal,
 };
 
 /// Bodies above this size are not shown back to the caller.
 const SHOWN_BODY_BYTES: usize = 4096;
+/// Calls whose bodies hold secrets, and are never shown: callers log refusals.
+const SECRET_BODIES: &[&str] =
+    &["set", "registerWorker", "reregisterWorker", "createWorker", "updateWorker", "authenticateHawk"];
 
 /// The services' words for what went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,11 +31,28 @@ pub(crate) enum Code {
     RequestTimeout,
     RequestConflict,
     ResourceExpired,
+    NoMatchingMethod,
     InputTooLarge,
     InternalServerError,
 }
 
 impl Code {
+    /// The word that fits a status.
+    pub(crate) fn of(status: StatusCode) -> Self {
+        match status.as_u16() {
+            401 => Self::AuthenticationFailed,
+            403 => Self::InsufficientScopes,
+            404 => Self::ResourceNotFound,
+            405 => Self::MethodNotAllowed,
+            408 => Self::RequestTimeout,
+            409 => Self::RequestConflict,
+            410 => Self::ResourceExpired,
+            413 => Self::InputTooLarge,
+            500.. => Self::InternalServerError,
+            _ => Self::InputError,
+        }
+    }
+
     fn status(self) -> StatusCode {
         match self {
             Self::MalformedPayload | Self::InvalidRequestArguments | Self::InputValidationError | Self::InputError => {
@@ -44,6 +65,7 @@ impl Code {
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::RequestConflict => StatusCode::CONFLICT,
             Self::ResourceExpired => StatusCode::GONE,
+            Self::NoMatchingMethod => StatusCode::NOT_ACCEPTABLE,
             Self::InputTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::InternalServerError => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -89,6 +111,7 @@ impl Fault {
     pub(crate) fn reply(&self, method: &str, params: &[(String, String)], body: Option<&[u8]>, now: Timestamp) -> Reply {
         let params: Map<String, Value> = params.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
         let payload = match body {
+            Some(_) if SECRET_BODIES.contains(&method) => json!("(not shown)"),
             Some(bytes) if bytes.len() <= SHOWN_BODY_BYTES => serde_json::from_slice(bytes).unwrap_or(Value::Null),
             Some(bytes) => json!(format!("({} bytes, not shown)", bytes.len())),
             None => Value::Null,
@@ -106,6 +129,13 @@ impl Fault {
             reply = reply.with_header(http::header::WWW_AUTHENTICATE, "Hawk");
         }
         reply
+    }
+}
+
+/// Whether the call changed anything is open then; clients repeat calls that were answered like this.
+impl From<Unsettled> for Fault {
+    fn from(why: Unsettled) -> Self {
+        Self::new(Code::InternalServerError, format!("the call could not be kept: {why}"))
     }
 }
 

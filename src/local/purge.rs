@@ -17,6 +17,7 @@ use super::{
     desk::Desk,
     endpoint::Call,
     fault::{Code, Fault},
+    ledger::{Kind, Ledger, OpenError},
     reply::Reply,
     view::Date,
 };
@@ -28,31 +29,73 @@ const MOST: usize = 1000;
 
 /// Open requests: the time before which caches are meant, by pool and cache name.
 #[derive(Debug, Default)]
-pub(crate) struct Requests(BTreeMap<(String, String), Timestamp>);
+pub(crate) struct Requests {
+    open: BTreeMap<Key, Timestamp>,
+    /// Those that are not in the ledger as they are here.
+    changed: Vec<Key>,
+}
+
+/// Pool and cache name.
+type Key = (String, String);
+
+/// `<pool>/<cache name>`: a pool has exactly one slash. The bytes are the date.
+const KIND: Kind = "purge";
 
 impl Requests {
+    /// The requests that were kept.
+    pub(crate) fn restore(ledger: &Ledger) -> Result<Self, OpenError> {
+        let mut open = BTreeMap::new();
+        ledger.each(KIND, |key, bytes| {
+            let at = key.match_indices('/').nth(1).map_or(key.len(), |(at, _)| at);
+            let (pool, name) = (&key[..at], key.get(at + 1..).unwrap_or_default());
+            let before = str::from_utf8(bytes).ok().and_then(|text| text.parse().ok());
+            open.extend(before.map(|before| ((pool.to_owned(), name.to_owned()), before)));
+        })?;
+        Ok(Self { open, changed: Vec::new() })
+    }
+
+    /// Notes what has changed.
+    fn keep(&mut self, ledger: &Ledger) {
+        for key in self.changed.drain(..) {
+            let record = format!("{}/{}", key.0, key.1);
+            match self.open.get(&key) {
+                Some(before) => ledger.put(KIND, &record, before.to_string().into_bytes()),
+                None => ledger.remove(KIND, &record),
+            }
+        }
+    }
+
     /// Makes a request, or makes an earlier one later.
     fn add(&mut self, now: Timestamp, pool: &str, cache_name: &str) {
         self.forget(now);
         let key = (pool.to_owned(), cache_name.to_owned());
-        if self.0.len() >= MOST
-            && !self.0.contains_key(&key)
-            && let Some(oldest) = self.0.iter().min_by_key(|(_, before)| **before).map(|(key, _)| key.clone())
+        if self.open.len() >= MOST
+            && !self.open.contains_key(&key)
+            && let Some(oldest) = self.open.iter().min_by_key(|(_, before)| **before).map(|(key, _)| key.clone())
         {
-            self.0.remove(&oldest);
+            self.open.remove(&oldest);
+            self.changed.push(oldest);
         }
-        self.0.insert(key, now);
+        self.changed.push(key.clone());
+        self.open.insert(key, now);
     }
 
     /// The open requests that `wanted` says.
     fn open(&mut self, now: Timestamp, wanted: impl Fn(&str, Timestamp) -> bool) -> Vec<(&str, &str, Timestamp)> {
         self.forget(now);
-        let all = self.0.iter().map(|((pool, name), before)| (pool.as_str(), name.as_str(), *before));
+        let all = self.open.iter().map(|((pool, name), before)| (pool.as_str(), name.as_str(), *before));
         all.filter(|(pool, _, before)| wanted(pool, *before)).collect()
     }
 
     fn forget(&mut self, now: Timestamp) {
-        self.0.retain(|_, before| now.duration_since(*before) < KEPT_FOR);
+        let Self { open, changed } = self;
+        open.retain(|key, before| {
+            let kept = now.duration_since(*before) < KEPT_FOR;
+            if !kept {
+                changed.push(key.clone());
+            }
+            kept
+        });
     }
 }
 
@@ -77,7 +120,9 @@ pub(crate) async fn request(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault>
         return Err(Fault::invalid_body("purgeCache", &problems));
     };
     call.authorize(&Need::scope(format!("purge-cache:{pool}:{cache_name}")))?;
-    desk.purges.lock().unwrap_or_else(PoisonError::into_inner).add(call.now, pool, &cache_name);
+    let mut requests = desk.purges.lock().unwrap_or_else(PoisonError::into_inner);
+    requests.add(call.now, pool, &cache_name);
+    requests.keep(&desk.ledger);
     Ok(Reply::json(&json!({})))
 }
 
@@ -134,6 +179,6 @@ mod tests {
         for number in 0..2 * MOST {
             requests.add(at(100), "p/w", &number.to_string());
         }
-        assert_eq!(requests.0.len(), MOST);
+        assert_eq!(requests.open.len(), MOST);
     }
 }

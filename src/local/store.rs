@@ -1,10 +1,13 @@
 //! The store: artifact bytes in files, behind signed URLs as an object store has them.
 //!
-//! A URL is bound to a method, a run, a name, a content type (uploads) and a date. Files have names of our own, one for each upload, so no
+//! A URL is bound to a method, a run or an upload of an object, a name, a content type (uploads) and a date. Files have names of our own, one for each upload, so no
 //! artifact name is ever a path, and an upload replaces what was there only once it is complete.
 
 use std::{
+    collections::HashMap,
+    ffi::OsString,
     fmt::Write as _,
+    fs::Metadata,
     io,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
@@ -16,10 +19,15 @@ use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::state::TaskId;
-use crate::seam::Random;
 
+/// How the names of uploads begin that are not complete.
+pub(crate) const PARTIAL: &str = ".upload-";
 /// Where the store's URLs begin.
 pub(crate) const PREFIX: &str = "/storage";
+/// Where those of objects begin.
+pub(crate) const OBJECTS: &str = "/objects";
+/// The directory of objects in the store's.
+const OBJECTS_DIR: &str = "objects";
 
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -30,6 +38,10 @@ pub(crate) enum Permit<'a> {
     Put { content_type: &'a str },
     /// Download.
     Get,
+    /// Upload an object of this content type and this length.
+    PutObject { content_type: &'a str, bytes: u64 },
+    /// Download an object.
+    GetObject,
 }
 
 /// Why a URL was refused, as an object store says it.
@@ -48,11 +60,34 @@ pub(crate) struct Store {
 
 impl Store {
     /// A store in this directory, which is made.
-    pub(crate) fn open(dir: &Path, random: &dyn Random) -> io::Result<Self> {
+    pub(crate) fn open(dir: &Path, secret: &str) -> io::Result<Self> {
         fs_err::create_dir_all(dir)?;
-        let mut secret = [0; 32];
-        random.fill(&mut secret);
-        Ok(Self { dir: dir.to_owned(), key: hmac::Key::new(hmac::HMAC_SHA256, &secret), next_file: AtomicU64::new(0) })
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+        Ok(Self { dir: dir.to_owned(), key, next_file: AtomicU64::new(0) })
+    }
+
+    /// Names and lengths of all files in the store. No name that is given out later is among them.
+    pub(crate) fn files(&self) -> HashMap<OsString, u64> {
+        let entries = fs_err::read_dir(&self.dir).into_iter().flatten().flatten();
+        let files: HashMap<_, _> = entries
+            .filter_map(|entry| Some((entry.file_name(), entry.metadata().ok().filter(Metadata::is_file)?.len())))
+            .collect();
+        let number = |name: &OsString| name.to_str()?.rsplit_once('-')?.1.parse::<u64>().ok();
+        let next = files.keys().filter_map(number).max().map_or(0, |last| last.saturating_add(1));
+        self.next_file.fetch_max(next, Ordering::Relaxed);
+        files
+    }
+
+    /// Removes files that belong to no artifact: uploads that were cut off, and those that were replaced.
+    pub(crate) fn sweep(&self, names: impl Iterator<Item = OsString>) {
+        let ours = |name: &OsString| {
+            let text = name.to_str().unwrap_or_default();
+            text.starts_with(PARTIAL) || text.get(..TaskId::LENGTH).is_some_and(|id| TaskId::parse(id).is_some())
+        };
+        for name in names.filter(ours) {
+            // One that stays does no harm.
+            let _ = fs_err::remove_file(self.dir.join(name));
+        }
     }
 
     /// Where uploads are written until they are complete.
@@ -60,12 +95,17 @@ impl Store {
         &self.dir
     }
 
+    /// Where the bytes of objects are. It is there once there are any.
+    pub(crate) fn objects_dir(&self) -> PathBuf {
+        self.dir.join(OBJECTS_DIR)
+    }
+
     /// A place that was never given out before.
     pub(crate) fn new_path(&self, task: TaskId, run: u32) -> PathBuf {
         self.dir.join(format!("{task}-{run}-{}", self.next_file.fetch_add(1, Ordering::Relaxed)))
     }
 
-    /// A URL that permits this until then. `base` is the root URL by which the caller reached us.
+    /// A URL that permits this until then. For an object, its upload id takes the place of the task's. `base` is the root URL by which the caller reached us.
     pub(crate) fn url(
         &self,
         base: &str,
@@ -82,7 +122,11 @@ impl Store {
             utf8_percent_encode(name, SEGMENT).to_string()
         };
         let signature = BASE64_URL_SAFE_NO_PAD.encode(hmac::sign(&self.key, &message(permit, (task, run, name), until)));
-        format!("{base}{PREFIX}/{task}/{run}/{name_in_url}?expires={until}&signature={signature}")
+        let path = match permit {
+            Permit::Put { .. } | Permit::Get => format!("{PREFIX}/{task}/{run}"),
+            Permit::PutObject { .. } | Permit::GetObject => format!("{OBJECTS}/{task}"),
+        };
+        format!("{base}{path}/{name_in_url}?expires={until}&signature={signature}")
     }
 
     /// Checks the query of such a URL.
@@ -108,6 +152,10 @@ fn message(permit: Permit<'_>, (task, run, name): (TaskId, u32, &str), until: i6
     let _ = match permit {
         Permit::Put { content_type } => write!(message, "PUT {} {content_type}", content_type.len()),
         Permit::Get => write!(message, "GET"),
+        Permit::PutObject { content_type, bytes } => {
+            write!(message, "PUT object {bytes} {} {content_type}", content_type.len())
+        }
+        Permit::GetObject => write!(message, "GET object"),
     };
     let _ = write!(message, "\n{task}\n{run}\n{until}\n{name}");
     message.into_bytes()
@@ -116,12 +164,11 @@ fn message(permit: Permit<'_>, (task, run, name): (TaskId, u32, &str), until: i6
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seam::SeededRandom;
 
     #[test]
     fn a_url_permits_what_it_was_made_for_and_nothing_else() {
         let dir = tempfile::tempdir().expect("a directory");
-        let store = Store::open(dir.path(), &SeededRandom::new(1)).expect("a store");
+        let store = Store::open(dir.path(), "secret").expect("a store");
         let task = TaskId::parse("fN1SbArXTPSVFNUvaOlinQ").expect("an id");
         let at = |second| Timestamp::from_second(second).expect("a date");
         let put = Permit::Put { content_type: "text/plain" };
@@ -146,7 +193,7 @@ mod tests {
     #[test]
     fn no_name_is_a_path() {
         let dir = tempfile::tempdir().expect("a directory");
-        let store = Store::open(dir.path(), &SeededRandom::new(1)).expect("a store");
+        let store = Store::open(dir.path(), "secret").expect("a store");
         let task = TaskId::parse("fN1SbArXTPSVFNUvaOlinQ").expect("an id");
         let url = store.url("http://h", Permit::Get, (task, 0, "a/../../b"), Timestamp::UNIX_EPOCH);
         assert!(url.contains("/0/a%2F..%2F..%2Fb?"), "{url}");

@@ -23,9 +23,20 @@ impl State {
         }
     }
 
+    /// Lets the claim of a run expire before its time, as if its worker had been gone for long.
+    pub fn lapse(&mut self, now: Timestamp, id: TaskId, run_id: u32) -> Result<(), Refusal> {
+        self.advance(now);
+        let task = self.tasks.get_mut(&id).ok_or_else(|| super::no_task(id))?;
+        super::running(id, task, run_id)?;
+        self.end_run(now, id, RunState::Exception, WhyResolved::ClaimExpired, Some(WhyCreated::Retry));
+        Ok(())
+    }
+
     /// Makes a run for the task, pending.
     pub(super) fn add_run(&mut self, now: Timestamp, id: TaskId, why_created: WhyCreated) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
+        // Most tasks have one run, and there may be very many tasks.
+        task.runs.reserve_exact(1);
         task.runs.push(Run { state: RunState::Pending, why_created, scheduled: now, hold: None, resolved: None });
         let place = self.lanes.new_place(task.definition.priority);
         task.place = Some(place);
@@ -127,7 +138,9 @@ impl State {
         let Some(task) = self.tasks.get_mut_unnoted(&id) else { return };
         self.alarms.remove(&(task.definition.deadline, id, Alarm::Deadline));
         let state = task.runs.last().map(|run| run.state);
-        let dependents = std::mem::take(&mut task.dependents);
+        let mut dependents = std::mem::take(&mut task.dependents);
+        // Their order must not depend on whether the books were closed in the meantime.
+        dependents.sort_unstable();
         if state == Some(RunState::Completed) {
             let definition = task.definition.clone();
             self.index_completed(now, id, &definition);
@@ -154,6 +167,9 @@ impl State {
         // Its deadline is never after its expiry, so it is resolved; if both are the same instant, the deadline comes first.
         self.end_task_if_open(now, id);
         if let Some(task) = self.tasks.remove(&id) {
+            for waits in &task.dependents {
+                self.tasks.note_task(*waits);
+            }
             self.effects.extend(task.artifacts.into_stored().map(Effect::Unstored));
         }
     }
@@ -168,7 +184,7 @@ impl State {
     }
 }
 
-fn satisfies(state: Option<RunState>, requires: Requires) -> bool {
+pub(super) fn satisfies(state: Option<RunState>, requires: Requires) -> bool {
     match requires {
         Requires::AllCompleted => state == Some(RunState::Completed),
         Requires::AllResolved => state.is_some_and(RunState::is_resolved),

@@ -46,10 +46,15 @@ impl Deployment {
 
     /// A queue whose claims last this long.
     pub async fn with_claim_timeout(claim_timeout: Duration) -> Self {
+        Self::with(|options| options.claim_timeout = claim_timeout).await
+    }
+
+    /// A queue whose options are changed before it starts.
+    pub async fn with(change: impl FnOnce(&mut Options)) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let access_token = slugid(&SystemRandom);
-        let options =
-            Options { claim_timeout, ..Options::new(dir.path().join("store"), ("tester".to_owned(), access_token.clone())) };
+        let mut options = Options::new(dir.path().join("store"), ("tester".to_owned(), access_token.clone()));
+        change(&mut options);
         let server = Server::start(options).await.expect("the queue starts");
         let transport = Arc::new(HttpTransport::new(None, true).expect("a transport"));
         let services = Services::new(&server.root_url(), transport, Arc::new(SystemClock), Arc::new(SystemRandom))

@@ -7,10 +7,10 @@ use proptest::prelude::*;
 use super::*;
 
 const TASKS: usize = 6;
-const QUEUES: usize = 2;
+pub(super) const QUEUES: usize = 2;
 
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     Create { task: usize, queue: usize, priority: usize, retries: u32, deadline: i64, on: Vec<usize>, all_resolved: bool },
     Claim { queue: usize, count: usize },
     Wait { queue: usize, count: usize },
@@ -30,7 +30,7 @@ const REPORTS: [Report; 5] = [
     Report::Exception(Trouble::MalformedPayload),
 ];
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     let (task, queue, run) = (0..TASKS, 0..QUEUES, 0..4_u32);
     prop_oneof![
         4 => (
@@ -60,14 +60,21 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// What a test remembers of a history, to compare with.
 #[derive(Default)]
-struct Memory {
-    now: i64,
-    tickets: Vec<Ticket>,
-    claims: Vec<Claim>,
+pub(super) struct Memory {
+    pub(super) now: i64,
+    pub(super) tickets: Vec<Ticket>,
+    pub(super) claims: Vec<Claim>,
     runs: HashMap<TaskId, Vec<Run>>,
 }
 
-fn take(state: &mut State, memory: &mut Memory, step: &Step) {
+impl Memory {
+    /// Nothing but what time it is.
+    pub(super) fn at(now: i64) -> Self {
+        Self { now, ..Self::default() }
+    }
+}
+
+pub(super) fn take(state: &mut State, memory: &mut Memory, step: &Step) {
     let now = memory.now;
     let claims_before = memory.claims.len();
     match step {
@@ -156,7 +163,7 @@ fn best_pending(state: &State, number: usize) -> Option<TaskId> {
     pending.min_by_key(|(_, task)| task.place).map(|(id, _)| *id)
 }
 
-fn audit(state: &mut State, memory: &mut Memory) {
+pub(super) fn audit(state: &mut State, memory: &mut Memory) {
     let now = at(memory.now);
     assert!(state.alarms.iter().all(|(when, ..)| *when > now), "something is overdue");
     for number in 0..QUEUES {

@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod histories;
+mod restarts;
 mod rules;
 
 use std::sync::Arc;

@@ -1,0 +1,164 @@
+//! Books that were closed and opened again from their records, at any moment of random histories.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write as _,
+};
+
+use proptest::prelude::*;
+
+use super::{histories::*, *};
+
+/// What a ledger would have: the last record of everything that was noted.
+#[derive(Default)]
+struct Kept {
+    definitions: HashMap<TaskId, Arc<Definition>>,
+    tasks: HashMap<TaskId, String>,
+    artifacts: HashMap<(TaskId, u32, Box<str>), String>,
+    index: HashMap<Arc<str>, String>,
+}
+
+fn set<K: std::hash::Hash + Eq>(map: &mut HashMap<K, String>, key: K, record: Option<impl serde::Serialize>) {
+    match record {
+        Some(record) => map.insert(key, serde_json::to_string(&record).expect("JSON")),
+        None => map.remove(&key),
+    };
+}
+
+impl Kept {
+    fn note(&mut self, state: &mut State) {
+        for change in state.take_changes() {
+            match change {
+                Change::New(id) => {
+                    self.definitions.extend(state.definition(id).map(|definition| (id, definition.clone())));
+                    set(&mut self.tasks, id, state.task_record(id));
+                }
+                Change::Task(id) => set(&mut self.tasks, id, state.task_record(id)),
+                Change::Artifact(id, run, name) => {
+                    let record = state.artifact_record(id, run, &name);
+                    set(&mut self.artifacts, (id, run, name), record);
+                }
+                Change::Indexed(name) => set(&mut self.index, name.clone(), state.index_record(&name)),
+            }
+        }
+    }
+
+    fn reopen(&self) -> State {
+        fn parse<T: serde::de::DeserializeOwned>(text: &str) -> T {
+            serde_json::from_str(text).expect("a record")
+        }
+        let mut reopening = State::reopen(Rules { claim_timeout: CLAIM, any_queue: false });
+        for (id, text) in &self.tasks {
+            reopening.task(*id, self.definitions[id].clone(), parse(text));
+        }
+        for ((id, run, name), text) in &self.artifacts {
+            reopening.artifact(*id, *run, name, parse(text));
+        }
+        for (name, text) in &self.index {
+            reopening.indexed(name, parse(text));
+        }
+        reopening.finish()
+    }
+}
+
+/// Everything that decides what the books will ever answer, except for workers in line, who have to come again.
+fn shown(state: &State) -> String {
+    let tasks: BTreeMap<_, _> = state.tasks.all().iter().collect();
+    let mut text = String::new();
+    // Only the order of places counts.
+    let mut places: Vec<_> = tasks.values().filter_map(|task| task.place).collect();
+    places.sort_unstable();
+    for (id, task) in tasks {
+        let mut dependents = task.dependents.clone();
+        dependents.sort_unstable();
+        let unscheduled = task.runs.is_empty();
+        let blocked_by = unscheduled.then_some(task.blocked_by);
+        let dependents: Vec<_> =
+            dependents.into_iter().filter(|other| state.tasks.get(other).is_some_and(|other| other.runs.is_empty())).collect();
+        writeln!(
+            text,
+            "{id} {} {:?} {:?} {blocked_by:?} {dependents:?} {:?}",
+            task.retries_left,
+            task.runs,
+            task.place.map(|place| places.binary_search(&place)),
+            task.artifacts
+        )
+        .expect("written");
+    }
+    writeln!(text, "{:?}", state.alarms).expect("written");
+    for number in 0..QUEUES {
+        writeln!(text, "{:?}", state.lanes.lengths(&queue(number)).0).expect("written");
+    }
+    let names: BTreeMap<_, _> = state.index.all().collect();
+    writeln!(text, "{names:?}").expect("written");
+    text
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nobody_can_tell_that_the_books_were_closed(
+        before in prop::collection::vec(step(), 1..80),
+        after in prop::collection::vec(step(), 1..40),
+    ) {
+        let mut state = state();
+        state.note_changes();
+        let mut kept = Kept::default();
+        let mut memory = Memory::default();
+        for step in &before {
+            take(&mut state, &mut memory, step);
+            publish(&mut state, &memory);
+            kept.note(&mut state);
+        }
+        // Workers in line do not survive.
+        for ticket in memory.tickets.drain(..) {
+            state.leave(ticket);
+        }
+        let mut restored = kept.reopen();
+        prop_assert_eq!(shown(&restored), shown(&state));
+        let mut ours = Memory::at(memory.now);
+        let mut theirs = Memory::at(memory.now);
+        for step in &after {
+            take(&mut state, &mut ours, step);
+            take(&mut restored, &mut theirs, step);
+            audit(&mut restored, &mut theirs);
+            prop_assert_eq!(shown(&restored), shown(&state));
+        }
+    }
+}
+
+/// The runs that run have artifacts, and are indexed.
+fn publish(state: &mut State, memory: &Memory) {
+    let now = at(memory.now);
+    let Some(claim) = memory.claims.last() else { return };
+    let (id, run) = (claim.status.task_id, claim.run_id);
+    let new = |storage| NewArtifact { content_type: "text/plain".into(), expires: at(memory.now + 1), storage };
+    let _ = state.create_artifact(now, id, run, "public/s3", new(Storage::S3 { content_length: Some(3), stored: None }));
+    let upload = Stored { path: "one".into(), bytes: 3, content_encoding: Some("gzip".into()) };
+    let _ = state.stored(now, id, run, "public/s3", upload);
+    let link = Storage::Link { artifact: "public/s3".into() };
+    let _ = state.create_artifact(now, id, run, "public/link/with spaces", new(link));
+    let data = Arc::new(serde_json::json!({ "a": [1.5, "b"] }));
+    let entry = Indexed { task_id: id, rank: memory.now.into(), data, expires: at(memory.now + 5) };
+    state.index_task(now, "a.b", entry);
+}
+
+#[test]
+fn who_waits_for_a_task_that_is_forgotten_waits_on() {
+    let mut state = state();
+    state.note_changes();
+    let mut kept = Kept::default();
+    create(&mut state, 0, 0, |d| (d.deadline, d.expires) = (at(5), at(10))).expect("created");
+    create(&mut state, 0, 1, |d| d.priority = Priority::Highest).expect("created");
+    create(&mut state, 0, 2, |d| d.dependencies = [id(0), id(1)].into()).expect("created");
+    kept.note(&mut state);
+    state.advance(at(20));
+    assert!(state.status(at(20), id(0)).is_err(), "it is forgotten, and was not completed");
+    kept.note(&mut state);
+    let mut state = kept.reopen();
+    let claim = claim_one(&mut state, 21);
+    assert_eq!(claim.status.task_id, id(1));
+    state.report(at(22), id(1), 0, Report::Completed).expect("reported");
+    assert_eq!(state.status(at(22), id(2)).expect("a task").state(), TaskState::Unscheduled);
+}
