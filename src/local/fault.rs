@@ -63,7 +63,8 @@ impl Fault {
     }
 
     /// All problems of a body in one message.
-    pub(crate) fn invalid_body(method: &str, problems: &[String]) -> Self {
+    pub(crate) fn invalid_body(method: &str, problems: &[impl AsRef<str>]) -> Self {
+        let problems: Vec<&str> = problems.iter().map(AsRef::as_ref).collect();
         Self::new(
             Code::InputValidationError,
             format!("the request body is not what {method} takes:\n  * {}", problems.join("\n  * ")),
