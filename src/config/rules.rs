@@ -105,9 +105,8 @@ pub(super) fn readable_by_all(path: &Path) -> Option<String> {
     use std::os::unix::fs::PermissionsExt;
     // Whoever owns the file may have their reasons, so it is said and left as it is.
     let mode = fs_err::metadata(path).ok()?.permissions().mode() & 0o7777;
-    (mode & 0o004 != 0).then(|| {
-        format!("{}: holds credentials, but every user of this machine can read it (mode {mode:04o})", path.display())
-    })
+    (mode & 0o004 != 0)
+        .then(|| format!("{}: holds credentials, but every user of this machine can read it (mode {mode:04o})", path.display()))
 }
 
 /// The warning that tasks share a user.

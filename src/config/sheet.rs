@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tc_payload::{Document, Problem, apply_places};
 
-use super::{Config, ConfigError, CANNOT_LOAD, keys::KEYS, reader, rules};
+use super::{CANNOT_LOAD, Config, ConfigError, keys::KEYS, reader, rules};
 
 /// What there is to say about a configuration that would be accepted.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     auth::Need,
-    check::{Fields, Text},
+    check::{ARTIFACT_NAME, Fields, Text},
     desk::Desk,
     endpoint::Call,
     fault::{Code, Fault},
@@ -27,6 +27,7 @@ const STORAGE_TYPE: HeaderName = HeaderName::from_static("x-taskcluster-artifact
 const DEFAULT_CONTENT_TYPE: &str = "application/binary";
 const REASONS: &[&str] =
     &["file-missing-on-worker", "invalid-resource-on-worker", "too-large-file-on-worker", "file-not-readable-on-worker"];
+
 const MOST_NAME: usize = 1024;
 
 pub(crate) async fn create(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> {
@@ -49,13 +50,10 @@ pub(crate) async fn create(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> 
 
 fn name(call: &Call) -> Result<&str, Fault> {
     let name = call.param("name");
-    let fine = (1..=MOST_NAME).contains(&name.chars().count()) && !name.chars().any(char::is_control);
-    fine.then_some(name).ok_or_else(|| {
-        Fault::new(
-            Code::InvalidRequestArguments,
-            format!("an artifact name must have 1 to {MOST_NAME} characters, none of them a control character"),
-        )
-    })
+    match ARTIFACT_NAME.problem(name) {
+        None => Ok(name),
+        Some(rule) => Err(Fault::new(Code::InvalidRequestArguments, format!("an artifact name {rule}"))),
+    }
 }
 
 fn new_artifact(body: &Value) -> Result<NewArtifact, Fault> {

@@ -245,6 +245,9 @@ pub(crate) const PROJECT_ID: Text = Text {
     is: |text| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._/-".contains(&b)),
     shape: "made of letters, digits, `.`, `_`, `/` and `-`",
 };
+/// Names of artifacts.
+pub(crate) const ARTIFACT_NAME: Text =
+    Text { min: 1, max: 1024, is: |text| !text.chars().any(char::is_control), shape: "free of control characters" };
 /// Task ids.
 pub(crate) const TASK_ID: Text =
     Text { min: 0, max: usize::MAX, is: |text| super::state::TaskId::parse(text).is_some(), shape: "a slugid (22 characters)" };

@@ -24,7 +24,8 @@ const SOURCE: Text = Text {
     is: |text| ["http://", "https://", "ssh://", "git@"].iter().any(|scheme| text.starts_with(scheme)),
     shape: "a link that begins with http://, https://, ssh:// or git@",
 };
-const FIELDS: &[&str] = &[
+/// All fields of a definition.
+pub(crate) const FIELDS: &[&str] = &[
     "provisionerId",
     "workerType",
     "taskQueueId",

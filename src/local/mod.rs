@@ -17,10 +17,10 @@
 
 mod artifacts;
 mod auth;
-mod check;
+pub(crate) mod check;
 mod claims;
 pub mod command;
-mod definition;
+pub(crate) mod definition;
 mod desk;
 mod endpoint;
 mod fault;
