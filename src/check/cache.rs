@@ -112,6 +112,10 @@ pub(super) fn shared(files: &[Vec<Card>], findings: &mut [Findings]) {
                 let (other, before) = *first.entry(key).or_insert((card, cache));
                 let label = Value::from(other.label.as_deref().unwrap_or("another task"));
                 let name = Value::from(&*cache.name);
+                if std::ptr::eq(other, card) {
+                    // What is wrong within one task is another rule.
+                    continue;
+                }
                 let (rule, message) = if before.container != cache.container {
                     let kind = if before.container { "a container" } else { "a native task" };
                     (&rule::CACHE_KINDS, format!("the cache {name} is one of {kind} in {label}; users differ between the two"))

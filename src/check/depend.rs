@@ -160,7 +160,7 @@ impl Whole<'_> {
 }
 
 /// How many names are compared to find the ones that were meant.
-const MOST_COMPARED: usize = 1_000_000;
+const MOST_COMPARED: usize = 200_000;
 
 /// Where a dependency is named.
 fn pointer(card: &Card, name: usize, is_graph: bool) -> String {

@@ -24,17 +24,20 @@ pub(super) const LOOKED_AT: usize = 64;
 const SETTINGS: [&str; 8] =
     ["rootURL", "accessToken", "workerId", "workerGroup", "tcWorker", "d2gConfig", "ed25519SigningKeyLocation", "tasksDir"];
 
-/// Keys of payloads. An object that has one is a payload, whatever else is in it.
-const PAYLOAD: [&str; 4] = ["payload", "command", "image", "maxRunTime"];
+/// Keys of payloads. An object that has one is a payload, whatever else is in it, unless it is a graph with such labels.
+const PAYLOAD: [&str; 3] = ["command", "image", "maxRunTime"];
 
 /// What an object is whose values cannot be looked into, or need not be. `graph` says whether they look like tasks of a graph.
 pub(super) fn of_keys<'k>(keys: impl Iterator<Item = &'k str> + Clone, graph: impl FnOnce() -> bool) -> Kind {
     let has = |wanted: &str| keys.clone().any(|key| key == wanted);
-    if PAYLOAD.iter().any(|key| has(key)) {
+    if has("payload") {
         return Kind::Task;
     }
     if graph() {
         return Kind::Graph;
+    }
+    if PAYLOAD.iter().any(|key| has(key)) {
+        return Kind::Task;
     }
     let is_own = |key: &str| SETTINGS.iter().any(|setting| setting.eq_ignore_ascii_case(key));
     if keys.clone().any(is_own) {
@@ -80,6 +83,7 @@ mod tests {
             (json!({ "a": { "task": {} }, "b": { "task": {}, "label": "b" } }), Kind::Graph),
             (json!({ "a": { "task": {} }, "b": { "task": {} }, "c": 5 }), Kind::Graph),
             (json!({ "payload": { "task": {} } }), Kind::Task),
+            (json!({ "image": { "task": {} }, "command": { "task": {} } }), Kind::Graph),
             (json!({ "version": 1, "tasks": [] }), Kind::Template),
             (json!({ "tasks": { "$let": {}, "in": [] } }), Kind::Template),
             (json!({ "version": 1, "policy": {} }), Kind::Template),

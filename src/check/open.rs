@@ -176,7 +176,7 @@ pub(super) fn classify(problem: Problem, text: &str) -> (&'static Rule, Problem)
     if says("stands twice in the same") {
         return (&rule::FILE_KEY_TWICE, problem.with_hint("one of the two values would be lost"));
     }
-    if says("is nested deeper") || says("is too large or too complex") || says("alias") {
+    if says("is nested deeper") || says("too large or too complex") || says("alias") {
         return (&rule::FILE_DEPTH, problem);
     }
     if says("invalid JSON") {

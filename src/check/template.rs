@@ -184,7 +184,7 @@ fn shape(operator: &Operator, fields: &Map<String, Value>, pointer: &str, findin
 
 fn interpolation(text: &str, pointer: &str, is_key: bool, findings: &mut Findings) {
     if let Some(rest) = text::unclosed(text) {
-        let shown: String = rest.chars().take(40).collect();
+        let shown: String = rest.lines().next().unwrap_or_default().chars().take(40).collect();
         let problem = Problem::new(pointer, format!("a `${{` is not closed: {}", Value::from(shown)));
         let problem = problem.with_hint("a `${` that is to stay as it is, is written `$${`");
         findings.of_file(&rule::TEMPLATE_INTERPOLATION, if is_key { problem.about_key() } else { problem });
