@@ -134,7 +134,7 @@ impl Whole<'_> {
         let more;
         if path.len() > SHOWN {
             more = format!("({} more)", path.len() - SHOWN + 1);
-            path.splice(SHOWN / 2..path.len() - SHOWN / 2 + 1, [more.as_str()]);
+            path.splice(SHOWN / 2..=path.len() - SHOWN / 2, [more.as_str()]);
         }
         path.push(self.called(at));
         let path: String = path.join(" → ").chars().map(|c| if c.is_control() { ' ' } else { c }).collect();

@@ -105,10 +105,9 @@ fn read(file: &mut Opened, told: Option<Kind>) {
                     return;
                 }
             }
-            Ok(None) => {}
             // A configuration may have keys twice, and small files say more about what is wrong with them.
             Err(problem) if file.text.len() > tc_payload::MAX_DOCUMENT_BYTES => return refuse(file, problem),
-            Err(_) => {}
+            Ok(None) | Err(_) => {}
         }
     }
     let parsed = match Document::parse(&file.name, file.text.as_bytes()) {
@@ -199,7 +198,9 @@ fn configuration(file: &mut Opened, text: &str) -> Option<Box<Config>> {
                 (&rule::CONFIG_LATER, sheet.later),
                 (&rule::CONFIG_CONSEQUENCE, sheet.consequences),
             ] {
-                problems.into_iter().for_each(|problem| file.findings.of_file(rule, problem));
+                for problem in problems {
+                    file.findings.of_file(rule, problem);
+                }
             }
             Some(Box::new(sheet.config))
         }

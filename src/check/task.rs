@@ -121,12 +121,11 @@ fn edges(node: &Value, card: &mut Card, notes: &mut Notes<'_>) {
         return notes.add(&rule::GRAPH_NODE, Problem::wrong_type("/dependencies", "object", named));
     };
     for (name, key) in named {
-        match key.as_str() {
-            Some(key) => card.waits_for.push(Name { text: key.into(), at: At::Edge(name.as_str().into()) }),
-            None => {
-                let pointer = format!("/dependencies/{}", escape_pointer_segment(name));
-                notes.add(&rule::GRAPH_NODE, Problem::wrong_type(pointer, "string", key));
-            }
+        if let Some(key) = key.as_str() {
+            card.waits_for.push(Name { text: key.into(), at: At::Edge(name.as_str().into()) });
+        } else {
+            let pointer = format!("/dependencies/{}", escape_pointer_segment(name));
+            notes.add(&rule::GRAPH_NODE, Problem::wrong_type(pointer, "string", key));
         }
     }
 }

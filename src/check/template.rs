@@ -71,7 +71,7 @@ pub(super) fn check(value: &Value, findings: &mut Findings) {
             return;
         }
         Some(version) => {
-            findings.of_file(&rule::TEMPLATE_VERSION, Problem::new("/version", format!("must be 1, not {version}")))
+            findings.of_file(&rule::TEMPLATE_VERSION, Problem::new("/version", format!("must be 1, not {version}")));
         }
         None => {
             findings
@@ -115,22 +115,20 @@ fn object(fields: &Map<String, Value>, pointer: &str, findings: &mut Findings) {
     let at = |key: &str| format!("{pointer}/{}", escape_pointer_segment(key));
     let mut found: Option<&Operator> = None;
     for key in fields.keys().filter(|key| is_operator_like(key)) {
-        match OPERATORS.iter().find(|operator| operator.name == key) {
-            Some(operator) => match found {
-                None => found = Some(operator),
-                Some(first) => {
-                    let message = format!("{key} stands beside {}; an object has one operator", first.name);
-                    findings.of_file(&rule::TEMPLATE_SHAPE, Problem::new(at(key), message).about_key());
-                }
-            },
-            None => {
-                let problem = Problem::new(at(key), format!("{key} is no operator of JSON-e")).about_key();
-                let hint = match nearest(key, OPERATORS.iter().map(|operator| operator.name)) {
-                    Some(meant) => format!("did you mean `{meant}`?"),
-                    None => format!("a key that is to begin with a dollar sign is written `${key}`"),
-                };
-                findings.of_file(&rule::TEMPLATE_OPERATOR, problem.with_hint(hint));
-            }
+        let Some(operator) = OPERATORS.iter().find(|operator| operator.name == key) else {
+            let problem = Problem::new(at(key), format!("{key} is no operator of JSON-e")).about_key();
+            let hint = match nearest(key, OPERATORS.iter().map(|operator| operator.name)) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => format!("a key that is to begin with a dollar sign is written `${key}`"),
+            };
+            findings.of_file(&rule::TEMPLATE_OPERATOR, problem.with_hint(hint));
+            continue;
+        };
+        if let Some(first) = found {
+            let message = format!("{key} stands beside {}; an object has one operator", first.name);
+            findings.of_file(&rule::TEMPLATE_SHAPE, Problem::new(at(key), message).about_key());
+        } else {
+            found = Some(operator);
         }
     }
     if let Some(operator) = found {

@@ -22,12 +22,11 @@ fn end(expression: &str) -> Option<usize> {
     for (at, c) in expression.char_indices() {
         match (quote, c) {
             (Some(mark), c) if c == mark => quote = None,
-            (Some(_), _) => {}
             (None, '\'' | '"') => quote = Some(c),
             (None, '{') => open += 1,
             (None, '}') if open == 0 => return Some(at + 1),
             (None, '}') => open -= 1,
-            (None, _) => {}
+            (Some(_) | None, _) => {}
         }
     }
     None

@@ -1,5 +1,7 @@
 //! Problems for programs: a JSON object on a line of its own for each.
 
+use std::fmt::Write as _;
+
 use serde_json::{Map, Value, json};
 
 use crate::check::{Diagnostic, FileReport};
@@ -7,7 +9,11 @@ use crate::check::{Diagnostic, FileReport};
 /// All problems.
 pub(super) fn reports(reports: &[FileReport]) -> String {
     let diagnostics = reports.iter().flat_map(|report| &report.diagnostics);
-    diagnostics.map(|diagnostic| format!("{}\n", one(diagnostic))).collect()
+    diagnostics.fold(String::new(), |mut text, diagnostic| {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{}", one(diagnostic));
+        text
+    })
 }
 
 /// `file`, `rule`, `severity` and `message` are always there; `line` and `column` (both from 1, in characters) unless the file as

@@ -20,15 +20,13 @@ pub(super) fn reports(reports: &[FileReport], colours: bool) -> String {
     let sum = |of: fn(&FileReport) -> usize| reports.iter().map(of).sum::<usize>();
     let (errors, warnings) = (sum(|report| report.errors), sum(|report| report.warnings));
     let files = count(reports.len(), "file");
-    let line = match (errors, warnings) {
-        (0, 0) => paint(colours, GREEN, &format!("no problems in {files}")),
-        _ => {
-            let counts = [(errors, "error", RED), (warnings, "warning", YELLOW)];
-            let counts = counts.into_iter().filter(|(number, ..)| *number > 0);
-            let counts: Vec<String> =
-                counts.map(|(number, what, colour)| paint(colours, colour, &count(number, what))).collect();
-            format!("{} in {files}", counts.join(", "))
-        }
+    let line = if errors + warnings == 0 {
+        paint(colours, GREEN, &format!("no problems in {files}"))
+    } else {
+        let counts = [(errors, "error", RED), (warnings, "warning", YELLOW)];
+        let counts = counts.into_iter().filter(|(number, ..)| *number > 0);
+        let counts: Vec<String> = counts.map(|(number, what, colour)| paint(colours, colour, &count(number, what))).collect();
+        format!("{} in {files}", counts.join(", "))
     };
     // Writing to a string does not fail.
     let _ = writeln!(text, "{line}");
