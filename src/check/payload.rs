@@ -16,6 +16,10 @@ use crate::{
 
 /// Beginnings of task queues whose tasks no worker of this kind runs: the queue itself, and services with payloads of their own.
 const FOREIGN: [&str; 2] = ["built-in/", "scriptworker"];
+/// What taskgraph writes into the tag `worker-implementation` of tasks with payloads that are known here.
+const OWN: [&str; 2] = ["docker-worker", "generic-worker"];
+/// What it writes into the tag `os` of tasks whose payloads are those of generic-worker elsewhere.
+const ELSEWHERE: [&str; 2] = ["windows", "macosx"];
 
 /// A payload that its schema accepts.
 pub(super) enum Checked {
@@ -45,7 +49,7 @@ impl Checked {
 /// better not look at it.
 pub(super) fn check(task: &Task<'_>, notes: &mut Notes<'_>) -> Option<Checked> {
     let raw = task.payload?;
-    if task.queue.as_ref().is_some_and(|queue| FOREIGN.iter().any(|foreign| queue.starts_with(foreign))) {
+    if is_foreign(task) {
         return None;
     }
     let worker = task.options.worker.filter(|_| task.is_for_worker());
@@ -71,6 +75,14 @@ pub(super) fn check(task: &Task<'_>, notes: &mut Notes<'_>) -> Option<Checked> {
             None
         }
     }
+}
+
+/// Whether the payload is one for programs of another kind.
+fn is_foreign(task: &Task<'_>) -> bool {
+    let tag = |name: &str| task.definition.and_then(|definition| definition.get("tags")?.get(name)?.as_str());
+    task.queue.as_ref().is_some_and(|queue| FOREIGN.iter().any(|foreign| queue.starts_with(foreign)))
+        || tag("worker-implementation").is_some_and(|implementation| !OWN.contains(&implementation))
+        || tag("os").is_some_and(|os| ELSEWHERE.contains(&os))
 }
 
 /// The rule that a container payload breaks beyond its schema.

@@ -174,7 +174,8 @@ writes it, a .taskcluster.yml (it has `tasks`), the configuration of a worker. F
 together: a task may wait for one of another file, as with `exec`. Nothing is run, and nobody is asked.
 
 What `exec` would fill in (dates, scopes, metadata) is not missed in task files, but in graphs. Payloads of the queue itself
-(built-in/…) and of scriptworkers are not looked into. What roles (assume:…) stand for cannot be told offline.
+(built-in/…), of scriptworkers, and those that taskgraph's tags worker-implementation and os say are for other programs or
+systems are not looked into. What roles (assume:…) stand for cannot be told offline.
 
 Problems go to standard output, in the order of each file, at most 500 of one file; the last line counts them all. With
 --output json each problem is a JSON object on a line of its own, with file, line, column, rule, severity, message, and

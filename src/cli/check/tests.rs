@@ -168,6 +168,21 @@ fn colours_and_control_characters() {
 }
 
 #[test]
+fn the_rules_are_documented() {
+    let rows: String = rule::RULES
+        .iter()
+        .fold(String::new(), |rows, rule| format!("{rows}| `{}` | {} | {} |\n", rule.id, rule.severity, rule.says));
+    let path = repository().join("docs/rules.md");
+    let present = fs::read_to_string(&path).expect("read");
+    let (before, _) = present.split_once("|---|---|---|\n").expect("a table at its end");
+    let wanted = format!("{before}|---|---|---|\n{rows}");
+    if std::env::var_os("UPDATE_EXPECTED").is_some() {
+        fs::write(&path, &wanted).expect("written");
+    }
+    assert_eq!(fs::read_to_string(&path).expect("read"), wanted);
+}
+
+#[test]
 fn the_table_of_rules_is_printed() {
     let table = text::rules(rule::RULES);
     assert_eq!(table.lines().count(), rule::RULES.len());
