@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     auth::Need,
-    check::{ARTIFACT_NAME, Fields, Text},
+    check::{Fields, Text},
     desk::Desk,
     endpoint::Call,
     fault::{Code, Fault},
@@ -27,7 +27,6 @@ const STORAGE_TYPE: HeaderName = HeaderName::from_static("x-taskcluster-artifact
 const DEFAULT_CONTENT_TYPE: &str = "application/binary";
 const REASONS: &[&str] =
     &["file-missing-on-worker", "invalid-resource-on-worker", "too-large-file-on-worker", "file-not-readable-on-worker"];
-
 const MOST_NAME: usize = 1024;
 
 pub(crate) async fn create(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> {
@@ -50,7 +49,7 @@ pub(crate) async fn create(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> 
 
 fn name(call: &Call) -> Result<&str, Fault> {
     let name = call.param("name");
-    match ARTIFACT_NAME.problem(name) {
+    match super::check::ARTIFACT_NAME.problem(name) {
         None => Ok(name),
         Some(rule) => Err(Fault::new(Code::InvalidRequestArguments, format!("an artifact name {rule}"))),
     }
