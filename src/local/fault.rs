@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     auth::{Caller, Need},
+    check::Broken,
     reply::Reply,
     state::Refusal,
 };
@@ -63,7 +64,7 @@ impl Fault {
     }
 
     /// All problems of a body in one message.
-    pub(crate) fn invalid_body(method: &str, problems: &[impl AsRef<str>]) -> Self {
+    pub(crate) fn invalid_body(method: &str, problems: &[Broken]) -> Self {
         let problems: Vec<&str> = problems.iter().map(AsRef::as_ref).collect();
         Self::new(
             Code::InputValidationError,
