@@ -169,6 +169,9 @@ pub(super) fn classify(problem: Problem, text: &str) -> (&'static Rule, Problem)
     if says("bytes; at most") {
         return (&rule::FILE_TOO_LARGE, problem.with_hint("only graphs of tasks may be larger, if they are written as JSON"));
     }
+    if says("members; at most") {
+        return (&rule::FILE_TOO_LARGE, problem);
+    }
     if says("is empty") {
         return (&rule::FILE_EMPTY, problem);
     }

@@ -69,7 +69,8 @@ pub(super) fn report(mut file: Opened, cards: &[Card]) -> FileReport {
     if hidden > 0 {
         let shown = diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
         let severity = if errors > shown { Severity::Error } else { Severity::Warning };
-        let message = format!("and {hidden} more problems ({MOST_SHOWN} of a file are shown)");
+        let message =
+            format!("and {hidden} more problem{} ({MOST_SHOWN} of a file are shown)", if hidden == 1 { "" } else { "s" });
         let problem = Problem::of_file(&file.name, message);
         diagnostics.push(Diagnostic { rule: &rule::FILE_MORE, severity, problem, task: None, excerpt: None });
     }

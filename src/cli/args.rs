@@ -181,7 +181,7 @@ Problems go to standard output, in the order of each file, at most 500 of one fi
 --output json each problem is a JSON object on a line of its own, with file, line, column, rule, severity, message, and
 where they are known field, task and hint; there is no other line.
 
-Files: graphs in JSON up to 256 MiB, all others up to 10 MiB, 512 MiB together.
+Files: graphs in JSON up to 256 MiB and a million tasks, all others up to 10 MiB, 512 MiB together.
 
 Examples:
   tc-worker check examples

@@ -6,12 +6,15 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::json::problem_of;
 use super::lines::place_of;
 use crate::Problem;
+
+/// How many members an object may have. Each costs about a hundred bytes of memory beside the text.
+pub const MAX_MEMBERS: usize = 1_000_000;
 
 /// One member of an object, as a piece of its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +44,15 @@ pub fn members(name: &str, text: &str) -> Result<Option<Vec<Member>>, Problem> {
         // For its problems only.
         reader.deserialize_any(IgnoredAny).map(|_| None)
     };
-    let members = read.and_then(|members| reader.end().map(|()| members)).map_err(|error| of_file(problem_of(text, &error)))?;
+    let members = read.and_then(|members| reader.end().map(|()| members)).map_err(|error| {
+        let problem = problem_of(text, &error);
+        // That there are too many is not a matter of syntax.
+        let message = problem.message.strip_prefix("invalid JSON: has ").map(|rest| format!("has {rest}"));
+        of_file(match message {
+            Some(message) => Problem { message, ..problem },
+            None => problem,
+        })
+    })?;
     let mut known = HashSet::new();
     let twice = members.iter().flatten().find(|member| !known.insert(&member.key));
     if let Some(member) = twice {
@@ -65,6 +76,9 @@ impl<'t> Visitor<'t> for Cut<'t> {
     fn visit_map<A: MapAccess<'t>>(self, mut entries: A) -> Result<Vec<Member>, A::Error> {
         let mut members = Vec::new();
         while let Some((key, value)) = entries.next_entry::<String, &'t RawValue>()? {
+            if members.len() >= MAX_MEMBERS {
+                return Err(A::Error::custom(format!("has more than {MAX_MEMBERS} members; at most so many are read")));
+            }
             // The reader lends pieces of our text, so the distance of their beginnings is an offset.
             let begin = value.get().as_ptr().addr().saturating_sub(self.text.as_ptr().addr());
             let end = begin + value.get().len();
@@ -122,6 +136,14 @@ mod tests {
         assert!(message.contains("stands twice"), "{message}");
         assert!(wrong("{} x").2.contains("trailing"));
         assert!(members("f", "[1").is_err() && members("f", "").is_err());
+    }
+
+    #[test]
+    fn there_is_a_bound_on_members() {
+        let of = |count: usize| format!("{{{}}}", (0..count).map(|n| format!("\"{n}\":0")).collect::<Vec<_>>().join(","));
+        assert_eq!(members("f", &of(super::MAX_MEMBERS)).unwrap().unwrap().len(), super::MAX_MEMBERS);
+        let problem = members("f", &of(super::MAX_MEMBERS + 1)).unwrap_err();
+        assert_eq!(problem.message, "has more than 1000000 members; at most so many are read");
     }
 
     #[test]

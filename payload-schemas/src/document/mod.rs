@@ -17,7 +17,7 @@ use crate::{Place, Problem};
 use wanted::Wanted;
 
 pub use lines::Cursor;
-pub use members::{Member, members};
+pub use members::{MAX_MEMBERS, Member, members};
 
 /// The longest document that is read, in bytes.
 pub const MAX_DOCUMENT_BYTES: usize = 10 << 20;
