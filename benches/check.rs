@@ -2,6 +2,8 @@
 //! repository, about 60 MB of JSON, once without a problem and once with one in each task.
 //!
 //!     cargo bench --profile ci --bench check
+//!
+//! With `--smoke` it is a small graph, just enough to see that it works.
 
 use std::time::Instant;
 
@@ -14,11 +16,12 @@ const DEPENDENCIES: usize = 5;
 
 fn main() {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    println!("{TASKS} tasks, {threads} threads");
+    let tasks = if std::env::args().any(|argument| argument == "--smoke") { 200 } else { TASKS };
+    println!("{tasks} tasks, {threads} threads");
     for (name, wrong, lines) in
         [("clean", false, true), ("a problem in each task", true, true), ("the same in one line", true, false)]
     {
-        let bytes = graph(wrong, lines);
+        let bytes = graph(tasks, wrong, lines);
         let megabytes = bytes.len() / 1_000_000;
         let options = Options { now: jiff::Timestamp::now(), kind: None, worker: None, threads };
         let before = resident_megabytes("VmRSS");
@@ -37,9 +40,9 @@ fn main() {
 }
 
 /// Written task by task, so that what the bench itself needs is not taken for what the check needs.
-fn graph(wrong: bool, lines: bool) -> Vec<u8> {
+fn graph(tasks: usize, wrong: bool, lines: bool) -> Vec<u8> {
     let mut text = Vec::with_capacity(100 << 20);
-    for number in 0..TASKS {
+    for number in 0..tasks {
         text.push(if number == 0 { b'{' } else { b',' });
         text.extend(format!("{:?}: ", label(number)).bytes());
         let node = node(number, wrong);
