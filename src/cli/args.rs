@@ -17,6 +17,7 @@ use crate::local::{amount, faults::Rule};
     args_conflicts_with_subcommands = true,
     after_help = "Examples:
   tc-worker exec examples/hello.yml      run a task here, without a deployment
+  tc-worker check examples/hello.yml     say what is wrong with it, without running it
   tc-worker run --config worker.yml      work on the tasks of a deployment
   tc-worker queue --port 8080            serve a queue for clients on this machine
 
@@ -42,6 +43,8 @@ pub enum Command {
     Run(RunArgs),
     /// Run task files here, without a deployment
     Exec(ExecArgs),
+    /// Say what is wrong with task files, graphs, templates and configurations
+    Check(CheckArgs),
     /// Serve a queue for clients and workers on this machine
     Queue(QueueArgs),
     /// Print which tasks run now
@@ -163,6 +166,79 @@ pub struct ExecArgs {
     /// Show the worker's own log, too
     #[arg(long, short)]
     pub verbose: bool,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "What a file is, is told by what is in it: a task definition (it has `payload`) or a bare payload, a graph as taskgraph
+writes it, a .taskcluster.yml (it has `tasks`), the configuration of a worker. Files that are given together are checked
+together: a task may wait for one of another file, as with `exec`. Nothing is run, and nobody is asked.
+
+What `exec` would fill in (dates, scopes, metadata) is not missed in task files, but in graphs. Payloads of the queue itself
+(built-in/…), of scriptworkers, and those that taskgraph's tags worker-implementation and os say are for other programs or
+systems are not looked into. What roles (assume:…) stand for cannot be told offline.
+
+Problems go to standard output, in the order of each file, at most 500 of one file; the last line counts them all. With
+--output json each problem is a JSON object on a line of its own, with file, line, column, rule, severity, message, and
+where they are known field, task and hint; there is no other line.
+
+Files: graphs in JSON up to 256 MiB and a million tasks, all others up to 10 MiB, 512 MiB together.
+
+Examples:
+  tc-worker check examples
+  tc-worker check --strict task-graph.json
+  tc-worker check --config worker.yml tasks/*.yml
+  tc-worker check --output json .taskcluster.yml
+  generate-task | tc-worker check -
+  tc-worker check --rules
+
+Exit Codes:
+  0   nothing worse than warnings
+  1   there are errors, or with --strict warnings
+  2   usage: a file that cannot be read or is too large, an option that does not exist"
+)]
+pub struct CheckArgs {
+    /// Files, JSON or YAML; directories of such files; `-` is standard input
+    #[arg(required_unless_present = "rules", value_name = "FILE|DIR")]
+    pub files: Vec<PathBuf>,
+    /// Take all files for this kind
+    #[arg(long, value_name = "KIND")]
+    pub kind: Option<KindName>,
+    /// Hold tasks of this worker's queue, and those that name none, against its configuration
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// How problems are written
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    pub output: CheckOutput,
+    /// Let warnings count as errors
+    #[arg(long)]
+    pub strict: bool,
+    /// Print all rules
+    #[arg(long, conflicts_with_all = ["files", "kind", "config", "strict"])]
+    pub rules: bool,
+}
+
+/// What a file can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KindName {
+    /// A task definition or a bare payload
+    Task,
+    /// A graph of tasks
+    Graph,
+    /// A .taskcluster.yml
+    Template,
+    /// The configuration of a worker
+    Config,
+}
+
+/// How problems are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CheckOutput {
+    /// For people
+    Text,
+    /// For programs
+    Json,
 }
 
 /// The last line of the library's message says what is wrong; the lines before it draw the pattern.

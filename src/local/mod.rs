@@ -23,10 +23,10 @@
 pub mod amount;
 mod artifacts;
 mod auth;
-mod check;
+pub(crate) mod check;
 mod claims;
 pub mod command;
-mod definition;
+pub(crate) mod definition;
 mod desk;
 mod endpoint;
 mod exposure;

@@ -8,6 +8,7 @@ mod admission;
 mod bad_config;
 mod bad_payload;
 mod bad_queue;
+mod check;
 mod exec;
 mod faults;
 mod lease;

@@ -9,15 +9,15 @@
 //! Standard output gets the tasks' logs, byte for byte if there is one task and no terminal.
 
 mod artifacts;
-mod colour;
+pub(crate) mod colour;
 mod define;
 mod depend;
-mod files;
+pub(crate) mod files;
 mod follow;
 mod graph;
 mod items;
-mod label;
-mod reference;
+pub(crate) mod label;
+pub(crate) mod reference;
 mod select;
 mod session;
 mod setting;
