@@ -38,13 +38,6 @@ pub struct Saved {
     pub failures: Vec<String>,
 }
 
-impl Saved {
-    /// Nothing is known to be saved, for this reason.
-    pub fn failed(error: &dyn std::error::Error) -> Self {
-        Self { failures: vec![format!("save artifacts: {error}")], ..Self::default() }
-    }
-}
-
 /// Writes the artifacts of the task's last run below `folder` in `dir`. Only `dir` itself may be behind a symbolic link: what is
 /// below it may have been put there by a task. Blocks.
 pub fn save(dir: &Path, folder: &str, published: &[StoredArtifact]) -> Saved {

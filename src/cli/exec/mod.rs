@@ -9,7 +9,9 @@
 //! Standard output gets the tasks' logs, byte for byte if there is one task and no terminal.
 
 mod artifacts;
+mod board;
 mod colour;
+mod create;
 mod define;
 mod depend;
 mod files;
@@ -17,11 +19,15 @@ mod follow;
 mod graph;
 mod items;
 mod label;
+mod output;
 mod reference;
+mod reporter;
 mod select;
 mod session;
 mod setting;
 mod settings;
+mod show;
+mod stage;
 mod summary;
 
 use std::{
@@ -38,8 +44,10 @@ use self::{
     files::TaskFile,
     items::Item,
     label::Called,
+    output::Output,
     select::Wanted,
     session::{Closed, Session},
+    show::Text,
     summary::{EXCEPTION, Outcome, Row, USAGE},
 };
 use super::{
@@ -66,7 +74,9 @@ pub async fn run(arguments: ExecArgs) -> Result<u8, Failure> {
     if tasks.is_empty() {
         return Ok(EXCEPTION);
     }
-    let mut session = Session::open(&arguments, tasks, listener).await?;
+    let output = Output::start().map_err(|error| setting::unable("start a thread for standard output", &error))?;
+    let show = Box::new(Text::new(tasks.len() > 1, colour::wanted(&std::io::stdout())));
+    let mut session = Session::open(&arguments, tasks, listener, show, output).await?;
     session.work().await;
     let Closed { rows: more, trouble, told } = session.close().await;
     // The order in the files, whether they were run or not.
