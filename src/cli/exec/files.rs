@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde_json::Value;
-use tc_payload::{Document, MAX_DOCUMENT_BYTES, Problem, apply_places, docker, is_container_payload, native};
+use tc_payload::{Document, MAX_DOCUMENT_BYTES, Problem, docker, is_container_payload, native};
 
 /// Extensions of files for tasks.
 const EXTENSIONS: [&str; 3] = ["yml", "yaml", "json"];
@@ -80,28 +80,37 @@ pub fn is_definition(value: &Value) -> bool {
     value.get("payload").is_some()
 }
 
-/// Everything that is wrong with the payload of a task, or with a bare payload, that stands at `pointer` in a file.
-pub fn problems(document: &Document, value: &Value, pointer: &str) -> Vec<Problem> {
+/// Everything that is wrong with the payload of a task, or with a bare payload. Pointers begin at the task, and there are no places.
+pub fn problems(value: &Value) -> Vec<Problem> {
     let (payload, prefix) = match value.get("payload") {
-        Some(payload) => (payload, format!("{pointer}/payload")),
-        None => (value, pointer.to_owned()),
+        Some(payload) => (payload, "/payload"),
+        None => (value, ""),
     };
-    let mut problems = if is_container_payload(payload) {
+    let problems = if is_container_payload(payload) {
         docker::check(payload).err().unwrap_or_default()
     } else {
         native::check(payload).err().unwrap_or_default()
     };
-    apply_places(&mut problems, document, &prefix);
     problems
+        .into_iter()
+        .map(|mut problem| {
+            problem.pointer.insert_str(0, prefix);
+            problem
+        })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use tc_payload::apply_places;
+
     use super::*;
 
     fn said(text: &str) -> Vec<String> {
         let document = Document::parse("t.yml", text.as_bytes()).expect("parsed");
-        problems(&document, document.value(), "").iter().map(ToString::to_string).collect()
+        let mut problems = problems(document.value());
+        apply_places(&mut problems, &document, "");
+        problems.iter().map(ToString::to_string).collect()
     }
 
     #[test]

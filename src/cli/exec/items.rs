@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 use serde_json::Value;
-use tc_payload::{Problem, apply_places};
+use tc_payload::Problem;
 
 use super::{
     depend::{self, Named, Placed},
@@ -101,33 +101,54 @@ pub fn place(items: &[Item<'_>], fresh: impl FnMut() -> String) -> Vec<Placed> {
     depend::place(&named, fresh)
 }
 
-/// The value of a task with all references resolved, and everything that is wrong with it, with places.
-pub fn checked(items: &[Item<'_>], placed: &[Placed], number: usize, root_url: &str) -> (Value, Vec<Problem>) {
-    let item = &items[number];
-    let mut problems = Vec::new();
-    let edges: HashMap<&str, &str> = item.edges.iter().copied().collect();
-    let task = |name: &str| {
-        let key = edges.get(name)?;
-        let at = items.iter().position(|other| other.file_number == item.file_number && other.key == Some(key))?;
-        Some(placed[at].id.clone())
-    };
-    let known = Known { task: &task, own_id: &placed[number].id, root_url, now: Timestamp::now() };
-    // Only graphs have references; in a task of its own such an object is what it looks like.
-    let value = match item.key {
-        Some(_) => reference::resolve(item.value, "", &known, &mut problems),
-        None => item.value.clone(),
-    };
-    match depend::declared_id(item.value) {
-        Err(problem) => problems.push(problem),
-        Ok(Some(id)) if placed[..number].iter().any(|other| other.id == id) => {
-            problems.push(Problem::new("/taskId", "is the id of another task, too"));
+/// Finds tasks without a walk over all of them.
+pub struct Finder<'a> {
+    items: &'a [Item<'a>],
+    placed: &'a [Placed],
+    /// By the number of the file and the key there.
+    by_key: HashMap<(usize, &'a str), usize>,
+    /// The first task with each id.
+    first: HashMap<&'a str, usize>,
+}
+
+impl<'a> Finder<'a> {
+    /// For these tasks, which are in the same order.
+    pub fn new(items: &'a [Item<'a>], placed: &'a [Placed]) -> Self {
+        let keys = items.iter().enumerate().filter_map(|(number, item)| Some(((item.file_number, item.key?), number)));
+        let mut first = HashMap::new();
+        for (number, placed) in placed.iter().enumerate() {
+            first.entry(placed.id.as_str()).or_insert(number);
         }
-        Ok(_) => {}
+        Self { items, placed, by_key: keys.collect(), first }
     }
-    apply_places(&mut problems, &item.file.document, &item.pointer);
-    // A reference that could not be resolved is an object where a text is wanted; that is no second problem.
-    if problems.is_empty() {
-        problems.extend(files::problems(&item.file.document, &value, &item.pointer));
+
+    /// The value of a task with all references resolved, and everything that is wrong with it: with pointers below the task's own,
+    /// and without places.
+    pub fn checked(&self, number: usize, root_url: &str, now: Timestamp) -> (Value, Vec<Problem>) {
+        let item = &self.items[number];
+        let mut problems = Vec::new();
+        let edges: HashMap<&str, &str> = item.edges.iter().copied().collect();
+        let task = |name: &str| {
+            let at = self.by_key.get(&(item.file_number, *edges.get(name)?))?;
+            Some(self.placed[*at].id.clone())
+        };
+        let known = Known { task: &task, own_id: &self.placed[number].id, root_url, now };
+        // Only graphs have references; in a task of its own such an object is what it looks like.
+        let value = match item.key {
+            Some(_) => reference::resolve(item.value, "", &known, &mut problems),
+            None => item.value.clone(),
+        };
+        match depend::declared_id(item.value) {
+            Err(problem) => problems.push(problem),
+            Ok(Some(id)) if self.first.get(id).is_some_and(|first| *first < number) => {
+                problems.push(Problem::new("/taskId", "is the id of another task, too"));
+            }
+            Ok(_) => {}
+        }
+        // A reference that could not be resolved is an object where a text is wanted; that is no second problem.
+        if problems.is_empty() {
+            problems = files::problems(&value);
+        }
+        (value, problems)
     }
-    (value, problems)
 }

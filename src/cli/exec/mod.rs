@@ -20,6 +20,7 @@ mod graph;
 mod items;
 mod label;
 mod output;
+mod prepare;
 mod reference;
 mod reporter;
 mod select;
@@ -30,32 +31,23 @@ mod show;
 mod stage;
 mod summary;
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
 use tc_payload::Problem;
 
 use self::{
-    define::Defined,
-    depend::Placed,
     files::TaskFile,
-    items::Item,
-    label::Called,
     output::Output,
     select::Wanted,
     session::{Closed, Session},
     show::Text,
-    summary::{EXCEPTION, Outcome, Row, USAGE},
+    summary::{EXCEPTION, Row, USAGE},
 };
 use super::{
     args::{EngineName, ExecArgs},
     log::{self, Amount},
     problems::{self, Failure, say},
 };
-use crate::seam::{SystemRandom, slugid};
 
 /// Runs the files and returns the exit code.
 pub async fn run(arguments: ExecArgs) -> Result<u8, Failure> {
@@ -67,7 +59,7 @@ pub async fn run(arguments: ExecArgs) -> Result<u8, Failure> {
     let Some(files) = read(&arguments.files) else { return Ok(USAGE) };
     let listener = setting::listen().await?;
     let wanted = Wanted { only: arguments.only.as_ref(), with_deps: arguments.with_deps.as_ref() };
-    let (tasks, mut rows) = prepare(&files, &listener.root_url(), wanted);
+    let (tasks, mut rows) = prepare::prepare(&files, &listener.root_url(), wanted);
     if tasks.is_empty() && rows.is_empty() {
         return Err(Failure::new(USAGE, "no task of these files is wanted").with_hint("--only and --with-deps look at labels"));
     }
@@ -121,79 +113,4 @@ fn source_line(path: &Path, line: u32) -> Option<String> {
     let text = std::fs::read(path).ok()?;
     let line = text.split(|byte| *byte == b'\n').nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
     Some(String::from_utf8_lossy(line).into_owned())
-}
-
-/// A task that is ready for the queue.
-struct Ready {
-    /// Its number among all tasks of the files.
-    number: usize,
-    /// Its id.
-    id: String,
-    /// The numbers of the tasks that it waits for.
-    waits_for: Vec<usize>,
-    called: Called,
-    defined: Defined,
-}
-
-/// Definitions of the valid tasks, each after those that it waits for; the others are explained and become rows of the summary.
-fn prepare(files: &[TaskFile], root_url: &str, wanted: Wanted<'_>) -> (Vec<Ready>, Vec<(usize, Row)>) {
-    let items = items::items(files);
-    let mut placed = items::place(&items, || slugid(&SystemRandom));
-    let labels: Vec<&str> = items.iter().map(Item::label).collect();
-    let selected = select::select(&labels, &placed, wanted);
-    for task in &mut placed {
-        // What is not run is not waited for; that was asked for.
-        task.waits_for.retain(|on| selected.contains(on));
-    }
-    let (order, circular) = depend::order(&placed);
-    let mut values = Vec::with_capacity(items.len());
-    let mut rows: BTreeMap<usize, Row> = BTreeMap::new();
-    for (number, item) in items.iter().enumerate() {
-        let (value, problems) = items::checked(&items, &placed, number, root_url);
-        values.push(value);
-        if selected.contains(&number) && !problems.is_empty() {
-            explain(&problems, item);
-            let count = format!("{} problem{}", problems.len(), if problems.len() == 1 { "" } else { "s" });
-            rows.insert(number, not_run(item, Outcome::Invalid, format!("{count} in it")));
-        }
-    }
-    for number in circular.into_iter().filter(|number| selected.contains(number)) {
-        rows.entry(number).or_insert_with(|| {
-            let shown = items[number].shown();
-            say(&format!("error: {shown}: the task waits for itself, directly or through others, so it is not run"));
-            not_run(&items[number], Outcome::Invalid, "it waits for itself".to_owned())
-        });
-    }
-    let mut ready = Vec::new();
-    for number in order {
-        if !selected.contains(&number) || rows.contains_key(&number) {
-            continue;
-        }
-        let (item, Placed { id, waits_for, unknown }) = (&items[number], &placed[number]);
-        if let Some(on) = waits_for.iter().find(|on| rows.contains_key(on)) {
-            let why = format!("it waits for {}, which is not run", items[*on].called.name);
-            rows.insert(number, not_run(item, Outcome::NotRun, why));
-            continue;
-        }
-        let dependencies: Vec<&str> = waits_for.iter().map(|on| placed[*on].id.as_str()).collect();
-        let defined = define::define(&values[number], item.stem(), &dependencies, unknown, Timestamp::now());
-        for note in defined.notes.iter().chain(&item.called.note) {
-            say(&format!("warning: {}: {note}", item.shown()));
-        }
-        let (id, waits_for, called) = (id.clone(), waits_for.clone(), item.called.clone());
-        ready.push(Ready { number, id, waits_for, called, defined });
-    }
-    (ready, rows.into_iter().collect())
-}
-
-fn not_run(item: &Item<'_>, outcome: Outcome, why: String) -> Row {
-    // People look for the file, not for what it would have been called.
-    let name = if outcome == Outcome::Invalid { item.shown() } else { item.called.name.clone() };
-    Row { name, outcome, why: Some(why), took: None, artifacts: None }
-}
-
-fn explain(problems: &[Problem], item: &Item<'_>) {
-    let text: String = problems.iter().map(|problem| problems::problem(problem, Some(&item.file.document))).collect();
-    let kind = if files::is_definition(item.value) { "task" } else { "payload" };
-    say(&format!("{text}error: {}: the {kind} is invalid, so it is not run", item.shown()));
 }

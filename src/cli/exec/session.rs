@@ -17,10 +17,10 @@ use tokio::{
 };
 
 use super::{
-    Ready,
     board::{Board, Card},
     create::{self, Created, Order},
     output::Output,
+    prepare::Ready,
     reporter::{Progress, Reporter},
     setting::Listener,
     show::Show,
