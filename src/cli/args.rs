@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use regex::Regex;
 
+use super::exec::input::parameter;
+
 /// A worker agent for Taskcluster.
 #[derive(Debug, Parser)]
 #[command(
@@ -155,6 +157,24 @@ pub struct ExecArgs {
     /// Run only tasks whose label matches, and those that they wait for
     #[arg(long, value_name = "REGEX", value_parser = regex)]
     pub with_deps: Option<Regex>,
+    /// Print what would run, and run nothing
+    #[arg(long)]
+    pub list: bool,
+    /// Render .taskcluster.yml for this: github-push, github-pull-request, github-release, cron, action …
+    #[arg(long, value_name = "KIND")]
+    pub tasks_for: Option<String>,
+    /// The event that a template is rendered with, JSON or YAML [default: an empty one]
+    #[arg(long, value_name = "FILE", requires = "tasks_for")]
+    pub event: Option<PathBuf>,
+    /// A further name that a template may use; the value is JSON, else a text. May be repeated
+    #[arg(long, value_name = "NAME=VALUE", requires = "tasks_for", value_parser = parameter)]
+    pub parameter: Vec<(String, serde_json::Value)>,
+    /// What standard output gets [default: table at a terminal if there are several tasks, else text]
+    #[arg(long, value_name = "FORM")]
+    pub output: Option<OutputForm>,
+    /// Write when each task ran to this file, for the trace viewer of a browser
+    #[arg(long, value_name = "FILE", conflicts_with = "list")]
+    pub trace: Option<PathBuf>,
     /// How tasks are isolated
     #[arg(long, value_name = "ENGINE", default_value = "insecure")]
     pub engine: EngineName,
@@ -166,6 +186,17 @@ pub struct ExecArgs {
 /// The last line of the library's message says what is wrong; the lines before it draw the pattern.
 fn regex(text: &str) -> Result<Regex, String> {
     Regex::new(text).map_err(|error| error.to_string().lines().last().unwrap_or_default().to_owned())
+}
+
+/// What standard output gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputForm {
+    /// The logs, each line behind the label of its task if there are several
+    Text,
+    /// A live table of running tasks, and a line for each that is over
+    Table,
+    /// One JSON object on a line for each thing that happens
+    Json,
 }
 
 /// How tasks are isolated.

@@ -10,6 +10,8 @@ use std::{
 use serde_json::Value;
 use tc_payload::{Document, MAX_DOCUMENT_BYTES, Problem, docker, is_container_payload, native};
 
+use super::{documents, template::Rendered};
+
 /// Extensions of files for tasks.
 const EXTENSIONS: [&str; 3] = ["yml", "yaml", "json"];
 
@@ -19,6 +21,8 @@ pub struct TaskFile {
     pub document: Document,
     /// Its name without folders and extension, for people.
     pub stem: String,
+    /// The tasks that it gives, if it is a template.
+    pub rendered: Option<Vec<Rendered>>,
 }
 
 /// The files that a path stands for: itself, or if it is a directory, the files for tasks in it, in the order of their names.
@@ -48,16 +52,30 @@ pub fn expand(path: &Path) -> Result<Vec<PathBuf>, Box<Problem>> {
     Ok(found)
 }
 
-/// Reads a file; `-` is standard input.
-pub fn read(path: &Path) -> Result<TaskFile, Box<Problem>> {
+/// Reads a file; `-` is standard input. YAML may have several documents, and each of them counts as a file then.
+pub fn read(path: &Path) -> Result<Vec<TaskFile>, Box<Problem>> {
     let stdin = path == Path::new("-");
     let name = if stdin { "<stdin>".to_owned() } else { path.display().to_string() };
     let bytes = if stdin { take(io::stdin().lock()) } else { File::open(path).and_then(take) };
     let bytes = bytes.map_err(|error| Problem::of_file(&name, format!("cannot be read: {error}")))?;
-    let document = Document::parse(&name, &bytes).map_err(|problem| Box::new(with_format(problem)))?;
     let stem = if stdin { None } else { path.file_stem() };
     let stem = stem.map_or_else(|| "stdin".to_owned(), |stem| stem.to_string_lossy().into_owned());
-    Ok(TaskFile { document, stem })
+    let parse = |bytes: &[u8], stem: String| {
+        let document = Document::parse(&name, bytes).map_err(|problem| Box::new(with_format(problem)))?;
+        Ok(TaskFile { document, stem, rendered: None })
+    };
+    let documents = match std::str::from_utf8(&bytes) {
+        Ok(text) if bytes.len() <= MAX_DOCUMENT_BYTES => documents::split(text),
+        _ => Vec::new(),
+    };
+    if documents.len() > documents::MOST {
+        return Err(Box::new(Problem::of_file(&name, format!("has more than {} documents", documents::MOST))));
+    }
+    if documents.len() < 2 {
+        return Ok(vec![parse(&bytes, stem)?]);
+    }
+    let each = documents.iter().enumerate();
+    each.map(|(number, document)| parse(document.padded().as_bytes(), format!("{stem}-{}", number + 1))).collect()
 }
 
 /// Says which format the text was taken for, where YAML may have been meant: its short forms begin like JSON.

@@ -1,4 +1,4 @@
-//! The tasks of all files: one of a file with a task or a payload, many of a graph. From here on it does not matter which.
+//! The tasks of all files: one of a file with a task or a payload, many of a graph or a template. From here on it does not matter which.
 
 use std::collections::HashMap;
 
@@ -12,6 +12,7 @@ use super::{
     graph,
     label::{self, Called},
     reference::{self, Known},
+    template::Rendered,
 };
 
 /// One task of a file.
@@ -24,8 +25,10 @@ pub struct Item<'a> {
     pub value: &'a Value,
     /// Where that is in the file.
     pub pointer: String,
-    /// Its key in a graph.
+    /// Its key in a graph, or its id in what a template gave: there is more than this task in its file.
     pub key: Option<&'a str>,
+    /// Objects in it may stand for ids, addresses and dates.
+    pub has_references: bool,
     /// Names of dependencies with the keys they stand for.
     pub edges: Vec<(&'a str, &'a str)>,
     /// What it is called.
@@ -52,38 +55,65 @@ impl Item<'_> {
 
 /// All tasks, in the order of the files and in their order there.
 pub fn items(files: &[TaskFile]) -> Vec<Item<'_>> {
-    let mut found = Vec::new();
+    let mut found: Vec<Found<'_>> = Vec::new();
     for (file_number, file) in files.iter().enumerate() {
         let value = file.document.value();
-        if graph::is_graph(value) {
-            let nodes = graph::nodes(value).into_iter();
-            found.extend(nodes.map(|node| (file_number, node.task, node.pointer, Some((node.key, node.label)), node.edges)));
+        let one = Found { file_number, value, pointer: String::new(), named: None, edges: Vec::new(), has_references: false };
+        if let Some(rendered) = &file.rendered {
+            found.extend(rendered.iter().map(|Rendered { value, pointer }| {
+                let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str);
+                let key = text("/taskId").unwrap_or_default();
+                let named = Some((key, text("/metadata/name").unwrap_or(key)));
+                Found { value, pointer: pointer.clone(), named, ..one.clone() }
+            }));
+        } else if graph::is_graph(value) {
+            found.extend(graph::nodes(value).into_iter().map(|node| Found {
+                value: node.task,
+                pointer: node.pointer,
+                named: Some((node.key, node.label)),
+                edges: node.edges,
+                has_references: true,
+                ..one
+            }));
         } else {
-            found.push((file_number, value, String::new(), None, Vec::new()));
+            found.push(one);
         }
     }
     let sources: Vec<label::Source<'_>> = found
         .iter()
-        .map(|(file, value, _, named, _)| label::Source {
-            label: match named {
+        .map(|found| label::Source {
+            label: match found.named {
                 Some((_, label)) => Some(label::Label::Given(label)),
-                None => label::label(value).map(label::Label::Written),
+                None => label::label(found.value).map(label::Label::Written),
             },
-            stem: &files[*file].stem,
-            path: files[*file].document.name(),
+            stem: &files[found.file_number].stem,
+            path: files[found.file_number].document.name(),
         })
         .collect();
     let called = label::names(&sources);
-    let items = found.into_iter().zip(called).map(|((file_number, value, pointer, named, edges), called)| Item {
-        file: &files[file_number],
-        file_number,
-        value,
-        pointer,
-        key: named.map(|(key, _)| key),
-        edges,
+    let items = found.into_iter().zip(called).map(|(found, called)| Item {
+        file: &files[found.file_number],
+        file_number: found.file_number,
+        value: found.value,
+        pointer: found.pointer,
+        key: found.named.map(|(key, _)| key),
+        has_references: found.has_references,
+        edges: found.edges,
         called,
     });
     items.collect()
+}
+
+/// A task before it has a name.
+#[derive(Clone)]
+struct Found<'a> {
+    file_number: usize,
+    value: &'a Value,
+    pointer: String,
+    /// Key and label.
+    named: Option<(&'a str, &'a str)>,
+    edges: Vec<(&'a str, &'a str)>,
+    has_references: bool,
 }
 
 /// Ids and dependencies of all tasks.
@@ -134,10 +164,8 @@ impl<'a> Finder<'a> {
         };
         let known = Known { task: &task, own_id: &self.placed[number].id, root_url, now };
         // Only graphs have references; in a task of its own such an object is what it looks like.
-        let value = match item.key {
-            Some(_) => reference::resolve(item.value, "", &known, &mut problems),
-            None => item.value.clone(),
-        };
+        let value =
+            if item.has_references { reference::resolve(item.value, "", &known, &mut problems) } else { item.value.clone() };
         match depend::declared_id(item.value) {
             Err(problem) => problems.push(problem),
             Ok(Some(id)) if self.first.get(id).is_some_and(|first| *first < number) => {

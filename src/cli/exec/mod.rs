@@ -14,11 +14,14 @@ mod colour;
 mod create;
 mod define;
 mod depend;
+mod documents;
 mod files;
 mod follow;
 mod graph;
+pub mod input;
 mod items;
 mod label;
+mod list;
 mod output;
 mod prepare;
 mod reference;
@@ -30,23 +33,19 @@ mod settings;
 mod show;
 mod stage;
 mod summary;
-
-use std::path::{Path, PathBuf};
-
-use tc_payload::Problem;
+pub mod template;
 
 use self::{
-    files::TaskFile,
     output::Output,
     select::Wanted,
     session::{Closed, Session},
     show::Text,
-    summary::{EXCEPTION, Row, USAGE},
+    summary::{COMPLETED, EXCEPTION, Row, USAGE},
 };
 use super::{
-    args::{EngineName, ExecArgs},
+    args::{EngineName, ExecArgs, OutputForm},
     log::{self, Amount},
-    problems::{self, Failure, say},
+    problems::{Failure, say},
 };
 
 /// Runs the files and returns the exit code.
@@ -56,12 +55,24 @@ pub async fn run(arguments: ExecArgs) -> Result<u8, Failure> {
         return Err(Failure::new(USAGE, "the engine multiuser is not there yet")
             .with_hint("leave --engine out: tasks then run as the current user"));
     }
-    let Some(files) = read(&arguments.files) else { return Ok(USAGE) };
+    let Some(mut files) = input::read(&arguments.files) else { return Ok(USAGE) };
+    let Some(occasion) = input::occasion(&arguments) else { return Ok(USAGE) };
     let listener = setting::listen().await?;
+    if !input::render(&mut files, occasion.as_ref(), &listener.root_url()) {
+        return Ok(USAGE);
+    }
+    if files.iter().all(|file| file.rendered.as_ref().is_some_and(Vec::is_empty)) {
+        return Ok(COMPLETED);
+    }
     let wanted = Wanted { only: arguments.only.as_ref(), with_deps: arguments.with_deps.as_ref() };
     let (tasks, mut rows) = prepare::prepare(&files, &listener.root_url(), wanted);
     if tasks.is_empty() && rows.is_empty() {
         return Err(Failure::new(USAGE, "no task of these files is wanted").with_hint("--only and --with-deps look at labels"));
+    }
+    if arguments.list {
+        let json = arguments.output == Some(OutputForm::Json);
+        let code = super::print(&if json { list::json(&tasks) } else { list::text(&tasks) });
+        return Ok(if rows.is_empty() { code } else { EXCEPTION });
     }
     if tasks.is_empty() {
         return Ok(EXCEPTION);
@@ -82,35 +93,4 @@ pub async fn run(arguments: ExecArgs) -> Result<u8, Failure> {
         None if trouble => code.max(EXCEPTION),
         None => code,
     })
-}
-
-/// Reads all files, or says what is wrong with each that cannot be read or parsed.
-fn read(paths: &[PathBuf]) -> Option<Vec<TaskFile>> {
-    let mut files = Vec::new();
-    let mut wrong = false;
-    let mut explain = |path: &Path, problem: &Problem| {
-        wrong = true;
-        let content = problem.place.and_then(|place| Some((place, source_line(path, place.line)?)));
-        say(&problems::with_line(problem, content.as_ref().map(|(place, line)| (*place, line.as_str()))));
-    };
-    for path in paths {
-        let paths = files::expand(path).unwrap_or_else(|problem| {
-            explain(path, &problem);
-            Vec::new()
-        });
-        for path in paths {
-            match files::read(&path) {
-                Ok(file) => files.push(file),
-                Err(problem) => explain(&path, &problem),
-            }
-        }
-    }
-    (!wrong).then_some(files)
-}
-
-/// A line of a file that could not be parsed, so that there is no document that has it.
-fn source_line(path: &Path, line: u32) -> Option<String> {
-    let text = std::fs::read(path).ok()?;
-    let line = text.split(|byte| *byte == b'\n').nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
-    Some(String::from_utf8_lossy(line).into_owned())
 }
