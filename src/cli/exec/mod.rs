@@ -23,9 +23,11 @@ mod items;
 mod label;
 mod list;
 mod output;
+mod picture;
 mod prepare;
 mod reference;
 mod reporter;
+mod screen;
 mod select;
 mod session;
 mod setting;
@@ -34,23 +36,26 @@ mod show;
 mod stage;
 mod summary;
 pub mod template;
+mod trace;
+mod view;
 
 use self::{
-    output::Output,
+    output::Beside,
     select::Wanted,
     session::{Closed, Session},
-    show::Text,
     summary::{COMPLETED, EXCEPTION, Row, USAGE},
+    view::View,
 };
 use super::{
     args::{EngineName, ExecArgs, OutputForm},
     log::{self, Amount},
-    problems::{Failure, say},
+    problems::Failure,
 };
 
 /// Runs the files and returns the exit code.
 pub async fn run(arguments: ExecArgs) -> Result<u8, Failure> {
-    log::start(if arguments.verbose { Amount::Everything } else { Amount::Trouble });
+    let beside = Beside::default();
+    log::start_on(if arguments.verbose { Amount::Everything } else { Amount::Trouble }, beside.clone());
     if arguments.engine == EngineName::Multiuser {
         return Err(Failure::new(USAGE, "the engine multiuser is not there yet")
             .with_hint("leave --engine out: tasks then run as the current user"));
@@ -74,23 +79,28 @@ pub async fn run(arguments: ExecArgs) -> Result<u8, Failure> {
         let code = super::print(&if json { list::json(&tasks) } else { list::text(&tasks) });
         return Ok(if rows.is_empty() { code } else { EXCEPTION });
     }
+    let form = view::form(&arguments, tasks.len())?;
+    let before: Vec<Row> = rows.iter().map(|(_, row)| row.clone()).collect();
     if tasks.is_empty() {
-        return Ok(EXCEPTION);
+        return Ok(match form {
+            OutputForm::Json => view::conclude(form, &before, &before, EXCEPTION),
+            // Everything was said.
+            OutputForm::Text | OutputForm::Table => EXCEPTION,
+        });
     }
-    let output = Output::start().map_err(|error| setting::unable("start a thread for standard output", &error))?;
-    let show = Box::new(Text::new(tasks.len() > 1, colour::wanted(&std::io::stdout())));
-    let mut session = Session::open(&arguments, tasks, listener, show, output).await?;
+    let view = View::open(form, &arguments, tasks.len(), &beside)?;
+    let mut session = Session::open(&arguments, tasks, listener, view).await?;
     session.work().await;
     let Closed { rows: more, trouble, told } = session.close().await;
     // The order in the files, whether they were run or not.
     rows.extend(more);
     rows.sort_by_key(|(number, _)| *number);
     let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
-    say(&summary::text(&rows, colour::wanted(&std::io::stderr())));
     let code = summary::exit_code(rows.iter().map(|row| &row.outcome));
-    Ok(match told {
+    let code = match told {
         Some(asked) => asked.shell_code(),
         None if trouble => code.max(EXCEPTION),
         None => code,
-    })
+    };
+    Ok(view::conclude(form, &before, &rows, code))
 }

@@ -6,17 +6,29 @@
 //! warnings ──┘
 //! ```
 
-use std::io::{self, Write as _};
+use std::{
+    io::{self, Write},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use tokio::sync::{mpsc, oneshot};
+
+use super::{picture::Picture, screen::Screen};
+use crate::cli::problems::say;
 
 /// Pieces on their way.
 const PIECES: usize = 16;
 
 /// Something to write.
 pub enum Piece {
-    /// For standard output, as it is.
+    /// For standard output, as it is. Beside a live table it appears with the next picture, above it.
     Bytes(Vec<u8>),
+    /// For standard error, whatever stands on the screen.
+    Note(String),
+    /// What a live table shows now.
+    Picture(Picture),
+    /// There is no live table any more.
+    Clear,
 }
 
 /// Where pieces go.
@@ -30,14 +42,17 @@ pub struct Output {
 
 impl Output {
     /// Starts the thread.
-    pub fn start() -> io::Result<Self> {
+    pub fn start(colours: bool) -> io::Result<Self> {
         let (pieces, mut queue) = mpsc::channel::<Piece>(PIECES);
         let (tell, done) = oneshot::channel();
         std::thread::Builder::new().name("standard output".to_owned()).spawn(move || {
+            let mut screen = Screen::new(colours);
             let mut written = Ok(());
             while let Some(piece) = queue.blocking_recv() {
-                if written.is_ok() {
-                    written = write(&piece);
+                match piece {
+                    Piece::Note(text) if written.is_err() => say(&text),
+                    piece if written.is_ok() => written = screen.write(&mut io::stdout().lock(), piece),
+                    _ => {}
                 }
             }
             // A reader that has gone away (`| head`) has seen what it wanted.
@@ -70,9 +85,29 @@ impl Output {
     }
 }
 
-fn write(piece: &Piece) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    match piece {
-        Piece::Bytes(bytes) => out.write_all(bytes).and_then(|()| out.flush()),
+/// Standard error for the worker's own log: beside a live table it goes the table's way.
+#[derive(Clone, Default)]
+pub struct Beside(Arc<Mutex<Option<mpsc::WeakSender<Piece>>>>);
+
+impl Beside {
+    /// From now on there is a live table, until this output is closed.
+    pub fn table(&self, output: &Output) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(output.pieces.downgrade());
+    }
+}
+
+impl Write for Beside {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        let output = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(mpsc::WeakSender::upgrade);
+        let note = Piece::Note(String::from_utf8_lossy(text).into_owned());
+        match output.map(|output| output.try_send(note)) {
+            Some(Ok(())) => Ok(text.len()),
+            // A line across a table is better than none.
+            Some(Err(_)) | None => io::stderr().write_all(text).map(|()| text.len()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -29,6 +29,7 @@ use super::{
     setting::Told,
     show::Show,
     summary::{EXCEPTION, Row},
+    trace::Trace,
 };
 use crate::{
     cli::problems::{Failure, say},
@@ -65,12 +66,13 @@ pub struct Reporter {
     /// There until the end.
     output: Option<Output>,
     artifacts: Arc<PathBuf>,
+    trace: Option<Trace>,
     trouble: bool,
 }
 
 impl Reporter {
     /// For artifacts in this directory.
-    pub fn new(show: Box<dyn Show>, output: Output, artifacts: PathBuf) -> Self {
+    pub fn new(show: Box<dyn Show>, output: Output, artifacts: PathBuf, trace: Option<Trace>) -> Self {
         Self {
             show,
             followers: JoinSet::new(),
@@ -81,6 +83,7 @@ impl Reporter {
             backlog: VecDeque::new(),
             output: Some(output),
             artifacts: Arc::new(artifacts),
+            trace,
             trouble: false,
         }
     }
@@ -89,6 +92,10 @@ impl Reporter {
     pub fn shown(&mut self, tell: impl FnOnce(&mut dyn Show, &mut Vec<Piece>)) {
         let mut out = Vec::new();
         tell(self.show.as_mut(), &mut out);
+        // Only the newest picture is worth the time of a slow terminal.
+        if out.iter().any(|piece| matches!(piece, Piece::Picture(_))) {
+            self.backlog.retain(|piece| !matches!(piece, Piece::Picture(_)));
+        }
         self.backlog.extend(out);
     }
 
@@ -100,11 +107,28 @@ impl Reporter {
     /// A run has begun: its log is followed.
     pub fn begun(&mut self, board: &Board, at: usize, run_id: u32, log: LogReader) {
         let Some(writer) = self.output.as_ref().map(Output::writer) else { return };
+        let card = &board.cards()[at];
+        self.traced(|trace| trace.begin(card, at, run_id));
         let mut out = Vec::new();
-        let format = self.show.started(&board.cards()[at], at, run_id, &mut out);
+        let format = self.show.started(card, at, run_id, &mut out);
         self.backlog.extend(out);
         *self.following.entry(at).or_default() += 1;
         self.followers.spawn(async move { (at, follow(log, format, writer).await) });
+    }
+
+    /// A run has ended, whatever becomes of its task.
+    pub fn run_ended(&mut self, board: &Board, at: usize, run_id: u32, outcome: &str) {
+        self.traced(|trace| trace.end(&board.cards()[at], at, run_id, outcome));
+        self.show.run_ended(at);
+    }
+
+    /// A trace that cannot be written ends, with a word about that.
+    fn traced(&mut self, write: impl FnOnce(&mut Trace) -> io::Result<()>) {
+        if let Some(Err(error)) = self.trace.as_mut().map(write) {
+            self.trace = None;
+            self.trouble = true;
+            self.say(&format!("error: write the trace: {error}"));
+        }
     }
 
     /// A task is over: what it has published is saved.
@@ -184,7 +208,7 @@ impl Reporter {
         let card = &board.cards()[at];
         let Some(outcome) = card.end.clone().filter(|_| !self.rows.contains_key(&at)) else { return };
         let saved = self.saved.remove(&at).unwrap_or_default();
-        let artifacts = (saved.files > 0).then(|| self.artifacts.join(&card.folder).display().to_string());
+        let artifacts = (!saved.files.is_empty()).then(|| self.artifacts.join(&card.folder).display().to_string());
         let row = Row { name: card.name.clone(), outcome, why: card.why.clone(), took: card.took, artifacts };
         self.shown(|show, out| show.over(card, at, &row, &saved, out));
         self.rows.insert(at, (card.number, row));

@@ -7,7 +7,7 @@
 //!           └─ told to go, and nothing runs any more ──┴─▶ close: worker, queue, what is left to write and to save
 //! ```
 //!
-//! How tasks stand is decided by the [board](super::board), which is pure; what is seen of it by a [`Show`].
+//! How tasks stand is decided by the [board](super::board), which is pure; what is seen of it by a [view](super::view).
 
 use std::{collections::HashMap, time::Duration};
 
@@ -19,13 +19,12 @@ use tokio::{
 use super::{
     board::{Board, Card},
     create::{self, Created, Order},
-    output::Output,
     prepare::Ready,
     reporter::{Progress, Reporter},
     setting::Listener,
-    show::Show,
     stage::Stage,
     summary::{EXCEPTION, Outcome, Row},
+    view::View,
 };
 use tc_payload::is_container_payload;
 
@@ -78,13 +77,7 @@ enum Happening {
 
 impl Session {
     /// Starts everything and begins to create the tasks.
-    pub async fn open(
-        arguments: &ExecArgs,
-        ready: Vec<Ready>,
-        listener: Listener,
-        show: Box<dyn Show>,
-        output: Output,
-    ) -> Result<Self, Failure> {
+    pub async fn open(arguments: &ExecArgs, ready: Vec<Ready>, listener: Listener, view: View) -> Result<Self, Failure> {
         let containers = ready.iter().any(|ready| is_container_payload(&ready.defined.definition["payload"]));
         let stage = Stage::open(arguments, ready.len(), containers, listener).await?;
         let (cards, orders) = cards(ready);
@@ -92,7 +85,7 @@ impl Session {
             board: Board::new(cards),
             created: create::begin(stage.queue.clone(), orders),
             stage,
-            reporter: Reporter::new(show, output, arguments.artifacts.clone()),
+            reporter: Reporter::new(view.show, view.output, arguments.artifacts.clone(), view.trace),
             ask_later: Vec::new(),
             stopping: false,
             trouble: false,
@@ -163,9 +156,9 @@ impl Session {
                     self.reporter.begun(&self.board, at, run_id, log);
                 }
             }
-            WorkerEvent::RunEnded { task_id, run_id, why, took, .. } => {
+            WorkerEvent::RunEnded { task_id, run_id, outcome, why, took } => {
                 if let Some(at) = self.board.run_ended(&task_id, run_id, why, took) {
-                    self.reporter.shown(|show, _| show.run_ended(at));
+                    self.reporter.run_ended(&self.board, at, run_id, &outcome);
                 }
             }
         }

@@ -1,8 +1,12 @@
 //! What people and programs see of a session while it runs. Everything here turns news into pieces of output; none of it knows
 //! where they go, or how a session works.
 
+pub mod json;
+mod table;
 mod text;
 
+pub use json::Json;
+pub use table::Table;
 pub use text::Text;
 
 use super::{
