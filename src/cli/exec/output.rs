@@ -7,7 +7,7 @@
 //! ```
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal as _, Write},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -46,7 +46,7 @@ impl Output {
         let (pieces, mut queue) = mpsc::channel::<Piece>(PIECES);
         let (tell, done) = oneshot::channel();
         std::thread::Builder::new().name("standard output".to_owned()).spawn(move || {
-            let mut screen = Screen::new(colours);
+            let mut screen = Screen::new(colours, io::stderr().is_terminal());
             let mut written = Ok(());
             while let Some(piece) = queue.blocking_recv() {
                 match piece {

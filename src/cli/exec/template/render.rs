@@ -38,16 +38,9 @@ pub fn render(request: &Request, fresh: &dyn Fn() -> String) -> Result<Vec<Rende
         Some(Value::Array(tasks)) => tasks.clone(),
         Some(_) => return Err(wrong("does not give a list of tasks".to_owned())),
     };
-    // Each entry of the list gives one task or, as a condition, none. What makes a list as a whole has no entries to point to.
-    let entries = template.get("tasks").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let mut pointers = Vec::new();
-    for (number, entry) in entries.iter().enumerate() {
-        let gives =
-            cook(&json!({ "tasks": [entry] })).is_ok_and(|alone| alone["tasks"].as_array().is_some_and(|a| !a.is_empty()));
-        if gives {
-            pointers.push(format!("/tasks/{number}"));
-        }
-    }
+    let mut pointers = places(&template, |template| {
+        cook(template).ok().and_then(|whole| Some(whole.get("tasks")?.as_array()?.len())).unwrap_or(0)
+    });
     if pointers.len() != tasks.len() {
         pointers = vec!["/tasks".to_owned(); tasks.len()];
     }
@@ -56,6 +49,29 @@ pub fn render(request: &Request, fresh: &dyn Fn() -> String) -> Result<Vec<Rende
         Err(message) => Err(Failed { message, pointer }),
     });
     finished.collect()
+}
+
+/// For each task the entry that gives it, where the tasks come from a list that stands in the template: at `tasks` itself, inside
+/// of a `$let`, or in a `$flatten`. An entry is tried alone, and gives one task, several, or none.
+fn places(template: &Value, count: impl Fn(&Value) -> usize) -> Vec<String> {
+    let mut list = "/tasks".to_owned();
+    let entries = loop {
+        match template.pointer(&list) {
+            Some(Value::Array(entries)) => break entries,
+            Some(Value::Object(fields)) if fields.contains_key("$let") && fields.contains_key("in") => list.push_str("/in"),
+            Some(Value::Object(fields)) if fields.contains_key("$flatten") => list.push_str("/$flatten"),
+            _ => return Vec::new(),
+        }
+    };
+    let mut alone = template.clone();
+    let mut places = Vec::new();
+    for (number, entry) in entries.iter().enumerate() {
+        if let Some(place) = alone.pointer_mut(&list) {
+            *place = json!([entry]);
+        }
+        places.extend(std::iter::repeat_n(format!("{list}/{number}"), count(&alone)));
+    }
+    places
 }
 
 /// What the library says, as a fragment.
@@ -110,6 +126,15 @@ mod tests {
         } });
         let tasks = rendered(template).expect("rendered");
         assert_eq!(tasks.iter().map(|task| task.pointer.as_str()).collect::<Vec<_>>(), ["/tasks", "/tasks"]);
+        let template = json!({ "version": 1, "tasks": { "$let": { "x": 1 }, "in": { "$flatten": [
+            { "$if": "x == 2", "then": {} },
+            [{ "n": { "$eval": "x" } }, { "n": 2 }],
+            { "n": 3 },
+        ] } } });
+        let tasks = rendered(template).expect("rendered");
+        let places: Vec<_> = tasks.iter().map(|task| (task.value["n"].as_u64(), task.pointer.as_str())).collect();
+        let at = |number| format!("/tasks/in/$flatten/{number}");
+        assert_eq!(places, [(Some(1), at(1).as_str()), (Some(2), &at(1)), (Some(3), &at(2))]);
         assert_eq!(rendered(json!({ "version": 1 })), Ok(vec![]));
         assert_eq!(rendered(json!({ "tasks": { "$if": "false", "then": [] } })), Ok(vec![]));
         assert!(rendered(json!({ "tasks": 5 })).is_err());
