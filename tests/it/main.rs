@@ -9,6 +9,8 @@ mod bad_config;
 mod bad_payload;
 mod bad_queue;
 mod exec;
+mod exec_template;
+mod exec_view;
 mod lease;
 mod log;
 mod road;

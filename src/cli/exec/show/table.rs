@@ -21,7 +21,7 @@ use crate::cli::exec::{
 const LAST_LINES: usize = 10;
 /// So much of a piece of a log is looked at: more than that does not stand on a screen.
 const TAIL_BYTES: usize = 16 << 10;
-/// What stands before the words of the worker's own lines; the date takes room that a table does not have.
+/// What stands before the words of the worker's own lines, beside errors; the date takes room that a table does not have.
 const OURS: &str = "[taskcluster 20";
 
 /// The table.
@@ -88,7 +88,7 @@ impl Show for Table {
         let running = self.running.iter().map(|((since, at), tail)| Running {
             name: board.cards()[*at].name.clone(),
             since: *since,
-            last: tail.lock().unwrap_or_else(PoisonError::into_inner).lines.back().cloned().unwrap_or_default(),
+            last: tail.lock().unwrap_or_else(PoisonError::into_inner).last.clone(),
         });
         out.push(Piece::Picture(Picture {
             running: running.collect(),
@@ -104,9 +104,12 @@ impl Show for Table {
     }
 }
 
-/// The last lines of a log.
+/// The end of a log.
 #[derive(Debug, Default)]
 struct Tail {
+    /// Its last line.
+    last: String,
+    /// The last lines that are the task's own, or say what went wrong.
     lines: VecDeque<String>,
 }
 
@@ -121,18 +124,19 @@ impl LastLines {
     fn keep(&mut self) {
         let line = std::mem::take(&mut self.held);
         let line = plain(&String::from_utf8_lossy(&line));
-        let line = match line.strip_prefix(OURS).and_then(|rest| rest.split_once("] ")) {
-            Some((_, words)) => words,
-            None => &line,
-        };
+        let ours = line.strip_prefix(OURS).and_then(|rest| rest.split_once("] ")).map(|(_, words)| words);
+        let line = ours.unwrap_or(&line);
         if line.trim().is_empty() {
             return;
         }
-        let lines = &mut self.tail.lock().unwrap_or_else(PoisonError::into_inner).lines;
-        if lines.len() == LAST_LINES {
-            lines.pop_front();
+        let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        line.clone_into(&mut tail.last);
+        if ours.is_none() {
+            if tail.lines.len() == LAST_LINES {
+                tail.lines.pop_front();
+            }
+            tail.lines.push_back(line.to_owned());
         }
-        lines.push_back(line.to_owned());
     }
 }
 
@@ -169,7 +173,8 @@ mod tests {
         let mut out = Vec::new();
         lines.feed(b"a\nb", &mut out);
         lines.feed(b"c\n\n \x1b[1mbold\x1b[0m\n[taskcluster 2026-01-01T00:00:00.000Z] ours\n", &mut out);
-        assert_eq!(tail.lock().expect("kept").lines, ["a", "bc", " bold", "ours"]);
+        assert_eq!(tail.lock().expect("kept").lines, ["a", "bc", " bold"]);
+        assert_eq!(tail.lock().expect("kept").last, "ours");
         lines.feed("x\n".repeat(100_000).as_bytes(), &mut out);
         lines.feed(b"half", &mut out);
         lines.end(&mut out);
