@@ -142,7 +142,7 @@ fn a_terminal_shows_a_table_that_a_log_cannot_disturb() {
     let (code, got) = on_a_terminal(dir.path(), &["--jobs", "2", "alpha.yml", "beta.yml"], (40, 10), &[]);
     assert_eq!(code, Some(1), "{got}");
     assert!(!got.contains("evil") && !got.contains("\x1b[2J") && !got.contains("\x1b[1;1H"), "{got:?}");
-    assert!(got.contains("alpha  日本語") && got.contains('…'), "{got:?}");
+    assert!(got.contains("alpha  \x1b[2m日本語") && got.contains('…'), "{got:?}");
     assert!(got.contains("beta | it went wrong\r\nbeta | [taskcluster:error] exit status 3\r\n"), "{got:?}");
     assert!(got.contains("\x1b[31mfailed\x1b[0m  beta"), "{got:?}");
     assert!(got.contains("2 tasks: 1 completed, 1 failed"), "{got:?}");

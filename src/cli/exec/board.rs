@@ -54,6 +54,8 @@ pub struct Board {
     /// Tasks whose run has ended, and about which the queue has not been asked since.
     to_ask: Vec<usize>,
     not_over: usize,
+    /// Whether the queue is known to have the task.
+    created: Vec<bool>,
 }
 
 impl Board {
@@ -69,7 +71,8 @@ impl Board {
             }
         }
         let not_over = cards.iter().filter(|card| card.end.is_none()).count();
-        Self { cards, by_id, dependents, open_runs: HashSet::new(), to_ask: Vec::new(), not_over }
+        let created = vec![false; cards.len()];
+        Self { created, cards, by_id, dependents, open_runs: HashSet::new(), to_ask: Vec::new(), not_over }
     }
 
     /// All cards.
@@ -85,6 +88,11 @@ impl Board {
     /// How many runs have begun and not ended.
     pub fn running(&self) -> usize {
         self.open_runs.len()
+    }
+
+    /// The queue has this task, as it has answered or as is seen by a run. Returns whether that is new.
+    pub fn created(&mut self, at: usize) -> bool {
+        !std::mem::replace(&mut self.created[at], true)
     }
 
     /// A run has begun. Returns whose it is.

@@ -1,9 +1,9 @@
 //! `exec`: task files run here, by the ordinary worker, from an embedded queue.
 //!
 //! ```text
-//! files ─read, checked─▶ define ─▶ session: queue on loopback ◀─HTTP─▶ worker
-//!            │                        │ tasks created, logs followed, artifacts saved
-//!            └─ wrong ─▶ problems     └─ all resolved, or told to go ─▶ summary, exit code
+//! files ─input: read, rendered─▶ prepare: checked, defined ─▶ session: queue on loopback ◀─HTTP─▶ worker
+//!            │                          │  └─ --list                │ board, reporter ─▶ show ─▶ output
+//!            └─ wrong ─▶ problems ◀─────┘                           └─ all over, or told to go ─▶ summary, exit code
 //! ```
 //!
 //! Standard output gets the tasks' logs, byte for byte if there is one task and no terminal.

@@ -29,6 +29,8 @@ pub enum Piece {
     Picture(Picture),
     /// There is no live table any more.
     Clear,
+    /// Everything before this is written: whoever waits for that may go on.
+    Reached(oneshot::Sender<()>),
 }
 
 /// Where pieces go.

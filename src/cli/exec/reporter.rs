@@ -17,6 +17,7 @@ use std::{
 };
 
 use tokio::{
+    sync::oneshot,
     task::{JoinError, JoinSet},
     time::interval,
 };
@@ -113,7 +114,14 @@ impl Reporter {
         let format = self.show.started(card, at, run_id, &mut out);
         self.backlog.extend(out);
         *self.following.entry(at).or_default() += 1;
-        self.followers.spawn(async move { (at, follow(log, format, writer).await) });
+        // What was said of the task before comes before its log.
+        let (tell, reached) = oneshot::channel();
+        self.backlog.push_back(Piece::Reached(tell));
+        self.followers.spawn(async move {
+            // An error means that nothing is written any more; then the log is not, either. Ends with the output at the latest.
+            drop(reached.await);
+            (at, follow(log, format, writer).await)
+        });
     }
 
     /// A run has ended, whatever becomes of its task.

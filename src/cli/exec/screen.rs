@@ -76,6 +76,11 @@ impl Screen {
                 self.lines = lines;
                 bytes
             }
+            Piece::Reached(tell) => {
+                // Nobody waits any more: that is as well.
+                let _ = tell.send(());
+                Vec::new()
+            }
             Piece::Clear => {
                 self.picture = None;
                 self.erased(size.0)

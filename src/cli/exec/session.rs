@@ -100,7 +100,7 @@ impl Session {
         while !self.board.is_over() {
             match self.next(&mut ticks).await {
                 Happening::Told => self.on_told(),
-                Happening::Created((at, Ok(()))) => self.reporter.shown(|show, out| show.created(&self.board, at, out)),
+                Happening::Created((at, Ok(()))) => self.on_created(at),
                 Happening::Created((at, Err(error))) => self.on_refusal(at, &error),
                 Happening::Worker(event) => self.on_event(event),
                 Happening::Progress(progress) => self.reporter.on(&self.board, progress),
@@ -141,6 +141,12 @@ impl Session {
         self.stage.control.abort();
     }
 
+    fn on_created(&mut self, at: usize) {
+        if self.board.created(at) {
+            self.reporter.shown(|show, out| show.created(&self.board, at, out));
+        }
+    }
+
     fn on_refusal(&mut self, at: usize, error: &ApiError) {
         let name = &self.board.cards()[at].name;
         let failure = Failure::new(EXCEPTION, format!("{name}: the queue does not take this task")).because(error);
@@ -153,6 +159,8 @@ impl Session {
         match event {
             WorkerEvent::RunStarted { task_id, run_id, log } => {
                 if let Some(at) = self.board.begin(&task_id, run_id) {
+                    // The queue's answer may come later than its task to the worker.
+                    self.on_created(at);
                     self.reporter.begun(&self.board, at, run_id, log);
                 }
             }

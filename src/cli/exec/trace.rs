@@ -42,16 +42,13 @@ impl Trace {
 
     /// A run begins, in the first slot that is free.
     pub fn begin(&mut self, card: &Card, at: usize, run_id: u32) -> io::Result<()> {
-        let slot = match self.slots.iter().position(Option::is_none) {
-            Some(slot) => slot,
-            None => {
-                self.slots.push(None);
-                let slot = self.slots.len();
-                let name = json!({ "name": format!("slot {slot}") });
-                self.add(&json!({ "name": "thread_name", "ph": "M", "pid": 1, "tid": slot, "args": name }))?;
-                slot - 1
-            }
-        };
+        let free = self.slots.iter().position(Option::is_none);
+        let slot = free.unwrap_or(self.slots.len());
+        if free.is_none() {
+            self.slots.push(None);
+            let name = json!({ "name": format!("slot {}", slot + 1) });
+            self.add(&json!({ "name": "thread_name", "ph": "M", "pid": 1, "tid": slot + 1, "args": name }))?;
+        }
         self.slots[slot] = Some((at, run_id));
         self.add(&json!({
             "name": card.name, "cat": "run", "ph": "B", "pid": 1, "tid": slot + 1, "ts": micros(self.began.elapsed()),

@@ -3,25 +3,26 @@
 //! A part is to blame if the error changes or goes away once that part is `null`. What is evaluated last is tried first, and stays
 //! `null` if the error stays, so that in the end only parts are left that come before the error or have it.
 
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 use tc_payload::escape_pointer_segment;
 
-/// Renders at most this often.
-const MOST: usize = 2_000;
+/// No further part is tried after this time: a rough place is better than none.
+pub const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The pointer of the smallest part that has the error. `render` says what is wrong with a template, if anything is.
 pub fn locate(template: &Value, error: &str, mut render: impl FnMut(&Value) -> Option<String>) -> String {
     let mut copy = template.clone();
     let mut pointer = String::new();
-    let mut left = MOST;
+    let began = Instant::now();
     'deeper: loop {
         for child in children(copy.pointer(&pointer)) {
             let child = format!("{pointer}/{child}");
             let Some(taken) = copy.pointer_mut(&child).map(Value::take) else { continue };
-            if left == 0 {
+            if began.elapsed() > PATIENCE {
                 return pointer;
             }
-            left -= 1;
             if render(&copy).as_deref() != Some(error) {
                 if let Some(place) = copy.pointer_mut(&child) {
                     *place = taken;

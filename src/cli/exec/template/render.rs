@@ -1,9 +1,15 @@
 //! A template is rendered: pure, but without any bound. Only the [kitchen](super::kitchen) calls this.
 
+use std::time::Instant;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Rendered, locate::locate, slugids::Slugids};
+use super::{
+    Rendered,
+    locate::{self, locate},
+    slugids::Slugids,
+};
 
 /// What is asked for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -65,7 +71,11 @@ fn places(template: &Value, count: impl Fn(&Value) -> usize) -> Vec<String> {
     };
     let mut alone = template.clone();
     let mut places = Vec::new();
+    let began = Instant::now();
     for (number, entry) in entries.iter().enumerate() {
+        if began.elapsed() > locate::PATIENCE {
+            return Vec::new();
+        }
         if let Some(place) = alone.pointer_mut(&list) {
             *place = json!([entry]);
         }

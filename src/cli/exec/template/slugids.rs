@@ -103,14 +103,14 @@ impl<'a> Slugids<'a> {
         while let Some(call) = call(rest) {
             done.push_str(&rest[..call.begin]);
             let inner = rest[call.inner.clone()].trim();
-            match literal(inner) {
-                // Ids have no characters that mean anything in a literal.
-                Some(label) => done.push_str(&format!("'{}'", self.id(label))),
-                None => {
-                    let inner = self.expression(inner);
-                    done.push_str(&format!("('{}' + str({inner}) + '{}')", self.begin, self.end));
-                }
-            }
+            // Ids have no characters that mean anything in a literal.
+            let replaced = if let Some(label) = literal(inner) {
+                format!("'{}'", self.id(label))
+            } else {
+                let inner = self.expression(inner);
+                format!("('{}' + str({inner}) + '{}')", self.begin, self.end)
+            };
+            done.push_str(&replaced);
             rest = &rest[call.inner.end + 1..];
         }
         done.push_str(rest);
@@ -124,7 +124,7 @@ impl<'a> Slugids<'a> {
             let Some(length) = text[label..].find(&self.end) else {
                 return Err(format!("the value of {NAME} for a computed label was cut; only whole ids can be used"));
             };
-            let id = self.id(&text[label..label + length].to_owned());
+            let id = self.id(&text[label..label + length]);
             text.replace_range(begin..label + length + self.end.len(), &id);
         }
         Ok(text)
@@ -168,14 +168,16 @@ fn call(text: &str) -> Option<Call> {
 fn closing(text: &str, open: u8, close: u8) -> Option<usize> {
     let (mut depth, mut quote) = (0_usize, None);
     for (at, byte) in text.bytes().enumerate() {
-        match quote {
-            Some(by) if byte == by => quote = None,
-            Some(_) => {}
-            None if byte == b'\'' || byte == b'"' => quote = Some(byte),
-            None if byte == close && depth == 0 => return Some(at),
-            None if byte == close => depth -= 1,
-            None if byte == open => depth += 1,
-            None => {}
+        if let Some(by) = quote {
+            quote = Some(by).filter(|by| *by != byte);
+        } else if byte == b'\'' || byte == b'"' {
+            quote = Some(byte);
+        } else if byte == close && depth == 0 {
+            return Some(at);
+        } else if byte == close {
+            depth -= 1;
+        } else if byte == open {
+            depth += 1;
         }
     }
     None
