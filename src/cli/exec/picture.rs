@@ -60,15 +60,13 @@ pub fn lines(picture: &Picture, (columns, rows): (usize, usize), colours: bool, 
     let running = picture.running.len();
     let waiting = tasks.saturating_sub(completed + other + running);
     let total = time(now.saturating_duration_since(picture.since));
-    let head = format!("{total:>6}  {tasks} tasks: {completed} completed, ");
-    let failed = format!("{other} not");
+    let head = format!("{total:>6}  {tasks} tasks: {completed} completed");
+    let failed = if *other > 0 { format!("{other} not completed") } else { String::new() };
+    let between = if failed.is_empty() { "" } else { ", " };
     let rest = format!(", {running} running, {waiting} waiting");
-    let whole = format!("{head}{failed}{rest}");
-    lines.push(if width(&whole) > columns || *other == 0 {
-        fit(&whole, columns)
-    } else {
-        format!("{head}{}{rest}", paint(RED, failed))
-    });
+    let whole = format!("{head}{between}{failed}{rest}");
+    let painted = format!("{head}{between}{}{rest}", paint(RED, failed));
+    lines.push(if width(&whole) > columns { fit(&whole, columns) } else { painted });
     lines
 }
 
@@ -158,7 +156,11 @@ mod tests {
         let picture = picture(&[("build", "compiling"), ("test-a", "")], now);
         assert_eq!(
             lines(&picture, (80, 24), false, now + Duration::from_secs(75)),
-            ["  1:15  build   compiling", "  1:15  test-a", "  1:15  9 tasks: 2 completed, 1 not, 2 running, 4 waiting"]
+            [
+                "  1:15  build   compiling",
+                "  1:15  test-a",
+                "  1:15  9 tasks: 2 completed, 1 not completed, 2 running, 4 waiting"
+            ]
         );
         assert!(lines(&picture, (80, 24), true, now)[0].ends_with("\x1b[2mcompiling\x1b[0m"));
     }

@@ -194,7 +194,7 @@ mod tests {
                 "a warning",
                 "  0:00  alpha  alpha says something long",
                 "  0:00  beta   beta says something long",
-                "  0:00  3 tasks: 0 completed, 0 not, 2 running, 1 waiting",
+                "  0:00  3 tasks: 0 completed, 2 running, 1 waiting",
             ]
         );
         terminal.narrow(25);
