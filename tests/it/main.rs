@@ -10,6 +10,8 @@ mod bad_payload;
 mod bad_queue;
 mod check;
 mod exec;
+mod exec_template;
+mod exec_view;
 mod faults;
 mod lease;
 mod ledger;
