@@ -68,12 +68,17 @@ fn reference(key: &str, value: &Value, known: &Known<'_>) -> Option<Result<Value
     }
 }
 
-/// Replaces each `<…>`.
+/// Replaces each `<…>`. A bracket that is none of a reference is written `<<>`.
 fn fill(text: &str, of: impl Fn(&str) -> Result<String, String>) -> Result<String, String> {
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('<') {
         filled.push_str(before);
+        if let Some(after) = after.strip_prefix("<>") {
+            filled.push('<');
+            rest = after;
+            continue;
+        }
         match after.split_once('>') {
             Some((name, after)) if !name.is_empty() => {
                 filled.push_str(&of(name)?);
@@ -159,14 +164,14 @@ mod tests {
         let (value, problems) = resolved(&json!({
             "env": { "A": { "task-reference": "x<build>y<self>z" }, "B": { "artifact-reference": "<build/public/a b.zip>" } },
             "list": [{ "relative-datestamp": "1 day 2 hours" }, { "relative-datestamp": "- 1 mo" }],
-            "two": { "task-reference": "<build>", "other": 1 }, "odd": { "task-reference": "a <> b < c" },
+            "two": { "task-reference": "<build>", "other": 1 }, "odd": { "task-reference": "a <> b <<> c < d" },
         }));
         assert_eq!(problems, [""; 0]);
         assert_eq!(value["env"]["A"], "xBUILDyOWNz");
         assert_eq!(value["env"]["B"], "http://q/api/queue/v1/task/BUILD/artifacts/public/a%20b.zip");
         assert_eq!(value["list"], json!(["2026-01-02T02:00:00.000Z", "2025-12-02T00:00:00.000Z"]));
         assert_eq!(value["two"]["task-reference"], "<build>", "an object with more than one key is no reference");
-        assert_eq!(value["odd"], "a <> b < c");
+        assert_eq!(value["odd"], "a <> b < c < d");
     }
 
     #[test]

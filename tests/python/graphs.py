@@ -1,0 +1,170 @@
+"""Graphs that the real taskgraph generates from a small project, run by `tc-worker exec`.
+
+`tests/run` starts this with the binary's path in TC_WORKER_BIN; the lines are those of session.py.
+"""
+
+import json
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+from checks import run_all
+from examples import Exec, expect
+from repository import BUILDS, BUNDLE, LABELS, PLATFORMS, TESTS, Repository
+
+# taskgraph writes no `retries`, so a task that never succeeds is run six times.
+RUNS = 6
+
+
+class Graphs(Exec):
+    """`exec` in a directory of its own, and the project beside it."""
+
+    def __init__(self, directory):
+        super().__init__(directory)
+        self.repository = Repository(directory)
+        self.deployment.environment.update(self.repository.environment)
+
+    def graph(self, kind="target-graph", **options):
+        return self.file(kind + ".json", json.dumps(self.repository.generate(kind, **options), indent=2))
+
+    def lines(self, label, result):
+        """What a task said, in the log of all of them."""
+        start = label + " | "
+        return [line[len(start) :] for line in result.stdout.splitlines() if line.startswith(start)]
+
+
+def outcomes(result):
+    """How tasks ended, by their labels, as the end of `exec` tells it."""
+    told = re.findall(r"^(\S(?:\S| (?! ))*?) {2,}(\S+)(?= |$)", result.stderr, re.MULTILINE)
+    return {label: outcome for outcome, label in told if label in LABELS}
+
+
+def expect_outcomes(result, code, **expected):
+    """The exit code, and each task's outcome: outcome=[labels]."""
+    expect(result, code)
+    wanted = {label: outcome.replace("_", " ") for outcome, labels in expected.items() for label in labels}
+    assert outcomes(result) == wanted, "{}\n{}".format(outcomes(result), result.stderr)
+
+
+def expect_everything(case):
+    """What a graph leaves that ran to its end: each task used what those before it made."""
+    version = (case.repository.path / "version.txt").read_text().strip()
+    said = {platform: "app {} for {}\n".format(version, platform) for platform in PLATFORMS}
+    for platform in PLATFORMS:
+        assert "for " + platform in case.artifact("build-" + platform, "public/build/app").read_text()
+        for part in ("1", "2"):
+            report = case.artifact("test-{}-{}".format(platform, part), "public/report.txt").read_text()
+            assert report == said[platform] + "part {} of {}: ok\n".format(part, platform), report
+    collected = case.artifact(BUNDLE, "public/bundle/apps.txt").read_text()
+    assert sorted(collected.splitlines(True)) == sorted(said.values()), collected
+
+
+def a_graph_by_labels_runs_to_its_end(e):
+    graph = e.graph()
+    assert sorted(json.loads(graph.read_text())) == LABELS
+    result = e.run(graph)
+    expect_outcomes(result, 0, completed=LABELS)
+    expect_everything(e)
+    # References stand for what there is here: the ids of other tasks, and addresses at the queue that runs them.
+    for label in TESTS:
+        said = "\n".join(e.lines(label, result))
+        app = re.search(r"^app: (\S+) at (\S+)$", said, re.MULTILINE)
+        build, own = re.search(r"^built by: (\S+) for (\S+)$", said, re.MULTILINE).groups()
+        assert app[1] == "{}/api/queue/v1/task/{}/artifacts/public/build/app".format(app[2].rstrip("/"), build), said
+        assert re.search("Task ID: " + own + "$", said, re.MULTILINE), said
+    # A test is begun when its build is over, and not before.
+    order = [line.split(" | ")[0] for line in result.stdout.splitlines() if line.endswith("=== Task Starting ===")]
+    for platform in PLATFORMS:
+        for part in ("-1", "-2"):
+            assert order.index("build-" + platform) < order.index("test-" + platform + part), order
+    assert order[-1] == BUNDLE, order
+
+
+def a_part_of_a_graph_runs(e):
+    graph = e.graph("full")
+    result = e.run("--only", "^build-linux", graph)
+    expect_outcomes(result, 0, completed=["build-linux32", "build-linux64"])
+    assert not (e.directory / "artifacts" / "build-arm64").exists()
+    result = e.run("--with-deps", "^test-arm64-2$", graph)
+    expect_outcomes(result, 0, completed=["build-arm64", "test-arm64-2"])
+    assert e.artifact("test-arm64-2", "public/report.txt").read_text().endswith("part 2 of arm64: ok\n")
+
+
+def what_depends_on_a_failed_build_is_not_run(e):
+    e.repository.write("src/broken", "arm64\n")
+    e.repository.commit("break one platform")
+    result = e.run(e.graph())
+    not_run = ["test-arm64-1", "test-arm64-2", BUNDLE]
+    completed = sorted(set(LABELS) - set(not_run) - {"build-arm64"})
+    expect_outcomes(result, 1, failed=["build-arm64"], not_run=not_run, completed=completed)
+    assert "src/app.in: no such processor: arm64" in e.lines("build-arm64", result), result.stdout
+    # Its log is there, and nothing of those that were not run.
+    assert e.artifact("build-arm64", "public/logs/live_backing.log").is_file()
+    for label in not_run:
+        assert not (e.directory / "artifacts" / label).exists(), label
+
+
+def an_exception_counts_more_than_a_failure(e):
+    e.repository.write("src/busy", "")
+    e.repository.write("src/broken", "linux64\n")
+    e.repository.commit("something is in use")
+    graph = json.loads(e.graph().read_text())
+    # Only this one asks to be tried again.
+    del graph["build-linux64"]["task"]["payload"]["onExitStatus"]
+    result = e.run("--only", "^build-linux", e.file("busy.json", json.dumps(graph)))
+    expect_outcomes(result, 3, failed=["build-linux64"], intermittent_task=["build-linux32"])
+    runs = [line for line in e.lines("build-linux32", result) if line == "building for linux32"]
+    assert len(runs) == RUNS, result.stdout
+
+
+def an_invalid_payload_of_a_graph_has_its_place(e):
+    kind = e.repository.path / "taskcluster" / "kinds" / "bundle" / "kind.yml"
+    kind.write_text(kind.read_text().replace("max-run-time: 600", "max-run-time: 0"))
+    e.repository.commit("no time at all")
+    result = e.run(e.graph())
+    expect(result, 3)
+    assert re.search(r"target-graph\.json:\d+:\d+: maxRunTime: Must be greater than or equal to 1", result.stderr), result.stderr
+    assert not (e.directory / "artifacts" / BUNDLE / "public" / "bundle").exists()
+
+
+def a_graph_by_ids_runs_to_its_end(e):
+    # Whoever replaces builds by what the index knows needs an index.
+    exports = e.deployment.start_queue(60)
+    graph = e.graph("optimized", root_url=exports["TASKCLUSTER_ROOT_URL"])
+    nodes = json.loads(graph.read_text())
+    assert sorted(node["label"] for node in nodes.values()) == LABELS
+    result = e.run(graph)
+    expect_outcomes(result, 0, completed=LABELS)
+    expect_everything(e)
+    # The ids are the graph's.
+    for task_id, node in nodes.items():
+        said = "\n".join(e.lines(node["label"], result))
+        assert re.search("Task ID: " + task_id + "$", said, re.MULTILINE), said
+
+
+
+CHECKS = [
+    a_graph_by_labels_runs_to_its_end,
+    a_part_of_a_graph_runs,
+    what_depends_on_a_failed_build_is_not_run,
+    an_exception_counts_more_than_a_failure,
+    an_invalid_payload_of_a_graph_has_its_place,
+    a_graph_by_ids_runs_to_its_end,
+]
+
+
+def main():
+    failed = 0
+    for check in CHECKS:
+        with tempfile.TemporaryDirectory(prefix="tc-graphs-") as directory:
+            case = Graphs(Path(directory))
+            try:
+                failed += run_all([check], case)
+            finally:
+                case.deployment.stop()
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
