@@ -66,7 +66,7 @@ class Server:
     def temporary(self, *scopes, name=None, **times):
         """Temporary credentials with these scopes, for an hour unless told otherwise."""
         start, expiry = times.get("start", {"minutes": -1}), times.get("expiry", {"hours": 1})
-        return taskcluster.createTemporaryCredentials(
+        made = taskcluster.createTemporaryCredentials(
             self.client_id,
             self.access_token,
             now() + datetime.timedelta(**start),
@@ -74,6 +74,8 @@ class Server:
             list(scopes),
             name,
         )
+        # The client gives some of these as bytes.
+        return {key: value.decode() if isinstance(value, bytes) else value for key, value in made.items()}
 
     def url(self, path):
         return self.root_url.rstrip("/") + path
