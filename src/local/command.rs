@@ -1,28 +1,58 @@
 //! The `queue` command: the embedded queue in the foreground.
 
 use std::{
+    fmt::Write as _,
     io,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
 
-use super::{Options, Server, TlsFiles};
-use crate::seam::{Disk as _, Lasting, SystemDisk, SystemRandom, slugid};
+use super::{Faults, Network, Options, Server, TlsFiles, exposure};
+use crate::{
+    api::Secret,
+    seam::{Disk as _, Lasting, SystemDisk, SystemRandom, slugid},
+};
+
+pub use exposure::Given;
 
 const CLIENT_ID: &str = "tc-worker/queue";
 
 /// What the command was told.
 #[derive(Debug, Clone)]
 pub struct QueueCommand {
-    /// Port on the loopback address; 0 takes any.
-    pub port: u16,
+    /// Where to listen; port 0 takes any.
+    pub listen: SocketAddr,
     /// Certificate and key, for https.
     pub tls: Option<(PathBuf, PathBuf)>,
     /// How long a claim holds.
     pub claim_timeout_secs: u64,
     /// Where to write the variables, too; readable for the user only.
     pub env_file: Option<PathBuf>,
+    /// Credentials of the client that has all scopes, from the environment; some are made up without them.
+    pub given: Given,
+    /// A file of clients and roles.
+    pub clients: Option<PathBuf>,
+    /// What goes wrong on purpose.
+    pub faults: Faults,
+    /// The network that clients are made to feel.
+    pub network: Network,
+}
+
+impl Default for QueueCommand {
+    /// A server without anything special on any port of the loopback address.
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            tls: None,
+            claim_timeout_secs: super::CLAIM_TIMEOUT.as_secs(),
+            env_file: None,
+            given: Given::default(),
+            clients: None,
+            faults: Faults::default(),
+            network: Network::default(),
+        }
+    }
 }
 
 /// Serves until `stop` ends. The variables that clients need go to standard output, and nothing else does.
@@ -36,31 +66,87 @@ pub async fn serve_foreground(
     mut out: impl io::Write,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
+    let refused = |why: String| io::Error::new(io::ErrorKind::InvalidInput, why);
     if command.claim_timeout_secs == 0 {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a claim timeout of 0 s would let every claim expire at once"));
+        return Err(refused("a claim timeout of 0 s would let every claim expire at once".to_owned()));
     }
+    let warning = exposure::check(command.listen, command.tls.is_some(), &command.given, command.clients.is_some());
+    if let Some(warning) = warning.map_err(refused)? {
+        tracing::warn!("{warning}");
+    }
+    let access = Access::of(&command.given);
     let store = tempfile::Builder::new().prefix("tc-worker-queue-").tempdir()?;
-    let random = SystemRandom;
-    let token = slugid(&random) + &slugid(&random);
+    if !command.faults.rules.is_empty() {
+        tracing::info!("The seed of the faults is {}; --seed {0} repeats them", command.faults.seed);
+    }
     let server = Server::start(Options {
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, command.port)),
+        listen: command.listen,
         tls: command.tls.map(|(cert, key)| TlsFiles { cert, key }),
         claim_timeout: Duration::from_secs(command.claim_timeout_secs),
-        ..Options::new(store.path().to_owned(), (CLIENT_ID.to_owned(), token.clone()))
+        faults: command.faults,
+        network: command.network,
+        ..Options::new(store.path().to_owned(), (access.client_id.clone(), access.token.expose().to_owned()))
     })
     .await?;
-    let variables = format!(
-        "export TASKCLUSTER_ROOT_URL={}\nexport TASKCLUSTER_CLIENT_ID={CLIENT_ID}\nexport TASKCLUSTER_ACCESS_TOKEN={token}\n",
-        server.root_url()
-    );
+    let root_url = server.root_url();
     if let Some(path) = &command.env_file {
         SystemDisk
-            .replace(path, variables.as_bytes(), 0o600, Lasting::Process)
+            .replace(path, access.variables(&root_url, true).as_bytes(), 0o600, Lasting::Process)
             .map_err(|error| io::Error::new(error.kind(), format!("write \"{}\": {error}", path.display())))?;
     }
-    out.write_all(variables.as_bytes())?;
+    out.write_all(access.variables(&root_url, access.made_up).as_bytes())?;
     out.flush()?;
     stop.await;
     server.shutdown().await;
     Ok(())
+}
+
+/// The credentials of the client that has all scopes.
+struct Access {
+    client_id: String,
+    token: Secret,
+    made_up: bool,
+    /// Whether clients would take a certificate in their environment for a part of these credentials.
+    certificate: bool,
+}
+
+impl Access {
+    fn of(given: &Given) -> Self {
+        let certificate = given.certificate;
+        match given.pair() {
+            Ok(Some((id, token))) => Self { client_id: id.to_owned(), token: token.clone(), made_up: false, certificate },
+            pair => {
+                if let Err(why) = pair {
+                    tracing::warn!("{why}; they are not used, others are made up");
+                }
+                let random = SystemRandom;
+                let token = Secret::new(slugid(&random) + &slugid(&random));
+                Self { client_id: CLIENT_ID.to_owned(), token, made_up: true, certificate }
+            }
+        }
+    }
+
+    /// Lines for a shell. Who gave us a token has it, and where standard output goes it may not belong.
+    fn variables(&self, root_url: &str, with_token: bool) -> String {
+        let mut text = String::new();
+        let mut export = |name: &str, value: &str| {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "export TASKCLUSTER_{name}={}", quoted(value));
+        };
+        export("ROOT_URL", root_url);
+        export("CLIENT_ID", &self.client_id);
+        if with_token {
+            export("ACCESS_TOKEN", self.token.expose());
+        }
+        if self.certificate {
+            text.push_str("unset TASKCLUSTER_CERTIFICATE\n");
+        }
+        text
+    }
+}
+
+/// The text as a shell reads it back.
+fn quoted(text: &str) -> String {
+    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./:@%+,[]".contains(&byte));
+    if plain { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }

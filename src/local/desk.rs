@@ -15,6 +15,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     auth::Clients,
+    faults,
+    network::Link,
     purge::Requests,
     state::{Claim, Effect, State, Stored, Ticket, Worker},
     store::Store,
@@ -39,6 +41,10 @@ pub(crate) struct Desk {
     /// Apart from the books: another service, with no influence on them.
     pub(crate) purges: Mutex<Requests>,
     pub(crate) scheme: &'static str,
+    /// What goes wrong on purpose.
+    pub(crate) faults: Option<faults::Layer>,
+    /// A network that is not perfect.
+    pub(crate) link: Option<Link>,
     pub(crate) started: Timestamp,
     pub(crate) closing: CancellationToken,
     pub(crate) tasks: TaskTracker,
@@ -55,6 +61,8 @@ impl Desk {
             store,
             purges: Mutex::default(),
             scheme,
+            faults: None,
+            link: None,
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }

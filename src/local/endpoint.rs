@@ -19,6 +19,7 @@ use super::{
     auth::{Caller, Need, Signed},
     desk::Desk,
     fault::{Code, Fault},
+    faults,
     reply::Reply,
     state::TaskId,
 };
@@ -112,7 +113,10 @@ where
               params: Result<Path<Vec<(String, String)>>, PathRejection>,
               request: Request<Body>| {
             let handler = handler.clone();
-            async move { answer(method, desk, &uri, params, request, handler).await }
+            async move {
+                let call = |request| answer(method, desk.clone(), &uri, params, request, handler);
+                faults::around(&desk, method, request, call).await
+            }
         },
     )
 }

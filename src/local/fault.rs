@@ -32,6 +32,22 @@ pub(crate) enum Code {
 }
 
 impl Code {
+    /// The word that fits a status.
+    pub(crate) fn of(status: StatusCode) -> Self {
+        match status.as_u16() {
+            401 => Self::AuthenticationFailed,
+            403 => Self::InsufficientScopes,
+            404 => Self::ResourceNotFound,
+            405 => Self::MethodNotAllowed,
+            408 => Self::RequestTimeout,
+            409 => Self::RequestConflict,
+            410 => Self::ResourceExpired,
+            413 => Self::InputTooLarge,
+            500.. => Self::InternalServerError,
+            _ => Self::InputError,
+        }
+    }
+
     fn status(self) -> StatusCode {
         match self {
             Self::MalformedPayload | Self::InvalidRequestArguments | Self::InputValidationError | Self::InputError => {

@@ -4,6 +4,7 @@ use std::{
     io,
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
+    pin::Pin,
     sync::Arc,
     time::Duration,
 };
@@ -11,10 +12,7 @@ use std::{
 use axum::Router;
 use futures_util::FutureExt as _;
 use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -28,7 +26,11 @@ use tokio_rustls::{
     },
 };
 
-use super::desk::Desk;
+use super::{
+    desk::Desk,
+    faults::breach::{self, Breakable},
+    network,
+};
 
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -92,6 +94,17 @@ pub(crate) async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, rout
 async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, desk: &Desk) {
     // Answers are small and awaited; without this they wait for each other's acknowledgements.
     let _ = stream.set_nodelay(true);
+    let Some(link) = &desk.link else { return secured(stream, tls, router, desk).await };
+    let (outer, inner) = network::ends();
+    tokio::join!(link.carry(desk, stream, outer), secured(inner, tls, router, desk));
+}
+
+async fn secured<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    stream: S,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    desk: &Desk,
+) {
     match tls {
         None => serve(stream, router, desk).await,
         Some(acceptor) => {
@@ -110,19 +123,30 @@ async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router,
 }
 
 async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(stream: S, router: Router, desk: &Desk) {
-    let connection = http1::Builder::new()
+    let (service, broken) = Breakable::new(router);
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(REST)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let mut connection = std::pin::pin!(connection);
+        .serve_connection(TokioIo::new(stream), service);
     // The connection first: an answer that is ready goes out even when the server closes. Its end and its errors are the client's affair.
     let closing = tokio::select! {
         biased;
-        _ = connection.as_mut() => false,
+        _ = &mut connection => false,
         () = desk.closing.cancelled() => true,
     };
     if closing {
-        connection.as_mut().graceful_shutdown();
-        let _ = tokio::time::timeout(GRACE, connection).await;
+        Pin::new(&mut connection).graceful_shutdown();
+        let _ = tokio::time::timeout(GRACE, &mut connection).await;
+    }
+    let rest = breach::finish(&broken, connection.into_parts().io.into_inner());
+    let closed = async {
+        desk.closing.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    // The answer first; a client that does not take it does not keep the server open.
+    tokio::select! {
+        biased;
+        () = rest => {}
+        () = closed => {}
     }
 }

@@ -14,7 +14,9 @@
 //! - `auth` verifies Hawk with the `hawk` crate; the worker signs with code of its own, so that each proves the other.
 //! - `purge` is the purge-cache service, as far as workers and those who ask for purges know it.
 //! - `store` and `transfer` keep artifact bytes in files behind signed URLs.
+//! - [`faults`] spoils requests and answers, and `network` makes connections slow, when that is asked for.
 
+pub mod amount;
 mod artifacts;
 mod auth;
 mod check;
@@ -23,9 +25,12 @@ pub mod command;
 mod definition;
 mod desk;
 mod endpoint;
+mod exposure;
 mod fault;
+pub mod faults;
 mod index;
 mod listen;
+mod network;
 mod purge;
 mod reply;
 mod routes;
@@ -47,7 +52,9 @@ use std::{
 use jiff::SignedDuration;
 use tokio::net::TcpListener;
 
+pub use faults::Faults;
 pub use listen::TlsFiles;
+pub use network::Network;
 
 use crate::seam::{Clock, Random, SystemClock, SystemRandom};
 use auth::Clients;
@@ -75,6 +82,10 @@ pub struct Options {
     pub credentials: (String, String),
     /// Whether a claim gets tasks of any task queue, whatever queue it asks for.
     pub any_queue: bool,
+    /// What goes wrong on purpose; nothing by default.
+    pub faults: Faults,
+    /// The network that clients are made to feel; a perfect one by default.
+    pub network: Network,
     /// The clock by which everything expires.
     pub clock: Arc<dyn Clock>,
     /// Where secrets and ids come from.
@@ -91,6 +102,8 @@ impl Options {
             store,
             credentials,
             any_queue: false,
+            faults: Faults::default(),
+            network: Network::default(),
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
         }
@@ -146,7 +159,10 @@ impl Server {
         let state = State::new(Rules { claim_timeout, any_queue: options.any_queue });
         let scheme = if tls.is_some() { "https" } else { "http" };
         let clients = Clients::new(options.credentials, options.random);
-        let desk = Arc::new(Desk::new(state, options.clock, clients, store, scheme));
+        let mut desk = Desk::new(state, options.clock, clients, store, scheme);
+        desk.faults = faults::Layer::new(options.faults);
+        desk.link = network::Link::new(options.network);
+        let desk = Arc::new(desk);
         desk.tasks.spawn(desk.clone().watch_the_clock());
         desk.tasks.spawn(listen::accept(listener, tls, routes::router(desk.clone()), desk.clone()));
         Ok(Self { root_url: root_url(scheme, address), desk, address })
@@ -169,6 +185,11 @@ impl Server {
         if tokio::time::timeout(CLOSING_TIME, self.desk.tasks.wait()).await.is_err() {
             tracing::warn!("the embedded queue closed with requests still in progress");
         }
+    }
+
+    /// How many requests met each of [`Options::faults`], in their order.
+    pub fn faults_met(&self) -> Vec<u64> {
+        self.desk.faults.as_ref().map(faults::Layer::met).unwrap_or_default()
     }
 
     /// Everything that the task's runs have published.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::State,
+    middleware::from_fn_with_state,
     response::IntoResponse as _,
     routing::{MethodFilter, put},
 };
@@ -15,7 +16,7 @@ use super::{
     desk::Desk,
     endpoint::endpoint,
     fault::{Code, Fault},
-    index, purge, scopes, store, tasks, transfer,
+    faults, index, purge, scopes, store, tasks, transfer,
 };
 
 const QUEUE: &str = "/api/queue/v1";
@@ -74,7 +75,10 @@ pub(crate) fn router(desk: Arc<Desk>) -> Router {
             &purge_cache("/purge-cache/{workerPoolId}"),
             endpoint(GET, "purgeRequests", purge::requests).merge(endpoint(POST, "purgeCache", purge::request)),
         )
-        .route(&format!("{}/{{task}}/{{run}}/{{*name}}", store::PREFIX), put(transfer::put).get(transfer::get))
+        .route(
+            &format!("{}/{{task}}/{{run}}/{{*name}}", store::PREFIX),
+            put(transfer::put).get(transfer::get).layer(from_fn_with_state(desk.clone(), faults::around_store)),
+        )
         .method_not_allowed_fallback(wrong_method)
         .fallback(not_offered)
         .with_state(desk)

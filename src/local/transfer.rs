@@ -27,10 +27,10 @@ const READ_BYTES: usize = 128 * 1024;
 type Object = (TaskId, u32, String);
 
 /// An answer as object stores give it.
-struct StoreError(StatusCode, &'static str, String);
+pub(crate) struct StoreError(StatusCode, &'static str, String);
 
 impl StoreError {
-    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self(status, code, message.into())
     }
 
@@ -38,7 +38,7 @@ impl StoreError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", format!("{doing}: {error}"))
     }
 
-    fn into_response(self) -> Response {
+    pub(crate) fn into_response(self) -> Response {
         let Self(status, code, message) = self;
         let message = message.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
         let body = format!(

@@ -23,6 +23,15 @@ impl State {
         }
     }
 
+    /// Lets the claim of a run expire before its time, as if its worker had been gone for long.
+    pub fn lapse(&mut self, now: Timestamp, id: TaskId, run_id: u32) -> Result<(), Refusal> {
+        self.advance(now);
+        let task = self.tasks.get_mut(&id).ok_or_else(|| super::no_task(id))?;
+        super::running(id, task, run_id)?;
+        self.end_run(now, id, RunState::Exception, WhyResolved::ClaimExpired, Some(WhyCreated::Retry));
+        Ok(())
+    }
+
     /// Makes a run for the task, pending.
     pub(super) fn add_run(&mut self, now: Timestamp, id: TaskId, why_created: WhyCreated) {
         let Some(task) = self.tasks.get_mut(&id) else { return };

@@ -1,7 +1,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::{
-    command::{QueueCommand, serve_foreground},
+    command::{Given, QueueCommand, serve_foreground},
     *,
 };
 
@@ -58,7 +58,7 @@ async fn the_command_prints_what_clients_need_and_nothing_else() {
     let dir = tempfile::tempdir().expect("a directory");
     let env_file = dir.path().join("env");
     let mut out = Vec::new();
-    let command = QueueCommand { port: 0, tls: None, claim_timeout_secs: 5, env_file: Some(env_file.clone()) };
+    let command = QueueCommand { env_file: Some(env_file.clone()), ..QueueCommand::default() };
     serve_foreground(command, &mut out, async {
         let text = std::fs::read_to_string(&env_file).expect("a file");
         let root =
@@ -74,4 +74,40 @@ async fn the_command_prints_what_clients_need_and_nothing_else() {
     let names: Vec<_> = text.lines().filter_map(|line| line.split('=').next()).collect();
     assert_eq!(names, ["export TASKCLUSTER_ROOT_URL", "export TASKCLUSTER_CLIENT_ID", "export TASKCLUSTER_ACCESS_TOKEN"]);
     assert_eq!(env_file.metadata().expect("stat").permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_token_that_was_given_works_and_is_not_shown_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let env_file = dir.path().join("env");
+    let mut out = Vec::new();
+    let given =
+        Given { client_id: Some("root".to_owned()), access_token: Some(crate::api::Secret::new(TOKEN)), certificate: false };
+    let command = QueueCommand { env_file: Some(env_file.clone()), given, ..QueueCommand::default() };
+    let root = |text: &str| -> String {
+        text.lines().find_map(|line| line.strip_prefix("export TASKCLUSTER_ROOT_URL=")).expect("a root URL").to_owned()
+    };
+    serve_foreground(command, &mut out, async {
+        let text = std::fs::read_to_string(&env_file).expect("a file");
+        assert!(
+            text.ends_with(&format!("export TASKCLUSTER_CLIENT_ID=root\nexport TASKCLUSTER_ACCESS_TOKEN={TOKEN}\n")),
+            "{text}"
+        );
+        let url: Url = format!("{}/api/queue/v1/claim-work/p%2Fw", root(&text)).parse().expect("a URL");
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        // Refused for its body, not for its signature.
+        let request = client.post(url.clone()).header("authorization", signed(&Method::POST, &url)).body("{}");
+        assert_eq!(request.send().await.expect("an answer").status(), StatusCode::BAD_REQUEST);
+    })
+    .await
+    .expect("served");
+    let text = String::from_utf8(out).expect("text");
+    assert_eq!(text, format!("export TASKCLUSTER_ROOT_URL={}\nexport TASKCLUSTER_CLIENT_ID=root\n", root(&text)));
+}
+
+#[tokio::test]
+async fn other_machines_are_not_let_in_without_credentials() {
+    let command = QueueCommand { listen: SocketAddr::from(([0, 0, 0, 0], 0)), ..QueueCommand::default() };
+    let served = serve_foreground(command, Vec::new(), async { panic!("it serves") }).await;
+    assert!(served.is_err_and(|error| error.to_string().contains("can be reached from other machines")));
 }
