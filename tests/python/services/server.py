@@ -7,11 +7,14 @@ import os
 import requests
 import taskcluster
 import taskcluster.aio
+from requests.adapters import HTTPAdapter
 from taskcluster.exceptions import TaskclusterAuthFailure, TaskclusterRestFailure
+from urllib3.util.retry import Retry
 
 CLAIM_TIMEOUT_SECS = 60
-# What no client of the official kind ever signs with.
 NO_CREDENTIALS = {}
+# More than a client does without being asked, since faults may come one after the other.
+RETRIES = 8
 
 METADATA = {
     "name": "session",
@@ -32,20 +35,25 @@ def from_now(**delta):
 class Server:
     """`tc-worker queue`, and who calls it."""
 
-    def __init__(self, deployment, *options):
+    def __init__(self, deployment, faults=()):
+        options = [option for fault in faults for option in ("--fault", fault)]
         exports = deployment.start_queue(CLAIM_TIMEOUT_SECS, *options)
         self.deployment = deployment
+        # Without faults no retries, so that the first answer is what is seen.
+        self.retries = RETRIES if faults else 0
         self.root_url = exports["TASKCLUSTER_ROOT_URL"]
         self.client_id, self.access_token = exports["TASKCLUSTER_CLIENT_ID"], exports["TASKCLUSTER_ACCESS_TOKEN"]
         self.http = requests.Session()
         self.http.trust_env = False  # no proxy between us and loopback
+        retry = Retry(self.retries, backoff_factor=0.1, status_forcelist=[500, 502, 503, 504], allowed_methods=None)
+        self.http.mount(self.root_url, HTTPAdapter(max_retries=retry))
         self.queue, self.auth = self.client("Queue"), self.client("Auth")
 
     def options(self, credentials=None, **options):
         if credentials is None:
             credentials = {"clientId": self.client_id, "accessToken": self.access_token}
-        # The client changes the dictionary that it is given. No retries, so that the first answer is what is seen.
-        return {"rootUrl": self.root_url, "maxRetries": 0, "credentials": dict(credentials), **options}
+        # The client changes the dictionary that it is given.
+        return {"rootUrl": self.root_url, "maxRetries": self.retries, "credentials": dict(credentials), **options}
 
     def client(self, service, credentials=None, **options):
         """A client with all scopes, or with these credentials."""
