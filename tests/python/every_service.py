@@ -42,6 +42,8 @@ def nothing_is_left_behind(s):
     said = s.deployment.queue.err.read_text(errors="replace")
     assert "panicked" not in said, said[-4000:]
     assert s.access_token not in said, "the access token is in the server's log"
+    # Most of the faults are met by each of the services.
+    assert len(s.faults_met()) * 3 >= len(s.faults), s.faults_met()
 
 
 def session(names, where="", **options):

@@ -4,6 +4,8 @@ import asyncio
 import gzip
 import hashlib
 import io
+import socket
+import urllib.parse
 
 import taskcluster
 from taskcluster import download, upload
@@ -76,6 +78,19 @@ def an_upload_is_what_it_was_announced_to_be(s):
     late = {**new("s3"), "expires": from_now(days=300)}
     refused(400, "InputError", s.worker.createArtifact, s.task_id, 0, "public/late", late)
     refused(400, "InputError", s.worker.finishArtifact, s.task_id, 0, "public/strict", {"uploadId": taskcluster.slugId()})
+
+
+def an_upload_that_ends_early_is_none(s):
+    answer = s.worker.createArtifact(s.task_id, 0, "public/early", new("s3"))
+    url = urllib.parse.urlsplit(answer["putUrl"])
+    head = "PUT {}?{} HTTP/1.1\r\nHost: {}\r\nContent-Type: text/plain\r\nContent-Length: 100\r\n\r\nonly this"
+    with socket.create_connection((url.hostname, url.port), timeout=60) as stream:
+        stream.sendall(head.format(url.path, url.query, url.netloc).encode())
+        stream.shutdown(socket.SHUT_WR)
+        assert b" 200 " not in stream.recv(4096).split(b"\r\n")[0]
+    assert s.http.get(s.queue.latestArtifact(s.task_id, "public/early")["url"], timeout=60).status_code == 404
+    assert put(s, answer, b"all of it").status_code == 200
+    assert downloaded(s, s.task_id, "public/early")[0] == b"all of it"
 
 
 def references_links_and_errors_have_no_bytes(s):
@@ -271,6 +286,7 @@ def the_latest_run_has_artifacts_of_its_own(s):
 CHECKS = [
     files_are_put_behind_a_signed_url,
     an_upload_is_what_it_was_announced_to_be,
+    an_upload_that_ends_early_is_none,
     references_links_and_errors_have_no_bytes,
     objects_are_uploaded_by_the_helpers_of_the_client,
     objects_are_uploaded_by_many_at_once,

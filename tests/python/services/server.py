@@ -35,9 +35,10 @@ def from_now(**delta):
 class Server:
     """`tc-worker queue`, and who calls it."""
 
-    def __init__(self, deployment, faults=()):
-        options = [option for fault in faults for option in ("--fault", fault)]
-        exports = deployment.start_queue(CLAIM_TIMEOUT_SECS, *options)
+    def __init__(self, deployment, faults=(), claim_timeout=CLAIM_TIMEOUT_SECS):
+        self.faults = list(faults)
+        options = [option for fault in self.faults for option in ("--fault", fault)]
+        exports = deployment.start_queue(claim_timeout, *options)
         self.deployment = deployment
         # Without faults no retries, so that the first answer is what is seen.
         self.retries = RETRIES if faults else 0
@@ -84,6 +85,11 @@ class Server:
         )
         # The client gives some of these as bytes.
         return {key: value.decode() if isinstance(value, bytes) else value for key, value in made.items()}
+
+    def faults_met(self):
+        """Those of its faults that requests met, as the server tells."""
+        said = self.deployment.queue.err.read_text(errors="replace")
+        return [fault for fault in self.faults if "fault `{}`".format(fault) in said]
 
     def url(self, path):
         return self.root_url.rstrip("/") + path

@@ -1,6 +1,7 @@
 """The queue's tasks: graphs of them, their order, and what people do to them afterwards."""
 
 import asyncio
+import time
 
 import taskcluster
 
@@ -43,6 +44,31 @@ def a_hundred_tasks_run_in_the_order_of_their_dependencies(s):
     # What waited for nothing else was scheduled because its dependencies were resolved.
     run = s.queue.status(layers[1][0])["status"]["runs"][0]
     assert run["reasonCreated"] == "scheduled" and run["reasonResolved"] == "completed", run
+
+
+def who_waits_for_work_gets_it_at_once(s):
+    pool = s.pool()
+
+    async def wait():
+        async with s.async_client("Queue") as queue:
+            claims = [
+                asyncio.ensure_future(queue.claimWork(pool, {"workerGroup": "python", "workerId": worker, "tasks": 1}))
+                for worker in ("first", "second")
+            ]
+            await queue.ping()
+            task_id = taskcluster.slugId()
+            await queue.createTask(task_id, s.definition(pool))
+            done, waiting = await asyncio.wait(claims, timeout=60, return_when=asyncio.FIRST_COMPLETED)
+            (claim,) = done
+            assert [entry["status"]["taskId"] for entry in claim.result()["tasks"]] == [task_id]
+            assert len(waiting) == 1, "a task was given away twice"
+            for claim in waiting:
+                claim.cancel()
+            return time.monotonic()
+
+    began = time.monotonic()
+    # Less than an empty answer takes.
+    assert asyncio.run(wait()) - began < 15
 
 
 def a_group_is_listed_in_pages(s):
@@ -304,6 +330,7 @@ def scopes_decide_who_may_do_what(s):
 
 CHECKS = [
     a_hundred_tasks_run_in_the_order_of_their_dependencies,
+    who_waits_for_work_gets_it_at_once,
     a_group_is_listed_in_pages,
     dependents_are_listed_in_pages,
     many_tasks_are_asked_for_at_once,
