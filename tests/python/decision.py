@@ -29,6 +29,8 @@ MAY = [
     "queue:route:checks",
     "queue:route:index.demo.*",
 ]
+# The role that stands for all this, as the decision's task has it.
+BRANCH = "repo:github.com/example/demo:branch:main"
 ACTION = "assume:repo:github.com/example/demo:action:generic"
 SCHEDULER = "demo-level-1"
 
@@ -68,7 +70,7 @@ class Project:
 
     def start(self):
         self.deployment.environment["TASKGRAPH"] = str(taskgraph())
-        self.server = Server(self.deployment, **self.options)
+        self.server = Server(self.deployment, roles={BRANCH: MAY}, **self.options)
         for worker_type in ("builder", "tester"):
             place = self.deployment.directory / worker_type
             self.deployment.start_worker(
@@ -150,7 +152,7 @@ def expect_everything(p, tasks):
 
 def a_decision_makes_a_graph_and_workers_run_it(p):
     p.start()
-    p.may(*MAY)
+    p.may("assume:" + BRANCH)
     p.first = p.push()
     p.ended(p.first, "completed")
     p.tasks = p.labels(p.first)
@@ -201,7 +203,7 @@ def the_graph_of_a_decision_runs_on_a_laptop(p):
 def the_next_push_uses_builds_from_the_index(p):
     p.repository.write("docs.txt", "No build needs this.\n")
     p.repository.commit("words")
-    p.may(*MAY)
+    p.may("assume:" + BRANCH)
     decision = p.push()
     p.ended(decision, "completed")
     tasks = p.labels(decision)
@@ -230,7 +232,7 @@ def a_decision_makes_only_what_it_may(p):
 def actions_rerun_and_cancel(p):
     p.repository.write("src/broken", "arm64\n")
     p.repository.commit("break one platform")
-    p.may(*MAY)
+    p.may("assume:" + BRANCH)
     decision = p.push()
     p.ended(decision, "completed")
     tasks = p.labels(decision)

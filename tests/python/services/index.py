@@ -55,7 +55,7 @@ def namespaces_and_tasks_are_listed_in_pages(s):
     found, token = [], None
     while True:
         query = {"limit": 5, **({"continuationToken": token} if token else {})}
-        page = s.index.findTasksAtIndex({"indexes": wanted + [NAMESPACE + ".many.nothing"]}, query=query)
+        page = s.index.findTasksAtIndex(payload={"indexes": wanted + [NAMESPACE + ".many.nothing"]}, query=query)
         assert len(page["tasks"]) <= 5, page
         found += page["tasks"]
         token = page.get("continuationToken")
@@ -95,14 +95,14 @@ def routes_index_what_completes(s):
 
     # Artifacts by the name in the index: as people type it, and as programs ask.
     url = s.url("/api/index/v1/task/{}/artifacts/public/app".format(path))
-    assert s.http.get(url, timeout=60).content == b"public/app"
+    assert s.get(url).content == b"public/app"
     answer = s.index.findArtifactFromTask(path, "public/app")["response"]
     assert 300 <= answer.status_code < 400, answer.status_code
-    assert s.http.get(answer.headers["location"], timeout=60).content == b"public/app"
+    assert s.get(answer.headers["location"]).content == b"public/app"
     refused(404, "ResourceNotFound", s.index.findArtifactFromTask, path + "-failed", "public/app")
     refused(403, "InsufficientScopes", s.anonymous("Index").findArtifactFromTask, path, "private/app")
     signed = s.index.buildSignedUrl("findArtifactFromTask", path, "private/app")
-    assert s.http.get(signed, timeout=60).content == b"private/app"
+    assert s.get(signed).content == b"private/app"
 
 
 def scopes_are_those_of_the_path(s):

@@ -18,9 +18,9 @@ def a_secret_is_written_and_read(s):
     name = PREFIX + "first"
     refused(404, "ResourceNotFound", s.secrets.get, name)
     value = {"token": "not so secret", "list": [1, {"deep": "ü"}]}
-    written = secret(value)
-    s.secrets.set(name, written)
-    assert s.secrets.get(name) == written
+    s.secrets.set(name, secret(value))
+    read = s.secrets.get(name)
+    assert read["secret"] == value and from_now(minutes=59) < read["expires"] < from_now(minutes=61), read["expires"]
     s.secrets.set(name, secret({"other": True}))
     assert s.secrets.get(name)["secret"] == {"other": True}, "the last one is kept"
     s.secrets.remove(name)

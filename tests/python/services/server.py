@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import json
 import os
 
 import requests
@@ -15,6 +16,12 @@ CLAIM_TIMEOUT_SECS = 60
 NO_CREDENTIALS = {}
 # More than a client does without being asked, since faults may come one after the other.
 RETRIES = 8
+
+# What roles of the clients file stand for. The second is for every project.
+ROLES = {
+    "py-sessions:reader": ["auth:current-scopes", "secrets:get:project/py-sessions/*"],
+    "py-project:*": ["queue:route:index.py-project.<..>.*"],
+}
 
 METADATA = {
     "name": "session",
@@ -35,10 +42,22 @@ def from_now(**delta):
 class Server:
     """`tc-worker queue`, and who calls it."""
 
-    def __init__(self, deployment, faults=(), claim_timeout=CLAIM_TIMEOUT_SECS):
+    def __init__(self, deployment, faults=(), claim_timeout=CLAIM_TIMEOUT_SECS, roles=ROLES):
         self.faults = list(faults)
+        self.reader = {"clientId": "project/py-sessions/reader", "accessToken": taskcluster.slugId() + taskcluster.slugId()}
+        roster = deployment.directory / "clients.json"
+        roster.touch(0o600)
+        roster.write_text(
+            json.dumps(
+                {
+                    "clients": [{**self.reader, "scopes": ["assume:py-sessions:reader", "assume:py-project:one"]}],
+                    "roles": [{"roleId": role, "scopes": scopes} for role, scopes in roles.items()],
+                    "websocktunnelSecret": taskcluster.slugId() + taskcluster.slugId(),
+                }
+            )
+        )
         options = [option for fault in self.faults for option in ("--fault", fault)]
-        exports = deployment.start_queue(claim_timeout, *options)
+        exports = deployment.start_queue(claim_timeout, "--clients", str(roster), *options)
         self.deployment = deployment
         # Without faults no retries, so that the first answer is what is seen.
         self.retries = RETRIES if faults else 0
@@ -90,6 +109,15 @@ class Server:
         """Those of its faults that requests met, as the server tells."""
         said = self.deployment.queue.err.read_text(errors="replace")
         return [fault for fault in self.faults if "fault `{}`".format(fault) in said]
+
+    def get(self, url, **options):
+        """Downloads something, several times if it has to be."""
+        for retry in range(self.retries + 1):
+            try:
+                return self.http.get(url, timeout=60, **options)
+            except requests.RequestException:
+                if retry == self.retries:
+                    raise
 
     def url(self, path):
         return self.root_url.rstrip("/") + path

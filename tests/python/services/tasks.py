@@ -108,7 +108,7 @@ def many_tasks_are_asked_for_at_once(s):
         found, token = [], None
         while True:
             query = {"limit": 11, **({"continuationToken": token} if token else {})}
-            page = call({"taskIds": wanted + [unknown]}, query=query)
+            page = call(payload={"taskIds": wanted + [unknown]}, query=query)
             found += [entry["taskId"] for entry in page[key]]
             token = page.get("continuationToken")
             if not token:
