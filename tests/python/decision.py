@@ -50,7 +50,7 @@ BAD_DAY = [
     "*: status 502, 2%",
 ]
 # Claims that got lost are given to others after this time.
-BAD_DAY_CLAIM_SECS = 8
+BAD_DAY_CLAIM_SECS = 5
 
 # Tasks of a graph run one after the other, with a start of Python among them.
 GRAPH_SECS = 180

@@ -5,13 +5,15 @@
 
 import json
 import re
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from checks import run_all
+from deployment import PATIENCE_SECS
 from examples import Exec, expect
-from repository import BUILDS, BUNDLE, LABELS, PLATFORMS, TESTS, Repository
+from repository import BUNDLE, LABELS, PLATFORMS, TESTS, Repository
 
 # taskgraph writes no `retries`, so a task that never succeeds is run six times.
 RUNS = 6
@@ -28,10 +30,24 @@ class Graphs(Exec):
     def graph(self, kind="target-graph", **options):
         return self.file(kind + ".json", json.dumps(self.repository.generate(kind, **options), indent=2))
 
+    def piped(self, text, *options):
+        return subprocess.run(
+            self.arguments(*options, "-"),
+            cwd=self.directory,
+            env=self.deployment.environment,
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECS,
+        )
+
     def lines(self, label, result):
         """What a task said, in the log of all of them."""
         start = label + " | "
         return [line[len(start) :] for line in result.stdout.splitlines() if line.startswith(start)]
+
+
+WORDS = {"completed": "completed", "failed": "failed", "not_run": "not run", "intermittent": "intermittent-task"}
 
 
 def outcomes(result):
@@ -43,7 +59,7 @@ def outcomes(result):
 def expect_outcomes(result, code, **expected):
     """The exit code, and each task's outcome: outcome=[labels]."""
     expect(result, code)
-    wanted = {label: outcome.replace("_", " ") for outcome, labels in expected.items() for label in labels}
+    wanted = {label: WORDS[outcome] for outcome, labels in expected.items() for label in labels}
     assert outcomes(result) == wanted, "{}\n{}".format(outcomes(result), result.stderr)
 
 
@@ -89,6 +105,9 @@ def a_part_of_a_graph_runs(e):
     result = e.run("--with-deps", "^test-arm64-2$", graph)
     expect_outcomes(result, 0, completed=["build-arm64", "test-arm64-2"])
     assert e.artifact("test-arm64-2", "public/report.txt").read_text().endswith("part 2 of arm64: ok\n")
+    # The same from a pipe.
+    result = e.piped(graph.read_text(), "--with-deps", "^test-linux64-1$")
+    expect_outcomes(result, 0, completed=["build-linux64", "test-linux64-1"])
 
 
 def what_depends_on_a_failed_build_is_not_run(e):
@@ -113,7 +132,7 @@ def an_exception_counts_more_than_a_failure(e):
     # Only this one asks to be tried again.
     del graph["build-linux64"]["task"]["payload"]["onExitStatus"]
     result = e.run("--only", "^build-linux", e.file("busy.json", json.dumps(graph)))
-    expect_outcomes(result, 3, failed=["build-linux64"], intermittent_task=["build-linux32"])
+    expect_outcomes(result, 3, failed=["build-linux64"], intermittent=["build-linux32"])
     runs = [line for line in e.lines("build-linux32", result) if line == "building for linux32"]
     assert len(runs) == RUNS, result.stdout
 
