@@ -120,7 +120,7 @@ class Project:
         assert self.server.state(task_id) == state, "{}\n{}".format(self.server.queue.status(task_id), self.log(task_id))
 
     def artifact(self, task_id, name):
-        answer = self.server.http.get(self.server.url("/api/queue/v1/task/{}/artifacts/{}".format(task_id, name)), timeout=60)
+        answer = self.server.get(self.server.url("/api/queue/v1/task/{}/artifacts/{}".format(task_id, name)))
         answer.raise_for_status()
         return answer.text
 

@@ -13,7 +13,7 @@ from checks import run_all
 from deployment import Deployment
 from services.server import Server
 
-SERVICES = ["tasks", "artifacts", "index", "secrets", "purge_cache", "auth", "worker_manager"]
+SERVICES = ["tasks", "artifacts", "index", "secrets", "purge_cache", "auth", "worker_manager", "health"]
 
 # What a client has to get over: nothing of this may change what comes out. A claim whose answer is lost is lost with it, so
 # these are refused only.

@@ -165,6 +165,8 @@ def objects_are_uploaded_by_the_helpers_of_the_client(s):
         assert file.getvalue() == data
         simple = reader.startDownload(found["name"], {"acceptDownloadMethods": {"simple": True}})
         assert s.get(simple["url"]).content == data
+        redirect = reader.download(found["name"])["response"]
+        assert s.get(redirect.headers["location"]).content == data
 
 
 def objects_are_uploaded_by_many_at_once(s):

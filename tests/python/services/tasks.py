@@ -257,6 +257,10 @@ def a_task_queue_shows_what_waits_and_what_runs(s):
     assert sorted(run["taskId"] for run in worker["recentTasks"]) == sorted(task_ids[:3]), worker
     workers = s.queue.listWorkers(provisioner, worker_type)["workers"]
     assert [(worker["workerGroup"], worker["workerId"]) for worker in workers] == [("python", "session")], workers
+    assert provisioner in [entry["provisionerId"] for entry in s.queue.listProvisioners()["provisioners"]]
+    assert s.queue.getProvisioner(provisioner)["provisionerId"] == provisioner
+    assert worker_type in [entry["workerType"] for entry in s.queue.listWorkerTypes(provisioner)["workerTypes"]]
+    assert s.queue.getWorkerType(provisioner, worker_type)["workerType"] == worker_type
     for task_id in task_ids:
         s.queue.cancelTask(task_id)
 

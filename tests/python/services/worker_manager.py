@@ -1,7 +1,5 @@
 """The worker manager: machines that somebody else starts get credentials and a configuration, and say what goes wrong."""
 
-import os
-
 import taskcluster
 
 from services.server import from_now, pages, refused
@@ -130,7 +128,9 @@ def a_worker_that_is_removed_is_to_end(s):
     assert s.manager.worker(s.machines, "python", "machine-1")["state"] == "stopped"
     answer = s.manager.shouldWorkerTerminate(s.machines, "python", "machine-1")
     assert answer["terminate"] is True, answer
-    refused(404, "ResourceNotFound", s.manager.worker, s.machines, "python", "machine-" + os.urandom(4).hex())
+    refused(404, "ResourceNotFound", s.manager.worker, s.machines, "python", "machine-unknown")
+    # Until its workers are gone, a pool that is deleted is one in which nothing is started.
+    assert s.manager.deleteWorkerPool(s.machines)["providerId"] == "null-provider"
 
 
 CHECKS = [
