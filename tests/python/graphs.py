@@ -1,4 +1,4 @@
-"""Graphs that the real taskgraph generates from a small project, run by `tc-worker exec`.
+"""Graphs that the real taskgraph generates from a small project, looked at by `tc-worker check` and run by `tc-worker exec`.
 
 `tests/run` starts this with the binary's path in TC_WORKER_BIN; the lines are those of session.py.
 """
@@ -29,6 +29,17 @@ class Graphs(Exec):
 
     def graph(self, kind="target-graph", **options):
         return self.file(kind + ".json", json.dumps(self.repository.generate(kind, **options), indent=2))
+
+    def check(self, *arguments):
+        return subprocess.run(
+            [self.deployment.binary, "check", *map(str, arguments)],
+            cwd=self.directory,
+            env=self.deployment.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECS,
+        )
 
     def piped(self, text, *options):
         return subprocess.run(
@@ -163,7 +174,41 @@ def a_graph_by_ids_runs_to_its_end(e):
 
 
 
+def what_taskgraph_writes_is_without_problems(e):
+    template = e.repository.path / ".taskcluster.yml"
+    for path in (e.graph("full"), e.graph("target-graph"), template):
+        result = e.check(path)
+        expect(result, 0)
+        assert "no problems" in result.stdout + result.stderr, result.stdout + result.stderr
+
+
+def problems_of_a_graph_have_their_places(e):
+    graph = json.loads(e.graph().read_text())
+    graph[BUNDLE]["task"]["payload"]["maxRunTime"] = 0
+    graph["test-arm64-1"]["dependencies"]["build"] = "build-nothing"
+    graph["test-arm64-2"]["task"]["payload"]["env"]["X"] = {"task-reference": "<nothing>"}
+    path = e.file("broken.json", json.dumps(graph, indent=2))
+    result = e.check("--output", "json", path)
+    expect(result, 1)
+    problems = [json.loads(line) for line in result.stdout.splitlines()]
+    found = {(problem["rule"], problem["task"], problem["severity"]) for problem in problems}
+    assert found == {
+        ("payload/schema", BUNDLE, "error"),
+        ("dependency/dangling", "test-arm64-1", "error"),
+        ("dependency/reference", "test-arm64-2", "error"),
+    }, problems
+    lines = path.read_text().splitlines()
+    (schema,) = [problem for problem in problems if problem["rule"] == "payload/schema"]
+    assert lines[schema["line"] - 1][schema["column"] - 1 :].startswith("0"), schema
+    # The same for people.
+    text = e.check(path)
+    expect(text, 1)
+    assert "broken.json:{}:{}: ".format(schema["line"], schema["column"]) in text.stdout + text.stderr, text.stdout
+
+
 CHECKS = [
+    what_taskgraph_writes_is_without_problems,
+    problems_of_a_graph_have_their_places,
     a_graph_by_labels_runs_to_its_end,
     a_part_of_a_graph_runs,
     what_depends_on_a_failed_build_is_not_run,
