@@ -160,6 +160,8 @@ def a_decision_makes_a_graph_and_workers_run_it(p):
     for label in LABELS:
         p.ended(p.tasks[label], "completed")
     expect_everything(p, p.tasks)
+    built = "built by: {} for {} in {}\n".format(p.tasks["build-arm64"], p.tasks["test-arm64-1"], p.first)
+    assert built in p.log(p.tasks["test-arm64-1"]), built
     group = p.group(p.first)
     assert {label: entry["status"]["taskId"] for label, entry in group.items()} == p.tasks, group.keys()
     for label, entry in group.items():

@@ -97,7 +97,7 @@ def a_graph_by_labels_runs_to_its_end(e):
     for label in TESTS:
         said = "\n".join(e.lines(label, result))
         app = re.search(r"^app: (\S+) at (\S+)$", said, re.MULTILINE)
-        build, own = re.search(r"^built by: (\S+) for (\S+)$", said, re.MULTILINE).groups()
+        build, own = re.search(r"^built by: (\S+) for (\S+) in \S+$", said, re.MULTILINE).groups()
         assert app[1] == "{}/api/queue/v1/task/{}/artifacts/public/build/app".format(app[2].rstrip("/"), build), said
         assert re.search("Task ID: " + own + "$", said, re.MULTILINE), said
     # A test is begun when its build is over, and not before.
