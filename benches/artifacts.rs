@@ -102,7 +102,7 @@ async fn store() -> (Target, String) {
     let services = Services::new(&address, transport, Arc::new(SystemClock), Arc::new(SystemRandom)).expect("services");
     let credentials = Credentials { client_id: "c".to_owned(), access_token: Secret::new("t"), certificate: None };
     let queue = services.queue(CredentialsCell::new(credentials));
-    (Target { queue, task_id: "fZ42HVdDQ-KFFycr9PxptA".to_owned(), run_id: 0 }, put_url)
+    (Target { queue, task_id: "fZ42HVdDQ-KFFycr9PxptA".to_owned(), run_id: 0, objects: false }, put_url)
 }
 
 /// Memory of this process in MiB: now, or at its highest since the last reset.

@@ -51,10 +51,18 @@ enum Answer {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct ObjectCredentials {
+pub(super) struct ObjectCredentials {
     client_id: String,
     access_token: String,
     certificate: Option<String>,
+}
+
+impl ObjectCredentials {
+    pub(super) fn into_cell(self) -> CredentialsCell {
+        let Self { client_id, access_token, certificate } = self;
+        let (access_token, certificate) = (Secret::new(access_token), certificate.map(Secret::new));
+        CredentialsCell::new(Credentials { client_id, access_token, certificate })
+    }
 }
 
 impl Queue {
@@ -68,11 +76,7 @@ impl Queue {
         let call = Self::call(call_name, Method::GET, &path, None);
         Ok(match self.services.call_json(&call, &self.credentials).await? {
             Answer::S3 { url } | Answer::Reference { url } => ArtifactContent::Url(Secret::new(url)),
-            Answer::Object { name, credentials: ObjectCredentials { client_id, access_token, certificate } } => {
-                let access_token = Secret::new(access_token);
-                let credentials = Credentials { client_id, access_token, certificate: certificate.map(Secret::new) };
-                ArtifactContent::Object { name, credentials: CredentialsCell::new(credentials) }
-            }
+            Answer::Object { name, credentials } => ArtifactContent::Object { name, credentials: credentials.into_cell() },
             Answer::Error { reason, message } => ArtifactContent::Error { reason, message },
         })
     }

@@ -7,8 +7,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    ANSWER_BYTES, ApiError, CredentialsCell, Secret, Services,
+    ANSWER_BYTES, ApiError, CredentialsCell, ObjectPlace, Secret, Services,
     claim::{Claim, ClaimAnswer, Reclaimed},
+    content::ObjectCredentials,
     error::ErrorKind,
     services::{Call, parse, segment},
     types::{ArtifactAnswer, ArtifactInfo, NewArtifact, Resolution, Task, TaskStatus},
@@ -115,12 +116,34 @@ impl Queue {
         struct Answer {
             put_url: Option<String>,
             content_type: Option<String>,
+            name: Option<String>,
+            project_id: Option<String>,
+            upload_id: Option<String>,
+            expires: Option<String>,
+            credentials: Option<ObjectCredentials>,
         }
         let body = artifact.body();
         let path = format!("{}/artifacts/{}", run_path(task_id, run_id), segment(name));
         let call = Self::call("queue.createArtifact", Method::POST, &path, Some(&body));
         let answer: Answer = self.services.call_json(&call, &self.credentials).await?;
-        Ok(ArtifactAnswer { put_url: answer.put_url.map(Secret::new), content_type: answer.content_type })
+        let object = || {
+            Some(ObjectPlace {
+                name: answer.name?,
+                project_id: answer.project_id?,
+                upload_id: answer.upload_id?,
+                expires: answer.expires?,
+                credentials: answer.credentials?.into_cell(),
+            })
+        };
+        Ok(ArtifactAnswer { put_url: answer.put_url.map(Secret::new), content_type: answer.content_type, object: object() })
+    }
+
+    /// `finishArtifact`: the object of an artifact is all there. Repeating it changes nothing.
+    pub async fn finish_artifact(&self, task_id: &str, run_id: u32, name: &str, upload_id: &str) -> Result<(), ApiError> {
+        let body = json!({ "uploadId": upload_id });
+        let path = format!("{}/artifacts/{}", run_path(task_id, run_id), segment(name));
+        let call = Self::call("queue.finishArtifact", Method::PUT, &path, Some(&body));
+        self.services.call(&call, &self.credentials).await.map(drop)
     }
 
     /// `status`, unsigned.

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Secret;
+use super::{ObjectPlace, Secret};
 
 /// When a task has to be resolved whose definition does not say it.
 const UNKNOWN_DEADLINE: SignedDuration = SignedDuration::from_hours(24);
@@ -158,6 +158,15 @@ pub enum NewArtifact {
         /// When it is forgotten.
         expires: Timestamp,
     },
+    /// Bytes that are uploaded to the object service.
+    Object {
+        /// Media type.
+        content_type: String,
+        /// How many.
+        content_length: u64,
+        /// When it is forgotten.
+        expires: Timestamp,
+    },
     /// Something at another URL.
     Reference {
         /// The URL.
@@ -199,6 +208,9 @@ impl NewArtifact {
             Self::S3 { content_type, content_length, expires } => json!({
                 "storageType": "s3", "contentType": content_type, "contentLength": content_length, "expires": date(*expires),
             }),
+            Self::Object { content_type, content_length, expires } => json!({
+                "storageType": "object", "contentType": content_type, "contentLength": content_length, "expires": date(*expires),
+            }),
             Self::Reference { url, content_type, expires } => json!({
                 "storageType": "reference", "url": url, "contentType": content_type, "expires": date(*expires),
             }),
@@ -220,6 +232,8 @@ pub struct ArtifactAnswer {
     pub put_url: Option<Secret>,
     /// The media type to send with them.
     pub content_type: Option<String>,
+    /// What to upload, for [`NewArtifact::Object`].
+    pub object: Option<ObjectPlace>,
 }
 
 /// An artifact, as the queue lists it.

@@ -172,7 +172,7 @@ async fn upload(
 ) -> Result<[u8; 32], UploadError> {
     let target = shared.surroundings.target;
     let content_type = spec.content_type.clone().filter(|t| !t.is_empty()).unwrap_or_else(|| content_type(shown));
-    if spec.content_encoding.unwrap_or_else(|| content_encoding(shown)) == Encoding::Identity {
+    if target.objects || spec.content_encoding.unwrap_or_else(|| content_encoding(shown)) == Encoding::Identity {
         return publish(target, name, &content_type, expires, &Body::identity(content)).await;
     }
     // Given back when the compressed bytes are gone. Nobody closes the semaphore.

@@ -13,6 +13,7 @@ mod body;
 mod collect;
 mod content;
 mod gzip;
+mod place;
 mod put;
 mod reading;
 #[cfg(test)]

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{Method, header};
 use jiff::Timestamp;
 use tc_engine::ReadError;
 use tokio::time::Instant;
 
-use super::body::{Body, Progress};
+use super::{
+    body::{Body, Progress},
+    place::{Place, create},
+};
 use crate::api::{self, ANSWER_BYTES, ApiError, NewArtifact, Queue, Secret, TransportError};
 
 /// An attempt whose bytes stand still for this long is broken off.
@@ -42,6 +45,8 @@ pub struct Target {
     pub task_id: String,
     /// Its run.
     pub run_id: u32,
+    /// Whether bytes go to the object service. They must not be encoded then.
+    pub objects: bool,
 }
 
 /// Why an artifact was not published.
@@ -91,18 +96,23 @@ pub async fn publish(
     expires: Timestamp,
     body: &Body,
 ) -> Result<[u8; 32], UploadError> {
-    let artifact = NewArtifact::S3 { content_type: content_type.to_owned(), content_length: body.plain_bytes(), expires };
-    let mut url = create(target, name, &artifact).await?;
+    let (content_type, content_length) = (content_type.to_owned(), body.plain_bytes());
+    let artifact = if target.objects {
+        NewArtifact::Object { content_type, content_length, expires }
+    } else {
+        NewArtifact::S3 { content_type, content_length, expires }
+    };
+    let mut place = create(target, name, &artifact, body).await?;
     let (mut wait, mut failing, mut refusals, mut losses) = (FIRST_WAIT, Duration::ZERO, 0, 0);
     loop {
         // The bytes first: a stream may have to wait for other streams, and the URL is not to grow old meanwhile.
         let attempt = body.attempt().await;
-        if attempt.is_ok() && url.since.elapsed() > URL_AGE {
-            url = create(target, name, &artifact).await?;
+        if attempt.is_ok() && place.since.elapsed() > URL_AGE {
+            place = create(target, name, &artifact, body).await?;
         }
         let began = Instant::now();
         let (answer, progress) = match attempt {
-            Ok(attempt) => (put(target, &url, attempt.stream, body, &attempt.progress).await, attempt.progress),
+            Ok(attempt) => (put(target, &place, attempt.stream, body, &attempt.progress).await, attempt.progress),
             Err(error) => (Answer::Again(error.to_string()), Progress::failed(error)),
         };
         match progress.broken() {
@@ -116,23 +126,26 @@ pub async fn publish(
             }
         }
         let why = match (answer, progress.digest()) {
-            (Answer::Stored, Some(digest)) if progress.taken() == body.bytes() => return Ok(body.plain_digest(digest)),
+            (Answer::Stored, Some(digest)) if progress.taken() == body.bytes() => {
+                place.finish(target, name, &digest).await?;
+                return Ok(body.plain_digest(digest));
+            }
             // A store that is content before it has everything has something else.
             (Answer::Stored, _) => "the store answered before it had all bytes".to_owned(),
             (Answer::Never(why), _) => return Err(UploadError::Service(why)),
             (Answer::Moved(elsewhere), _) if refusals < REFUSALS => {
                 refusals += 1;
-                url.url = elsewhere;
+                place.url = elsewhere;
                 continue;
             }
             (Answer::Moved(_), _) => return Err(UploadError::Service("the store sends the upload in circles".to_owned())),
             (Answer::UrlRefused(why), _) => {
                 // That an old one is refused is only natural.
-                refusals += u32::from(url.since.elapsed() < URL_AGE);
+                refusals += u32::from(place.since.elapsed() < URL_AGE);
                 if refusals >= REFUSALS {
                     return Err(UploadError::Service(why));
                 }
-                url = create(target, name, &artifact).await?;
+                place = create(target, name, &artifact, body).await?;
                 why
             }
             (Answer::Again(why), _) => why,
@@ -157,39 +170,14 @@ pub(super) async fn after_loss(losses: u32, name: &str, why: String) -> Result<(
     Ok(())
 }
 
-/// A place to put bytes.
-struct PutUrl {
-    url: Secret,
-    content_type: String,
-    since: Instant,
-}
-
-async fn create(target: &Target, name: &str, artifact: &NewArtifact) -> Result<PutUrl, UploadError> {
-    let answer = target.queue.create_artifact(&target.task_id, target.run_id, name, artifact).await?;
-    let NewArtifact::S3 { content_type, .. } = artifact else {
-        return Err(UploadError::Service("only bytes have a place to be put".to_owned()));
-    };
-    let Some(url) = answer.put_url else {
-        return Err(UploadError::Service("the queue gave no URL to upload to".to_owned()));
-    };
-    let content_type = answer.content_type.unwrap_or_else(|| content_type.clone());
-    Ok(PutUrl { url, content_type, since: Instant::now() })
-}
-
 async fn put(
     target: &Target,
-    to: &PutUrl,
+    to: &Place,
     mut stream: futures_util::stream::BoxStream<'static, std::io::Result<Bytes>>,
     body: &Body,
     progress: &Progress,
 ) -> Answer {
-    let mut headers = HeaderMap::new();
-    let Ok(content_type) = HeaderValue::try_from(to.content_type.as_str()) else {
-        return Answer::Never(format!("content type {:?} cannot be sent", to.content_type));
-    };
-    headers.insert(header::CONTENT_TYPE, content_type);
-    // Stores sign the header, so it is sent also where it says nothing.
-    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(body.encoding()));
+    let mut headers = to.headers.clone();
     // Said also where it is nothing; the client would leave it out then.
     headers.insert(header::CONTENT_LENGTH, body.bytes().into());
     let payload = if body.is_small() {

@@ -89,7 +89,7 @@ pub(super) const KEYS: &[Key] = &[
     key("certificate", Kind::Secret),
     key("cleanUpTaskDirs", Kind::Flag),
     key("clientId", Kind::Text),
-    later("createObjectArtifacts", Kind::Flag),
+    key("createObjectArtifacts", Kind::Flag),
     key("d2gConfig", Kind::Group(D2G_KEYS)),
     key("disableNativePayloads", Kind::Flag),
     key("disableOOMProtection", Kind::Flag),

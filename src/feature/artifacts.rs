@@ -51,7 +51,8 @@ impl Part<RunContext> for Artifacts {
             // There was no container in which anything could be; why is the task's error, and enough to say.
             return Vec::new();
         }
-        let target = Target { queue: cx.queue.clone(), task_id: cx.task_id.clone(), run_id: cx.run_id };
+        let objects = cx.shop.config.create_object_artifacts;
+        let target = Target { queue: cx.queue.clone(), task_id: cx.task_id.clone(), run_id: cx.run_id, objects };
         let is_taken = |name: &str| {
             let taken = cx.reserved_names().iter().find(|(reserved, _)| reserved == name);
             if let Some((_, owner)) = taken {

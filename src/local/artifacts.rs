@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::{HeaderName, StatusCode, header};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    auth::Need,
-    check::{Fields, Text},
+    auth::{Need, TemporaryCredentials},
+    check::{Fields, TASK_ID, Text},
     desk::Desk,
     endpoint::Call,
     fault::{Code, Fault},
+    object::{self, is_object_name},
     reply::Reply,
     state::{Artifact, NewArtifact, Storage, TaskId},
     store::Permit,
@@ -22,6 +23,8 @@ use super::{
 
 const UPLOAD_TIME: SignedDuration = SignedDuration::from_mins(45);
 const DOWNLOAD_TIME: SignedDuration = SignedDuration::from_mins(30);
+/// How long credentials for an object are valid.
+const OBJECT_TIME: SignedDuration = SignedDuration::from_hours(1);
 const STORAGE_TYPE: HeaderName = HeaderName::from_static("x-taskcluster-artifact-storage-type");
 /// What artifacts are that say nothing about it.
 const DEFAULT_CONTENT_TYPE: &str = "application/binary";
@@ -33,7 +36,14 @@ pub(crate) async fn create(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> 
     let (id, run) = (call.task_id()?, call.run_id()?);
     let name = name(&call)?;
     call.authorize(&Need::scope(format!("queue:create-artifact:{id}/{run}")))?;
-    let new = new_artifact(&call.body)?;
+    let mut new = new_artifact(&call.body)?;
+    if let Storage::Object { project_id, upload_id, .. } = &mut new.storage {
+        if !is_object_name(&object_name((id, run, name))) {
+            return Err(Fault::new(Code::InputError, "the name of an object artifact must be printable ASCII"));
+        }
+        *project_id = desk.books(|state, now| state.status(now, id))?.definition.project_id.to_string();
+        *upload_id = desk.clients.new_slugid();
+    }
     let artifact = desk.books(|state, now| state.create_artifact(now, id, run, name, new))?;
     let answer = match &artifact.storage {
         Storage::S3 { .. } => {
@@ -42,9 +52,48 @@ pub(crate) async fn create(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> 
             let put_url = desk.store.url(&call.base, permit, (id, run, name), until);
             json!({ "storageType": "s3", "putUrl": put_url, "expires": Date(until), "contentType": artifact.content_type })
         }
+        Storage::Object { project_id, upload_id, .. } => {
+            let object = object_name((id, run, name));
+            let scope = format!("object:upload:{project_id}:{object}");
+            json!({
+                "storageType": "object", "name": object, "projectId": project_id, "uploadId": upload_id,
+                "expires": Date(artifact.expires), "credentials": object_credentials(&desk, call.now, &object, scope),
+            })
+        }
         other => json!({ "storageType": other.type_name() }),
     };
     Ok(Reply::json(&answer))
+}
+
+/// What the artifact's object is called.
+fn object_name((id, run, name): (TaskId, u32, &str)) -> String {
+    format!("t/{id}/{run}/{name}")
+}
+
+/// Credentials for one thing to do with one object.
+fn object_credentials(desk: &Desk, now: Timestamp, object: &str, scope: String) -> TemporaryCredentials {
+    let until = now.saturating_add(OBJECT_TIME).unwrap_or(now);
+    // Client ids have fewer characters than names of objects.
+    let client_id: String =
+        object.chars().map(|c| if c.is_ascii_alphanumeric() || "/.-_".contains(c) { c } else { '_' }).collect();
+    desk.clients.issue(now, format!("object/{client_id}"), vec![scope], until)
+}
+
+/// `finishArtifact`
+pub(crate) async fn finish(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> {
+    let (id, run) = (call.task_id()?, call.run_id()?);
+    let name = name(&call)?;
+    let mut problems = Vec::new();
+    let upload_id = Fields::of(&call.body, "", &mut problems).and_then(|mut fields| {
+        fields.only(&["uploadId"]);
+        fields.text("uploadId", &TASK_ID).map(str::to_owned)
+    });
+    let Some(upload_id) = upload_id.filter(|_| problems.is_empty()) else {
+        return Err(Fault::invalid_body("finishArtifact", &problems));
+    };
+    call.authorize(&Need::scope(format!("queue:create-artifact:{id}/{run}")))?;
+    desk.books(|state, now| state.finish_artifact(now, id, run, name, &upload_id))?;
+    Ok(Reply::nothing())
 }
 
 fn name(call: &Call) -> Result<&str, Fault> {
@@ -74,6 +123,14 @@ fn read_artifact(fields: &mut Fields<'_>) -> Option<NewArtifact> {
             let content_length = fields.optional_integer("contentLength", 0..=u64::MAX);
             (fields.text("contentType", &CONTENT_TYPE), Some(Storage::S3 { content_length, stored: None }))
         }
+        "object" => {
+            fields.only(&["storageType", "expires", "contentType", "contentLength"]);
+            let content_length = fields.optional_integer("contentLength", 0..=u64::MAX);
+            // Whose it is and how it is uploaded is not for the worker to say.
+            let (project_id, upload_id) = (String::new(), String::new());
+            let storage = Storage::Object { project_id, upload_id, content_length, finished: false };
+            (fields.text("contentType", &CONTENT_TYPE), Some(storage))
+        }
         "reference" => {
             fields.only(&["storageType", "expires", "contentType", "url"]);
             let rule = Text { min: 1, max: usize::MAX, is: is_uri, shape: "a URL" };
@@ -99,7 +156,7 @@ fn read_artifact(fields: &mut Fields<'_>) -> Option<NewArtifact> {
             (None, storage)
         }
         _ => {
-            fields.problem("storageType", "must be one of s3, reference, link, error; object artifacts are not offered");
+            fields.problem("storageType", "must be one of s3, object, reference, link, error");
             return None;
         }
     };
@@ -155,7 +212,12 @@ fn url(desk: &Desk, call: &Call, (id, run, name): &(TaskId, u32, String), artifa
             Some(desk.store.url(&call.base, Permit::Get, (*id, *run, name), until))
         }
         Storage::Reference { url } => Some(url.clone()),
-        Storage::Link { .. } | Storage::Error { .. } => None,
+        Storage::Object { finished: true, .. } => {
+            let name = object_name((*id, *run, name));
+            let (object, _) = object::finished(desk, &name, call.now).ok()?;
+            Some(object::url(desk, &call.base, &name, &object, call.now)?.0)
+        }
+        Storage::Object { .. } | Storage::Link { .. } | Storage::Error { .. } => None,
     }
 }
 
@@ -179,6 +241,11 @@ pub(crate) async fn get(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> {
 pub(crate) async fn content(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> {
     let (object, artifact) = followed(&desk, &call)?;
     let kind = artifact.storage.type_name();
+    if let Storage::Object { finished: true, .. } = artifact.storage {
+        let name = object_name((object.0, object.1, &object.2));
+        let credentials = object_credentials(&desk, call.now, &name, format!("object:download:{name}"));
+        return Ok(Reply::json(&json!({ "storageType": kind, "name": name, "credentials": credentials })));
+    }
     match (url(&desk, &call, &object, &artifact), &artifact.storage) {
         (Some(url), _) => Ok(Reply::json(&json!({ "storageType": kind, "url": url }))),
         (None, Storage::Error { reason, message }) => {

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Faults, Network, Options, Server, TlsFiles, exposure};
+use super::{Faults, Network, Options, Roster, Server, TlsFiles, exposure};
 use crate::{
     api::Secret,
     seam::{Disk as _, Lasting, SystemDisk, SystemRandom, slugid},
@@ -74,6 +74,8 @@ pub async fn serve_foreground(
     if let Some(warning) = warning.map_err(refused)? {
         tracing::warn!("{warning}");
     }
+    let roster = command.clients.as_deref().map(Roster::read).transpose();
+    let roster = roster.map_err(|error| refused(error.to_string()))?.unwrap_or_default();
     let access = Access::of(&command.given);
     let store = tempfile::Builder::new().prefix("tc-worker-queue-").tempdir()?;
     if !command.faults.rules.is_empty() {
@@ -83,6 +85,7 @@ pub async fn serve_foreground(
         listen: command.listen,
         tls: command.tls.map(|(cert, key)| TlsFiles { cert, key }),
         claim_timeout: Duration::from_secs(command.claim_timeout_secs),
+        roster,
         faults: command.faults,
         network: command.network,
         ..Options::new(store.path().to_owned(), (access.client_id.clone(), access.token.expose().to_owned()))

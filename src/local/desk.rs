@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -16,10 +17,15 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     auth::Clients,
     faults,
+    ledger::Ledger,
     network::Link,
+    object::{self, Object},
     purge::Requests,
+    secrets::{self, Secret},
+    shelf::Shelf,
     state::{Claim, Effect, State, Stored, Ticket, Worker},
     store::Store,
+    worker_manager::WorkerManager,
 };
 use crate::seam::Clock;
 
@@ -38,8 +44,14 @@ pub(crate) struct Desk {
     clock: Arc<dyn Clock>,
     pub(crate) clients: Clients,
     pub(crate) store: Store,
+    /// What has to survive a restart is noted here.
+    pub(crate) ledger: Arc<Ledger>,
     /// Apart from the books: another service, with no influence on them.
     pub(crate) purges: Mutex<Requests>,
+    pub(crate) secrets: Shelf<Secret>,
+    pub(crate) objects: Shelf<Object>,
+    pub(crate) workers: WorkerManager,
+    swept: Mutex<Timestamp>,
     pub(crate) scheme: &'static str,
     /// What goes wrong on purpose.
     pub(crate) faults: Option<faults::Layer>,
@@ -51,21 +63,33 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    pub(crate) fn new(state: State, clock: Arc<dyn Clock>, clients: Clients, store: Store, scheme: &'static str) -> Self {
-        Self {
+    pub(crate) fn new(
+        state: State,
+        clock: Arc<dyn Clock>,
+        clients: Clients,
+        store: Store,
+        ledger: Arc<Ledger>,
+        scheme: &'static str,
+    ) -> io::Result<Self> {
+        Ok(Self {
             books: Mutex::new(Books { state, line: HashMap::new() }),
             sooner: Notify::new(),
             started: clock.wall(),
             clock,
             clients,
-            store,
             purges: Mutex::default(),
+            secrets: Shelf::open("secret", &ledger)?,
+            objects: object::restore(&ledger, &store.objects_dir())?,
+            workers: WorkerManager::open(&ledger)?,
+            store,
+            ledger,
+            swept: Mutex::new(Timestamp::MIN),
             scheme,
             faults: None,
             link: None,
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
-        }
+        })
     }
 
     /// The date, to the millisecond: what the API shows is what is compared.
@@ -108,6 +132,21 @@ impl Desk {
         }
     }
 
+    /// Forgets what has expired in the smaller services, at most once in a while.
+    fn sweep(&self) {
+        let now = self.now();
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.duration_since(*swept).unsigned_abs() < LONGEST_NAP {
+            return;
+        }
+        *swept = now;
+        drop(swept);
+        secrets::sweep(&self.secrets, now);
+        object::sweep(&self.objects, &self.store.objects_dir(), now);
+        self.workers.sweep(now);
+        self.clients.sweep(now);
+    }
+
     /// Claims what is there, or takes a seat in line.
     pub(crate) fn claim_or_wait(
         self: &Arc<Self>,
@@ -136,6 +175,7 @@ impl Desk {
     /// Lets things expire when they are due, until the server closes.
     pub(crate) async fn watch_the_clock(self: Arc<Self>) {
         loop {
+            self.sweep();
             let next = self.books(|state, now| {
                 state.advance(now);
                 state.next_wakeup().map(|next| Duration::try_from(next.duration_since(now)).unwrap_or_default())

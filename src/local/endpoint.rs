@@ -10,16 +10,17 @@ use axum::{
 };
 use bytes::Bytes;
 use hawk::PayloadHasher;
-use http::{HeaderMap, Request, Uri, header};
+use http::{HeaderMap, Method, Request, Uri, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    auth::{Caller, Need, Signed},
+    auth::{Caller, Clients, Need, Signed, Unanswered},
     desk::Desk,
     fault::{Code, Fault},
     faults,
+    ledger::Unsettled,
     reply::Reply,
     state::TaskId,
 };
@@ -42,9 +43,30 @@ pub(crate) struct Call {
     pub(crate) now: Timestamp,
     /// The root URL by which the caller reached us.
     pub(crate) base: String,
+    request: AsSigned,
+}
+
+/// What a signature covers, kept for calls that verify it themselves.
+struct AsSigned {
+    method: Method,
+    resource: String,
+    host: String,
+    port: u16,
+    authorization: Option<String>,
 }
 
 impl Call {
+    /// Who calls.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// The request as it was signed.
+    pub(crate) fn signed(&self) -> Signed<'_> {
+        let AsSigned { method, resource, host, port, authorization } = &self.request;
+        Signed { method: method.as_str(), resource, host, port: *port, authorization: authorization.as_deref() }
+    }
+
     /// Refuses the call unless the caller has what it needs.
     pub(crate) fn authorize(&self, need: &Need) -> Result<(), Fault> {
         match need.missing(&|scope: &str| self.caller.has(scope)) {
@@ -106,6 +128,26 @@ where
     F: Fn(Arc<Desk>, Call) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<Reply, Fault>> + Send + 'static,
 {
+    route(filter, method, Clients::authenticate, handler)
+}
+
+/// A route whose handler finds out itself who calls; to everything else the caller is nobody.
+pub(crate) fn open_endpoint<F, Fut>(filter: MethodFilter, method: &'static str, handler: F) -> MethodRouter<Arc<Desk>>
+where
+    F: Fn(Arc<Desk>, Call) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<Reply, Fault>> + Send + 'static,
+{
+    route(filter, method, |clients, now, _| Ok(clients.nobody(now)), handler)
+}
+
+/// Finds out who calls.
+type Authenticate = fn(&Clients, Timestamp, Signed<'_>) -> Result<Caller, String>;
+
+fn route<F, Fut>(filter: MethodFilter, method: &'static str, authenticate: Authenticate, handler: F) -> MethodRouter<Arc<Desk>>
+where
+    F: Fn(Arc<Desk>, Call) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<Reply, Fault>> + Send + 'static,
+{
     on(
         filter,
         move |State(desk): State<Arc<Desk>>,
@@ -114,7 +156,7 @@ where
               request: Request<Body>| {
             let handler = handler.clone();
             async move {
-                let call = |request| answer(method, desk.clone(), &uri, params, request, handler);
+                let call = |request| answer((method, authenticate), desk.clone(), &uri, params, request, handler);
                 faults::around(&desk, method, request, call).await
             }
         },
@@ -122,7 +164,7 @@ where
 }
 
 async fn answer<F, Fut>(
-    method: &'static str,
+    (method, authenticate): (&'static str, Authenticate),
     desk: Arc<Desk>,
     uri: &Uri,
     params: Result<Path<Vec<(String, String)>>, PathRejection>,
@@ -146,7 +188,7 @@ where
     };
     let resource = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let signed = Signed { method: head.method.as_str(), resource, host: &host, port, authorization };
-    let caller = match desk.clients.authenticate(now, signed) {
+    let caller = match authenticate(&desk.clients, now, signed) {
         Ok(caller) => caller,
         Err(why) => return Fault::new(Code::AuthenticationFailed, why).reply(method, &params, None, now).into_response(),
     };
@@ -163,11 +205,36 @@ where
         Err(fault) => return refused(fault, &params),
     };
     let base = base_url(desk.scheme, &host, port);
-    let call = Call { params: params.clone(), query: uri.query().unwrap_or_default().to_owned(), caller, body, now, base };
-    match handler(desk, call).await {
-        Ok(reply) => reply.into_response(),
-        Err(fault) => refused(fault, &params),
+    // Reads wait for nothing; what they show may not be durable yet, but whoever changed it has not been answered either.
+    let changes = !matches!(head.method, Method::GET | Method::HEAD);
+    if changes && let Err(why) = desk.ledger.room().await {
+        return refused(not_kept(&why), &params);
     }
+    let unanswered = head.extensions.get::<Unanswered>().is_some();
+    let receipt = desk.clients.receipt(&caller, now).filter(|_| !unanswered);
+    let request = AsSigned {
+        method: head.method,
+        resource: resource.to_owned(),
+        host,
+        port,
+        authorization: authorization.map(str::to_owned),
+    };
+    let query = uri.query().unwrap_or_default().to_owned();
+    let call = Call { params: params.clone(), query, caller, body, now, base, request };
+    let result = handler(desk.clone(), call).await;
+    if changes && let Err(why) = desk.ledger.settled().await {
+        return refused(not_kept(&why), &params);
+    }
+    let reply = match result {
+        Ok(reply) => reply,
+        Err(fault) => fault.reply(method, &params, Some(&bytes), now),
+    };
+    reply.with_receipt(receipt).into_response()
+}
+
+/// Whether the call changed anything is open then; clients repeat calls that were answered like this.
+fn not_kept(why: &Unsettled) -> Fault {
+    Fault::new(Code::InternalServerError, format!("the call could not be kept: {why}"))
 }
 
 fn refuse(method: &str, why: &str, now: Timestamp) -> Response {

@@ -12,6 +12,9 @@ use super::{
 
 /// Bodies above this size are not shown back to the caller.
 const SHOWN_BODY_BYTES: usize = 4096;
+/// Calls whose bodies hold secrets, and are never shown: callers log refusals.
+const SECRET_BODIES: &[&str] =
+    &["set", "registerWorker", "reregisterWorker", "createWorker", "updateWorker", "authenticateHawk"];
 
 /// The services' words for what went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +30,7 @@ pub(crate) enum Code {
     RequestTimeout,
     RequestConflict,
     ResourceExpired,
+    NoMatchingMethod,
     InputTooLarge,
     InternalServerError,
 }
@@ -60,6 +64,7 @@ impl Code {
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::RequestConflict => StatusCode::CONFLICT,
             Self::ResourceExpired => StatusCode::GONE,
+            Self::NoMatchingMethod => StatusCode::NOT_ACCEPTABLE,
             Self::InputTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::InternalServerError => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -105,6 +110,7 @@ impl Fault {
     pub(crate) fn reply(&self, method: &str, params: &[(String, String)], body: Option<&[u8]>, now: Timestamp) -> Reply {
         let params: Map<String, Value> = params.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
         let payload = match body {
+            Some(_) if SECRET_BODIES.contains(&method) => json!("(not shown)"),
             Some(bytes) if bytes.len() <= SHOWN_BODY_BYTES => serde_json::from_slice(bytes).unwrap_or(Value::Null),
             Some(bytes) => json!(format!("({} bytes, not shown)", bytes.len())),
             None => Value::Null,

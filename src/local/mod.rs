@@ -1,4 +1,4 @@
-//! The embedded queue: Taskcluster's queue API in one process, for `exec`, for the `queue` command, and for tests.
+//! The embedded queue: Taskcluster's queue and the services around it in one process, for `exec`, for the `queue` command, and for tests.
 //!
 //! It is the server's side only; the worker talks to it over sockets like to any deployment.
 //!
@@ -6,14 +6,18 @@
 //!  listen ──▶ routes ──▶ endpoint ──▶ tasks | claims | artifacts | index ─▶ desk ──▶ state
 //!  (TCP, TLS)            (auth, body,   (one function per call)     (lock,    (pure: tasks, runs,
 //!                         faults)             │                      line,     lanes, expiries,
-//!             transfer ◀──────────────────────┘                      clock)    artifacts)
-//!             (signed PUT and GET) ──▶ store (files)
+//!             transfer ◀──────────────────────┤                      clock)    artifacts, names)
+//!             (signed PUT and GET) ──▶ store  └▶ auth | secrets | object | worker_manager | purge ──▶ shelf
+//!                                     (files)                                                        (values by name)
 //! ```
-//! - [`state`] decides everything and does nothing: no I/O, no clock, no lock.
+//! - [`state`] decides everything about tasks and does nothing: no I/O, no clock, no lock.
 //! - `desk` holds the state, hands claims to those who wait, and lets time pass.
-//! - `auth` verifies Hawk with the `hawk` crate; the worker signs with code of its own, so that each proves the other.
-//! - `purge` is the purge-cache service, as far as workers and those who ask for purges know it.
-//! - `store` and `transfer` keep artifact bytes in files behind signed URLs.
+//! - `auth` verifies Hawk with the `hawk` crate; the worker signs with code of its own, so that each proves the other. It also is the auth
+//!   service: clients, roles, and what scopes they stand for.
+//! - `secrets`, `object`, `worker_manager` and `purge` are services of their own, with no influence on the books. What they keep is on
+//!   shelves.
+//! - `store` and `transfer` keep artifact bytes in files behind signed URLs; `object` keeps its own beside them.
+//! - [`ledger`] keeps what has to survive a restart, if there is a data directory.
 //! - [`faults`] spoils requests and answers, and `network` makes connections slow, when that is asked for.
 
 pub mod amount;
@@ -29,17 +33,22 @@ mod exposure;
 mod fault;
 pub mod faults;
 mod index;
+mod ledger;
 mod listen;
 mod network;
+mod object;
+mod page;
 mod purge;
 mod reply;
 mod routes;
-mod scopes;
+mod secrets;
+mod shelf;
 pub mod state;
 mod store;
 mod tasks;
 mod transfer;
 mod view;
+mod worker_manager;
 
 use std::{
     io,
@@ -52,6 +61,7 @@ use std::{
 use jiff::SignedDuration;
 use tokio::net::TcpListener;
 
+pub use auth::{Roster, RosterError};
 pub use faults::Faults;
 pub use listen::TlsFiles;
 pub use network::Network;
@@ -59,6 +69,7 @@ pub use network::Network;
 use crate::seam::{Clock, Random, SystemClock, SystemRandom};
 use auth::Clients;
 use desk::Desk;
+use ledger::Ledger;
 use state::{Rules, State, Storage, TaskId};
 use store::Store;
 
@@ -80,6 +91,8 @@ pub struct Options {
     pub store: PathBuf,
     /// Client id and access token of the one client, which has all scopes.
     pub credentials: (String, String),
+    /// More clients, and the roles.
+    pub roster: Roster,
     /// Whether a claim gets tasks of any task queue, whatever queue it asks for.
     pub any_queue: bool,
     /// What goes wrong on purpose; nothing by default.
@@ -90,6 +103,8 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// Where secrets and ids come from.
     pub random: Arc<dyn Random>,
+    /// Where everything is kept over restarts; nothing is kept without it.
+    pub data_dir: Option<PathBuf>,
 }
 
 impl Options {
@@ -101,11 +116,13 @@ impl Options {
             claim_timeout: CLAIM_TIMEOUT,
             store,
             credentials,
+            roster: Roster::default(),
             any_queue: false,
             faults: Faults::default(),
             network: Network::default(),
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
+            data_dir: None,
         }
     }
 }
@@ -117,7 +134,7 @@ pub struct StoredArtifact {
     pub run_id: u32,
     /// Its name.
     pub name: String,
-    /// `s3`, `reference`, `link` or `error`.
+    /// `s3`, `object`, `reference`, `link` or `error`.
     pub storage_type: &'static str,
     /// Its content type.
     pub content_type: String,
@@ -153,13 +170,15 @@ impl Server {
     pub fn start_on(listener: TcpListener, options: Options) -> io::Result<Self> {
         auth::install();
         let tls = options.tls.as_ref().map(TlsFiles::acceptor).transpose()?;
+        let ledger = options.data_dir.as_deref().map_or_else(|| Ok(Ledger::memory()), Ledger::open)?;
         let store = Store::open(&options.store, &*options.random)?;
         let address = listener.local_addr()?;
         let claim_timeout = SignedDuration::try_from(options.claim_timeout).unwrap_or(SignedDuration::MAX);
         let state = State::new(Rules { claim_timeout, any_queue: options.any_queue });
         let scheme = if tls.is_some() { "https" } else { "http" };
-        let clients = Clients::new(options.credentials, options.random);
-        let mut desk = Desk::new(state, options.clock, clients, store, scheme);
+        let ledger = Arc::new(ledger);
+        let clients = Clients::new(options.credentials, options.roster, &ledger, options.random)?;
+        let mut desk = Desk::new(state, options.clock, clients, store, ledger, scheme)?;
         desk.faults = faults::Layer::new(options.faults);
         desk.link = network::Link::new(options.network);
         let desk = Arc::new(desk);
@@ -185,6 +204,9 @@ impl Server {
         if tokio::time::timeout(CLOSING_TIME, self.desk.tasks.wait()).await.is_err() {
             tracing::warn!("the embedded queue closed with requests still in progress");
         }
+        let desk = self.desk.clone();
+        // Ends by itself once the last records are written; a panic in there is its own affair.
+        drop(tokio::task::spawn_blocking(move || desk.ledger.close()).await);
     }
 
     /// How many requests met each of [`Options::faults`], in their order.
@@ -204,7 +226,17 @@ impl Server {
                 })
                 .collect::<Vec<_>>()
         });
-        all.into_iter().map(|(run_id, (name, artifact))| stored_artifact(run_id, name, artifact)).collect()
+        let object = |run_id: u32, name: &str| self.desk.objects.get(&format!("t/{id}/{run_id}/{name}"))?.stored;
+        let shown = |(run_id, (name, artifact)): (u32, (String, state::Artifact))| {
+            let kept = object(run_id, &name);
+            let mut shown = stored_artifact(run_id, name, artifact);
+            if let Some(kept) = kept.filter(|_| shown.storage_type == "object") {
+                shown.bytes = Some(kept.bytes);
+                shown.path = Some(self.desk.store.objects_dir().join(kept.file));
+            }
+            shown
+        };
+        all.into_iter().map(shown).collect()
     }
 }
 
@@ -232,7 +264,7 @@ fn stored_artifact(run_id: u32, name: String, artifact: state::Artifact) -> Stor
             shown.bytes = Some(stored.bytes);
             shown.path = Some(stored.path);
         }
-        Storage::S3 { stored: None, .. } => {}
+        Storage::S3 { stored: None, .. } | Storage::Object { .. } => {}
         Storage::Reference { url } => shown.target = Some(url),
         Storage::Link { artifact } => shown.target = Some(artifact),
         Storage::Error { reason, message } => shown.error = Some((reason, message)),

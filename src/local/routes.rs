@@ -7,35 +7,64 @@ use axum::{
     extract::State,
     middleware::from_fn_with_state,
     response::IntoResponse as _,
-    routing::{MethodFilter, put},
+    routing::{MethodFilter, MethodRouter, put},
 };
 use http::{Method, Uri};
 
 use super::{
     artifacts, claims,
     desk::Desk,
-    endpoint::endpoint,
+    endpoint::{endpoint, open_endpoint},
     fault::{Code, Fault},
-    faults, index, purge, scopes, store, tasks, transfer,
+    faults, store, tasks, transfer,
 };
 
+mod auth;
+mod index;
+mod object;
+mod purge_cache;
+mod secrets;
+mod worker_manager;
+
 const QUEUE: &str = "/api/queue/v1";
-const AUTH: &str = "/api/auth/v1";
-const INDEX: &str = "/api/index/v1";
-const PURGE_CACHE: &str = "/api/purge-cache/v1";
 
 const GET: MethodFilter = MethodFilter::GET;
 const PUT: MethodFilter = MethodFilter::PUT;
 const POST: MethodFilter = MethodFilter::POST;
+const DELETE: MethodFilter = MethodFilter::DELETE;
+
+/// Routes of several services.
+type Routes = Router<Arc<Desk>>;
 
 /// All routes. Artifact names are taken with their slashes encoded, as API clients send them, or plain, as people type them.
 pub(crate) fn router(desk: Arc<Desk>) -> Router {
+    let others: [fn(Routes) -> Routes; 6] =
+        [auth::add, index::add, purge_cache::add, secrets::add, object::add, worker_manager::add];
+    others
+        .into_iter()
+        .fold(queue_and_store(&desk), |router, add| add(router))
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(not_offered)
+        .with_state(desk)
+}
+
+/// What every service answers about itself. Broken credentials are no matter there.
+fn health(router: Routes, service: &str) -> Routes {
+    router
+        .route(&format!("{service}/ping"), open_endpoint(GET, "ping", tasks::ping))
+        .route(&format!("{service}/__heartbeat__"), open_endpoint(GET, "heartbeat", tasks::ping))
+        .route(&format!("{service}/__lbheartbeat__"), open_endpoint(GET, "lbheartbeat", tasks::ping))
+        .route(&format!("{service}/__version__"), open_endpoint(GET, "version", tasks::version))
+}
+
+/// A list whose route ends in a slash, which some clients leave out.
+fn list(router: Routes, route: &str, method: MethodRouter<Arc<Desk>>) -> Routes {
+    router.route(route.trim_end_matches('/'), method.clone()).route(route, method)
+}
+
+fn queue_and_store(desk: &Arc<Desk>) -> Routes {
     let queue = |route: &str| format!("{QUEUE}{route}");
-    let purge_cache = |route: &str| format!("{PURGE_CACHE}{route}");
-    Router::new()
-        .route(&queue("/ping"), endpoint(GET, "ping", tasks::ping))
-        .route(&queue("/__heartbeat__"), endpoint(GET, "heartbeat", tasks::ping))
-        .route(&queue("/__lbheartbeat__"), endpoint(GET, "lbheartbeat", tasks::ping))
+    health(Router::new(), QUEUE)
         .route(&queue("/task/{taskId}"), endpoint(GET, "task", tasks::task).merge(endpoint(PUT, "createTask", tasks::create)))
         .route(&queue("/task/{taskId}/status"), endpoint(GET, "status", tasks::status))
         .route(&queue("/task/{taskId}/cancel"), endpoint(POST, "cancelTask", tasks::cancel))
@@ -50,38 +79,19 @@ pub(crate) fn router(desk: Arc<Desk>) -> Router {
         .route(&queue("/task/{taskId}/artifacts"), endpoint(GET, "listLatestArtifacts", artifacts::list))
         .route(
             &queue("/task/{taskId}/runs/{runId}/artifacts/{*name}"),
-            endpoint(GET, "getArtifact", artifacts::get).merge(endpoint(POST, "createArtifact", artifacts::create)),
+            endpoint(GET, "getArtifact", artifacts::get)
+                .merge(endpoint(POST, "createArtifact", artifacts::create))
+                .merge(endpoint(PUT, "finishArtifact", artifacts::finish)),
         )
         .route(&queue("/task/{taskId}/artifacts/{*name}"), endpoint(GET, "getLatestArtifact", artifacts::get))
         .route(&queue("/task/{taskId}/runs/{runId}/artifact-content/{*name}"), endpoint(GET, "artifact", artifacts::content))
         .route(&queue("/task/{taskId}/artifact-content/{*name}"), endpoint(GET, "latestArtifact", artifacts::content))
         .route(&queue("/task/{taskId}/runs/{runId}/artifact-info/{*name}"), endpoint(GET, "artifactInfo", artifacts::info))
         .route(&queue("/task/{taskId}/artifact-info/{*name}"), endpoint(GET, "latestArtifactInfo", artifacts::info))
-        .route(&format!("{AUTH}/scopes/expand"), endpoint(POST, "expandScopes", scopes::expand))
-        .route(&format!("{INDEX}/ping"), endpoint(GET, "ping", tasks::ping))
-        .route(
-            &format!("{INDEX}/task/{{indexPath}}"),
-            endpoint(GET, "findTask", index::find).merge(endpoint(PUT, "insertTask", index::insert)),
-        )
-        .route(
-            &format!("{INDEX}/task/{{indexPath}}/artifacts/{{*name}}"),
-            endpoint(GET, "findArtifactFromTask", index::artifact),
-        )
-        .route(&purge_cache("/ping"), endpoint(GET, "ping", tasks::ping))
-        .route(&purge_cache("/__heartbeat__"), endpoint(GET, "heartbeat", tasks::ping))
-        .route(&purge_cache("/__lbheartbeat__"), endpoint(GET, "lbheartbeat", tasks::ping))
-        .route(&purge_cache("/purge-cache/list"), endpoint(GET, "allPurgeRequests", purge::all))
-        .route(
-            &purge_cache("/purge-cache/{workerPoolId}"),
-            endpoint(GET, "purgeRequests", purge::requests).merge(endpoint(POST, "purgeCache", purge::request)),
-        )
         .route(
             &format!("{}/{{task}}/{{run}}/{{*name}}", store::PREFIX),
             put(transfer::put).get(transfer::get).layer(from_fn_with_state(desk.clone(), faults::around_store)),
         )
-        .method_not_allowed_fallback(wrong_method)
-        .fallback(not_offered)
-        .with_state(desk)
 }
 
 async fn not_offered(State(desk): State<Arc<Desk>>, uri: Uri) -> axum::response::Response {

@@ -1,6 +1,6 @@
 //! The store: artifact bytes in files, behind signed URLs as an object store has them.
 //!
-//! A URL is bound to a method, a run, a name, a content type (uploads) and a date. Files have names of our own, one for each upload, so no
+//! A URL is bound to a method, a run or an upload of an object, a name, a content type (uploads) and a date. Files have names of our own, one for each upload, so no
 //! artifact name is ever a path, and an upload replaces what was there only once it is complete.
 
 use std::{
@@ -20,6 +20,10 @@ use crate::seam::Random;
 
 /// Where the store's URLs begin.
 pub(crate) const PREFIX: &str = "/storage";
+/// Where those of objects begin.
+pub(crate) const OBJECTS: &str = "/objects";
+/// The directory of objects in the store's.
+const OBJECTS_DIR: &str = "objects";
 
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -30,6 +34,10 @@ pub(crate) enum Permit<'a> {
     Put { content_type: &'a str },
     /// Download.
     Get,
+    /// Upload an object of this content type and this length.
+    PutObject { content_type: &'a str, bytes: u64 },
+    /// Download an object.
+    GetObject,
 }
 
 /// Why a URL was refused, as an object store says it.
@@ -60,12 +68,17 @@ impl Store {
         &self.dir
     }
 
+    /// Where the bytes of objects are. It is there once there are any.
+    pub(crate) fn objects_dir(&self) -> PathBuf {
+        self.dir.join(OBJECTS_DIR)
+    }
+
     /// A place that was never given out before.
     pub(crate) fn new_path(&self, task: TaskId, run: u32) -> PathBuf {
         self.dir.join(format!("{task}-{run}-{}", self.next_file.fetch_add(1, Ordering::Relaxed)))
     }
 
-    /// A URL that permits this until then. `base` is the root URL by which the caller reached us.
+    /// A URL that permits this until then. For an object, its upload id takes the place of the task's. `base` is the root URL by which the caller reached us.
     pub(crate) fn url(
         &self,
         base: &str,
@@ -82,7 +95,11 @@ impl Store {
             utf8_percent_encode(name, SEGMENT).to_string()
         };
         let signature = BASE64_URL_SAFE_NO_PAD.encode(hmac::sign(&self.key, &message(permit, (task, run, name), until)));
-        format!("{base}{PREFIX}/{task}/{run}/{name_in_url}?expires={until}&signature={signature}")
+        let path = match permit {
+            Permit::Put { .. } | Permit::Get => format!("{PREFIX}/{task}/{run}"),
+            Permit::PutObject { .. } | Permit::GetObject => format!("{OBJECTS}/{task}"),
+        };
+        format!("{base}{path}/{name_in_url}?expires={until}&signature={signature}")
     }
 
     /// Checks the query of such a URL.
@@ -108,6 +125,10 @@ fn message(permit: Permit<'_>, (task, run, name): (TaskId, u32, &str), until: i6
     let _ = match permit {
         Permit::Put { content_type } => write!(message, "PUT {} {content_type}", content_type.len()),
         Permit::Get => write!(message, "GET"),
+        Permit::PutObject { content_type, bytes } => {
+            write!(message, "PUT object {bytes} {} {content_type}", content_type.len())
+        }
+        Permit::GetObject => write!(message, "GET object"),
     };
     let _ = write!(message, "\n{task}\n{run}\n{until}\n{name}");
     message.into_bytes()

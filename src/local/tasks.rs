@@ -21,6 +21,12 @@ pub(crate) async fn ping(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> {
     Ok(Reply::json(&json!({ "alive": true, "uptime": call.now.duration_since(desk.started).as_secs_f64() })))
 }
 
+/// `version`: which program this is.
+pub(crate) async fn version(_desk: Arc<Desk>, _call: Call) -> Result<Reply, Fault> {
+    let name = env!("CARGO_PKG_NAME");
+    Ok(Reply::json(&json!({ "version": env!("CARGO_PKG_VERSION"), "source": name, "commit": "", "build": "" })))
+}
+
 pub(crate) fn status_answer(status: &Status) -> Reply {
     Reply::json(&StatusAnswer { status: StatusView(status) })
 }

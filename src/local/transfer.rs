@@ -34,7 +34,7 @@ impl StoreError {
         Self(status, code, message.into())
     }
 
-    fn internal(doing: &str, error: &io::Error) -> Self {
+    pub(crate) fn internal(doing: &str, error: &io::Error) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", format!("{doing}: {error}"))
     }
 
@@ -114,7 +114,7 @@ async fn receive(
     let partial = tempfile::Builder::new().prefix(".upload-").tempfile_in(desk.store.dir()).map_err(failed)?;
     let (file, partial) = partial.into_parts();
     let mut file = tokio::fs::File::from_std(file);
-    let received = write_all(&mut file, body).await?;
+    let received = write_all(&mut file, body, |_| ()).await?;
     file.flush().await.map_err(failed)?;
     if received != length {
         return Err(StoreError::new(
@@ -128,7 +128,8 @@ async fn receive(
     Ok(desk.books(|state, now| state.stored(now, *task, *run, name, Stored { path, bytes: received, content_encoding }))?)
 }
 
-async fn write_all(file: &mut tokio::fs::File, body: Body) -> Result<u64, StoreError> {
+/// Writes a body to a file and shows each piece to `seen`. Returns how many bytes it had.
+pub(crate) async fn write_all(file: &mut tokio::fs::File, body: Body, mut seen: impl FnMut(&[u8])) -> Result<u64, StoreError> {
     let mut chunks = body.into_data_stream();
     let mut received = 0;
     loop {
@@ -150,6 +151,7 @@ async fn write_all(file: &mut tokio::fs::File, body: Body) -> Result<u64, StoreE
                 ));
             }
         };
+        seen(&chunk);
         file.write_all(&chunk).await.map_err(|error| StoreError::internal("store the upload", &error))?;
         received += chunk.len() as u64;
     }
@@ -171,7 +173,17 @@ pub(crate) async fn get(
 }
 
 async fn send(desk: &Desk, object: &Object, asked: &HeaderMap) -> Result<Response, StoreError> {
-    let (content_type, stored, mut file) = open(desk, object).await?;
+    let (content_type, stored, file) = open(desk, object).await?;
+    respond(&content_type, &stored, file, asked).await
+}
+
+/// The file, or the rest of it that is asked for.
+pub(crate) async fn respond(
+    content_type: &str,
+    stored: &Stored,
+    mut file: tokio::fs::File,
+    asked: &HeaderMap,
+) -> Result<Response, StoreError> {
     // Every upload has a file name of its own.
     let etag = format!("\"{}\"", stored.path.file_name().unwrap_or_default().to_string_lossy());
     let from = match first_byte(asked, &etag) {
@@ -196,7 +208,7 @@ async fn send(desk: &Desk, object: &Object, asked: &HeaderMap) -> Result<Respons
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     let mut set = |name, value: &str| HeaderValue::from_str(value).map(|value| headers.insert(name, value));
     // A content type that no header can hold was never signed into an upload that succeeded.
-    let _ = set(header::CONTENT_TYPE, &content_type);
+    let _ = set(header::CONTENT_TYPE, content_type);
     let _ = set(header::ETAG, &etag);
     if from > 0 {
         let _ = set(header::CONTENT_RANGE, &format!("bytes {from}-{}/{}", stored.bytes - 1, stored.bytes));

@@ -144,7 +144,7 @@ pub(crate) struct ArtifactView<'a> {
 impl<'a> ArtifactView<'a> {
     pub(crate) fn new(name: &'a str, artifact: &'a Artifact) -> Self {
         let content_length = match artifact.storage {
-            Storage::S3 { content_length, .. } => content_length,
+            Storage::S3 { content_length, .. } | Storage::Object { content_length, .. } => content_length,
             _ => None,
         };
         Self {

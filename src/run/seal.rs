@@ -55,7 +55,8 @@ pub async fn publish(basics: &Basics, sealed: SealedLog, artifact: &LogArtifact)
         return Ok(());
     }
     let body = Body::gzipped(sealed.gzip, sealed.gzip_bytes, sealed.plain_bytes);
-    let target = Target { queue: basics.queue.clone(), task_id: basics.task_id.clone(), run_id: basics.run_id };
+    // It is compressed already, which objects cannot say about themselves.
+    let target = Target { queue: basics.queue.clone(), task_id: basics.task_id.clone(), run_id: basics.run_id, objects: false };
     let name = &artifact.name;
     match artifact::publish(&target, name, CONTENT_TYPE, basics.task.expires, &body).await {
         Ok(_) => Ok(()),

@@ -1,5 +1,6 @@
 //! Uploads to a queue and a store over real sockets that have a bad day, and on a paused clock to services that have a long one.
 
+mod objects;
 mod patience;
 mod store;
 mod streams;

@@ -55,7 +55,7 @@ async fn published(
         .expect("services");
     let credentials = Credentials { client_id: "c".to_owned(), access_token: Secret::new("t"), certificate: None };
     let queue = services.queue(CredentialsCell::new(credentials));
-    let target = Target { queue, task_id: "fZ42HVdDQ-KFFycr9PxptA".to_owned(), run_id: 0 };
+    let target = Target { queue, task_id: "fZ42HVdDQ-KFFycr9PxptA".to_owned(), run_id: 0, objects: false };
     let began = Instant::now();
     let result = publish(&target, "a", "a/b", date("2030-01-01T00:00:00Z"), &body).await;
     let seen = transport.seen();

@@ -106,7 +106,7 @@ impl Store {
         let services = Services::new(&address, transport, Arc::new(SystemClock), Arc::new(SystemRandom)).expect("services");
         let credentials = Credentials { client_id: "c".to_owned(), access_token: Secret::new("t"), certificate: None };
         let queue = services.queue(CredentialsCell::new(credentials));
-        Self { target: Target { queue, task_id: "fZ42HVdDQ-KFFycr9PxptA".to_owned(), run_id: 0 }, inner }
+        Self { target: Target { queue, task_id: "fZ42HVdDQ-KFFycr9PxptA".to_owned(), run_id: 0, objects: false }, inner }
     }
 
     /// All `createArtifact` calls so far, with their bodies.

@@ -44,6 +44,7 @@ pub(crate) struct TemporaryCredentials {
 pub(crate) struct Granted {
     pub(crate) access_token: String,
     pub(crate) scopes: Vec<String>,
+    pub(crate) expires: Timestamp,
 }
 
 impl Certificate {
@@ -97,6 +98,9 @@ impl Certificate {
         if self.expiry < now {
             return wrong("has expired");
         }
+        if self.expiry < self.start {
+            return wrong("ends before it begins");
+        }
         if i128::from(self.expiry) - i128::from(self.start) > LONGEST.as_millis() {
             return wrong("is valid for longer than 31 days");
         }
@@ -104,7 +108,8 @@ impl Certificate {
         if verify_slices_are_equal(expected.as_bytes(), self.signature.as_bytes()).is_err() {
             return wrong("has a signature that does not belong to it, to its issuer and to this client id");
         }
-        Ok(Granted { access_token: temporary_token(issuer_token, &self.seed), scopes: self.scopes })
+        let expires = Timestamp::from_millisecond(self.expiry).unwrap_or(Timestamp::MAX);
+        Ok(Granted { access_token: temporary_token(issuer_token, &self.seed), scopes: self.scopes, expires })
     }
 
     fn sign(&self, client_id: &str, issuer_token: &str) -> String {
@@ -168,6 +173,11 @@ mod tests {
         assert!(message(issued().1, "me", "secret", 600).is_some_and(|m| m.contains("not valid yet")));
         assert!(message(issued().1, "you", "secret", 1500).is_some_and(|m| m.contains("signature")));
         assert!(message(issued().1, "me", "other", 1500).is_some_and(|m| m.contains("signature")));
+        // Right after it has ended, and before the other rule would notice, it may claim to begin later.
+        let backwards = Certificate { start: 2_010_000, expiry: 2_000_000, ..issued().1 };
+        assert!(message(backwards, "me", "secret", 1990).is_some_and(|m| m.contains("ends before it begins")));
+        let long = Certificate { expiry: 1_000_000 + 32 * 24 * 3_600_000, ..issued().1 };
+        assert!(message(long, "me", "secret", 1500).is_some_and(|m| m.contains("longer than 31 days")));
         let changes: [fn(&mut Certificate); 6] = [
             |c| c.scopes.push("more".into()),
             |c| c.expiry += 1,

@@ -1,57 +1,61 @@
 //! Who calls, and what may they do.
 //!
-//! It owns the clients of this server, verifies Hawk headers and bewits (with the `hawk` crate: signing and verifying share no code),
-//! certificates and `authorizedScopes`, and issues the credentials of runs. As in a deployment, everybody has the scopes of the
-//! anonymous role.
+//! ```text
+//!  roster (a file) ─▶ clients, roles ─▶ verify (Hawk headers, bewits, certificates, authorizedScopes) ─▶ Caller
+//!                          ▲               └─ replay: signatures that have done their work
+//!                          └─ calls: the auth service
+//! ```
+//! It owns the clients and roles of this server, verifies signatures (with the `hawk` crate: signing and verifying share no code), and
+//! issues temporary credentials. As in a deployment, everybody has the scopes of the role `anonymous`, which a roster may replace.
 
+pub(crate) mod calls;
 mod certificate;
+mod client;
 mod crypto;
+mod ext;
+mod replay;
+mod roles;
+mod roster;
 mod scope;
+mod tunnel;
+mod verify;
 
 use std::{
-    collections::HashMap,
-    str::FromStr as _,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    collections::BTreeMap,
+    io,
+    sync::{Arc, PoisonError, RwLock},
 };
 
-use base64::{
-    Engine as _,
-    alphabet::{STANDARD, URL_SAFE},
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
-};
-use hawk::{
-    Bewit, Header, Key, RequestBuilder,
-    mac::{Mac, MacType},
-};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use jiff::{SignedDuration, Timestamp};
-use serde::Deserialize;
-use serde_json::Value;
 
 pub(crate) use certificate::TemporaryCredentials;
 pub(crate) use crypto::install;
-pub(crate) use scope::{Need, is_scope, without_covered};
+pub(crate) use replay::{Receipt, Signature, Spent, Unanswered};
+pub use roster::{Roster, RosterError};
+pub(crate) use scope::{Need, covers, is_scope, without_covered};
 
+use super::{ledger::Ledger, shelf::Shelf};
 use crate::{
     local::state::Claim,
-    seam::{Random, slugid},
+    seam::{Random, SystemRandom, slugid},
 };
 use certificate::Certificate;
-use scope::covers;
+use client::Client;
+use roles::{ANONYMOUS, Role, Roles};
 
-/// How far a client's clock may be off, as the services have it.
-const SKEW: Duration = Duration::from_secs(15 * 60);
-/// How long before a claim its credentials begin to be valid.
+/// How long before it is issued a temporary credential begins to be valid.
 const HEAD_START: SignedDuration = SignedDuration::from_mins(15);
-/// The client that issues the credentials of runs.
+/// The client that issues the credentials of runs and workers.
 const QUEUE_CLIENT: &str = "static/taskcluster/queue";
-/// Seconds since 1970 with more digits are no dates, and would overflow inside `hawk`.
-const MOST_DIGITS: usize = 11;
 
-/// What everybody may do.
-const ANONYMOUS: &[&str] = &[
+/// What everybody may do, unless a roster says otherwise.
+const ANONYMOUS_SCOPES: &[&str] = &[
+    "auth:current-scopes",
     "auth:expand-scopes",
     "index:find-task:*",
+    "index:list-namespaces:*",
+    "index:list-tasks:*",
     "queue:get-artifact:public/*",
     "queue:get-task:*",
     "queue:list-artifacts:*",
@@ -61,11 +65,6 @@ const ANONYMOUS: &[&str] = &[
     "queue:claimed-count:*",
     "queue:status:*",
 ];
-
-struct Client {
-    access_token: String,
-    scopes: Vec<String>,
-}
 
 /// The request as it was signed.
 #[derive(Clone, Copy)]
@@ -79,18 +78,33 @@ pub(crate) struct Signed<'a> {
 }
 
 /// Who calls.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Caller {
     client_id: Option<String>,
+    /// With all that roles add.
     scopes: Vec<String>,
+    anonymous: Arc<[String]>,
+    /// When its credentials end.
+    pub(crate) expires: Timestamp,
     /// Digest that the caller signed for the body, if it did.
     pub(crate) body_hash: Option<Vec<u8>>,
+    /// What it signed with, unless that may be used repeatedly.
+    pub(crate) signature: Option<Signature>,
 }
 
 impl Caller {
+    fn new(client_id: Option<String>, scopes: Vec<String>, expires: Timestamp, book: &Book) -> Self {
+        Self { client_id, scopes, anonymous: Arc::clone(&book.anonymous), expires, body_hash: None, signature: None }
+    }
+
     /// Whether the caller has this scope.
     pub(crate) fn has(&self, want: &str) -> bool {
-        self.scopes.iter().any(|have| covers(have, want)) || ANONYMOUS.iter().any(|have| covers(have, want))
+        self.scopes().any(|have| covers(have, want))
+    }
+
+    /// The client, if the call was signed.
+    pub(crate) fn client_id(&self) -> Option<&str> {
+        self.client_id.as_deref()
     }
 
     /// The name to use in messages.
@@ -98,36 +112,163 @@ impl Caller {
         self.client_id.as_deref().unwrap_or("anonymous")
     }
 
-    /// All scopes, for messages.
+    /// The signed digest of the body as the header has it.
+    pub(crate) fn signed_hash(&self) -> Option<String> {
+        self.body_hash.as_ref().map(|hash| BASE64_STANDARD.encode(hash))
+    }
+
+    /// All scopes.
     pub(crate) fn scopes(&self) -> impl Iterator<Item = &str> {
-        self.scopes.iter().map(String::as_str).chain(ANONYMOUS.iter().copied())
+        self.scopes.iter().chain(&*self.anonymous).map(String::as_str)
+    }
+
+    /// All scopes in their shortest form.
+    pub(crate) fn scope_set(&self) -> Vec<String> {
+        without_covered(&self.scopes().map(str::to_owned).collect::<Vec<_>>())
     }
 }
 
-/// What `ext` may hold.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Ext {
-    certificate: Option<Certificate>,
-    authorized_scopes: Option<Vec<String>>,
+/// The roles, and what follows from them.
+struct Book {
+    roles: Roles,
+    /// What everybody has.
+    anonymous: Arc<[String]>,
 }
 
-/// All clients.
+impl Book {
+    /// What the anonymous role stands for. Should that never end, it stands for what it says itself.
+    fn new(roles: Roles) -> Self {
+        let assumed = vec![format!("assume:{ANONYMOUS}")];
+        let anonymous = roles.expand(&assumed).unwrap_or(assumed);
+        Self { roles, anonymous: anonymous.into() }
+    }
+}
+
+/// All clients and roles.
 pub(crate) struct Clients {
-    by_id: HashMap<String, Client>,
+    /// Those that the server was started with.
+    fixed: BTreeMap<String, Client>,
+    fixed_roles: BTreeMap<String, Role>,
+    /// Those that were made by calls.
+    made: Shelf<Client>,
+    made_roles: Shelf<Role>,
+    book: RwLock<Arc<Book>>,
+    tunnel_secret: Option<String>,
     queue_token: String,
+    spent: Arc<Spent>,
     random: Arc<dyn Random>,
 }
 
 impl Clients {
-    /// A client that may do everything, and the queue itself.
-    pub(crate) fn new((client_id, access_token): (String, String), random: Arc<dyn Random>) -> Self {
+    /// A client that may do everything, those of the roster, and the queue itself.
+    pub(crate) fn new(
+        (client_id, access_token): (String, String),
+        roster: Roster,
+        ledger: &Arc<Ledger>,
+        random: Arc<dyn Random>,
+    ) -> io::Result<Self> {
         let everything = || vec!["*".to_owned()];
+        let since = Timestamp::UNIX_EPOCH;
         let queue_token = slugid(&*random) + &slugid(&*random);
-        let queue = Client { access_token: queue_token.clone(), scopes: everything() };
-        let mut by_id = HashMap::from([(QUEUE_CLIENT.to_owned(), queue)]);
-        by_id.insert(client_id, Client { access_token, scopes: everything() });
-        Self { by_id, queue_token, random }
+        let Roster { clients: mut fixed, roles: mut fixed_roles, tunnel_secret } = roster;
+        let queue = Client::lasting(queue_token.clone(), everything(), "the services of this server", since);
+        fixed.insert(QUEUE_CLIENT.to_owned(), queue);
+        fixed.insert(client_id, Client::lasting(access_token, everything(), "whoever started this server", since));
+        fixed_roles.entry(ANONYMOUS.to_owned()).or_insert_with(|| Role {
+            scopes: ANONYMOUS_SCOPES.iter().map(|&scope| scope.to_owned()).collect(),
+            description: "what everybody may do".to_owned(),
+            created: since,
+            last_modified: since,
+        });
+        let mut clients = Self::with(fixed, fixed_roles, tunnel_secret, queue_token, random);
+        clients.made = Shelf::open("client", ledger)?;
+        clients.made_roles = Shelf::open("role", ledger)?;
+        clients.read_roles();
+        Ok(clients)
+    }
+
+    /// The client that everybody knows, with these scopes, and no roles: for those who try out signatures.
+    pub(crate) fn tester(scopes: Vec<String>) -> Self {
+        let tester = Client::lasting("no-secret".to_owned(), scopes, "", Timestamp::UNIX_EPOCH);
+        let fixed = BTreeMap::from([("tester".to_owned(), tester)]);
+        Self::with(fixed, BTreeMap::new(), None, String::new(), Arc::new(SystemRandom))
+    }
+
+    fn with(
+        fixed: BTreeMap<String, Client>,
+        fixed_roles: BTreeMap<String, Role>,
+        tunnel_secret: Option<String>,
+        queue_token: String,
+        random: Arc<dyn Random>,
+    ) -> Self {
+        Self {
+            fixed,
+            made: Shelf::memory("client"),
+            made_roles: Shelf::memory("role"),
+            book: RwLock::new(Arc::new(Book::new(Roles(fixed_roles.clone())))),
+            fixed_roles,
+            tunnel_secret,
+            queue_token,
+            spent: Arc::default(),
+            random,
+        }
+    }
+
+    /// What signs tokens for websocktunnel, if anything.
+    pub(crate) fn tunnel_secret(&self) -> Option<&str> {
+        self.tunnel_secret.as_deref()
+    }
+
+    /// The client of that name.
+    fn client(&self, client_id: &str) -> Option<Client> {
+        self.fixed.get(client_id).cloned().or_else(|| self.made.get(client_id))
+    }
+
+    fn book(&self) -> Arc<Book> {
+        Arc::clone(&self.book.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The roles as they would be with another one.
+    fn roles_with(&self, role_id: &str, role: Role) -> Roles {
+        let mut roles = self.book().roles.clone();
+        roles.0.insert(role_id.to_owned(), role);
+        roles
+    }
+
+    /// Makes the roles anew out of what the server was started with and what calls have made.
+    fn read_roles(&self) {
+        let mut roles: BTreeMap<String, Role> = self.made_roles.all().into_iter().collect();
+        roles.extend(self.fixed_roles.clone());
+        *self.book.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Book::new(Roles(roles)));
+    }
+
+    /// A caller that did not sign.
+    pub(crate) fn nobody(&self, now: Timestamp) -> Caller {
+        // How long others may rely on that answer; the role may change.
+        let expires = now.saturating_add(HEAD_START).unwrap_or(now);
+        Caller::new(None, Vec::new(), expires, &self.book())
+    }
+
+    /// What these scopes stand for.
+    pub(crate) fn expand(&self, scopes: &[String]) -> Result<Vec<String>, String> {
+        self.book().roles.expand(scopes).map_err(|endless| endless.to_string())
+    }
+
+    /// The receipt to sign when an answer to this caller has been handed out.
+    pub(crate) fn receipt(&self, caller: &Caller, now: Timestamp) -> Option<Receipt> {
+        caller.signature.map(|signature| Receipt::new(Arc::clone(&self.spent), signature, now))
+    }
+
+    /// Credentials of the name `client_id`, valid until then.
+    pub(crate) fn issue(
+        &self,
+        now: Timestamp,
+        client_id: String,
+        scopes: Vec<String>,
+        until: Timestamp,
+    ) -> TemporaryCredentials {
+        let start = now.saturating_sub(HEAD_START).unwrap_or(now);
+        Certificate::issue((QUEUE_CLIENT, &self.queue_token), client_id, scopes, (start, until), &*self.random)
     }
 
     /// Credentials for the run that was claimed. They end with the claim.
@@ -142,159 +283,23 @@ impl Clients {
             format!("queue:create-artifact:{task}/{run}"),
         ];
         scopes.extend(claim.status.definition.scopes.iter().cloned());
-        let start = now.saturating_sub(HEAD_START).unwrap_or(now);
-        Certificate::issue((QUEUE_CLIENT, &self.queue_token), client_id, scopes, (start, until), &*self.random)
+        self.issue(now, client_id, scopes, until)
     }
 
-    /// Finds out who calls. No credentials at all are fine; wrong ones are not.
-    pub(crate) fn authenticate(&self, now: Timestamp, request: Signed<'_>) -> Result<Caller, String> {
-        let query = request.resource.split_once('?').map_or("", |(_, query)| query);
-        let has_bewit = query.split('&').any(|pair| pair.starts_with("bewit="));
-        match request.authorization {
-            Some(_) if has_bewit => Err("the request has a bewit and an authorization header".to_owned()),
-            Some(header) => self.by_header(now, request, header),
-            None if has_bewit => self.by_bewit(now, request),
-            None => Ok(Caller::default()),
-        }
+    /// Forgets clients that wanted to be forgotten when they expire.
+    pub(crate) fn sweep(&self, now: Timestamp) {
+        self.made.retain(|_, client| !(client.delete_on_expiration && client.expires <= now));
     }
 
-    fn by_header(&self, now: Timestamp, request: Signed<'_>, authorization: &str) -> Result<Caller, String> {
-        let rest =
-            authorization.get(..5).filter(|scheme| scheme.eq_ignore_ascii_case("hawk ")).and_then(|_| authorization.get(5..));
-        let rest = rest.ok_or("the authorization header is not of the scheme Hawk")?;
-        if has_absurd_date(rest) {
-            return Err("the authorization header has a timestamp that is no date".to_owned());
-        }
-        let header = Header::from_str(rest).map_err(|error| format!("the authorization header is malformed: {error}"))?;
-        let id = header.id.as_deref().ok_or("the authorization header has no id")?;
-        let (key, mut caller) = self.credentials(now, id, header.ext.as_deref())?;
-        // The crate compares with the machine's clock; this server has its own, so the timestamp is checked below.
-        let valid = hosts(request.host).any(|host| {
-            let signed = RequestBuilder::new(request.method, host, request.port, request.resource).request();
-            signed.validate_header(&header, &key, Duration::MAX)
-        });
-        if !valid {
-            return Err("the signature does not belong to this request and these credentials".to_owned());
-        }
-        let skew = header.ts.map(|ts| skew(ts, now)).ok_or("the authorization header has no timestamp")?;
-        if skew > SKEW {
-            return Err(format!(
-                "the timestamp is {} s away from the server's clock; {} s are accepted",
-                skew.as_secs(),
-                SKEW.as_secs()
-            ));
-        }
-        caller.body_hash.clone_from(&header.hash);
-        Ok(caller)
+    /// An id that nothing else has.
+    pub(crate) fn new_slugid(&self) -> String {
+        slugid(&*self.random)
     }
 
-    fn by_bewit(&self, now: Timestamp, request: Signed<'_>) -> Result<Caller, String> {
-        if !matches!(request.method, "GET" | "HEAD") {
-            return Err("a bewit is for GET and HEAD only".to_owned());
-        }
-        let (path, query) = request.resource.split_once('?').unwrap_or((request.resource, ""));
-        let (bewits, rest): (Vec<&str>, Vec<&str>) = query.split('&').partition(|pair| pair.starts_with("bewit="));
-        let [bewit] = bewits[..] else { return Err("the request has more than one bewit".to_owned()) };
-        let text = bewit.trim_start_matches("bewit=");
-        if has_absurd_expiry(text) {
-            return Err("the bewit is malformed".to_owned());
-        }
-        let bewit = Bewit::from_str(text).map_err(|error| format!("the bewit is malformed: {error}"))?;
-        let (key, caller) = self.credentials(now, bewit.id(), bewit.ext())?;
-        let resource = if rest.is_empty() { path.to_owned() } else { format!("{path}?{}", rest.join("&")) };
-        let valid = hosts(request.host).any(|host| {
-            Mac::new(MacType::Bewit, &key, bewit.exp(), "", "GET", host, request.port, &resource, None, bewit.ext())
-                .is_ok_and(|expected| expected == *bewit.mac())
-        });
-        if !valid {
-            return Err("the bewit does not belong to this request and these credentials".to_owned());
-        }
-        if bewit.exp() < system_time(now) {
-            return Err("the bewit has expired".to_owned());
-        }
-        Ok(caller)
+    /// A secret of 44 characters, as access tokens and the secrets of workers are.
+    pub(crate) fn new_secret(&self) -> String {
+        slugid(&*self.random) + &slugid(&*self.random)
     }
-
-    /// The key for this client id, and what its holder may do after all that `ext` takes away.
-    fn credentials(&self, now: Timestamp, client_id: &str, ext: Option<&str>) -> Result<(Key, Caller), String> {
-        let ext: Option<Ext> = match ext {
-            None | Some("") => None,
-            Some(text) => Some(parse_ext(text)?),
-        };
-        let (certificate, authorized) = ext.map_or((None, None), |ext| (ext.certificate, ext.authorized_scopes));
-        let issuer_id = certificate.as_ref().and_then(Certificate::issuer);
-        if issuer_id == Some(client_id) {
-            return Err("the certificate's issuer must not be its own client id".to_owned());
-        }
-        let issuer_id = issuer_id.unwrap_or(client_id).to_owned();
-        let issuer = self.by_id.get(&issuer_id).ok_or_else(|| format!("client \"{issuer_id}\" does not exist"))?;
-        let mut access_token = issuer.access_token.clone();
-        let mut caller = Caller { client_id: Some(client_id.to_owned()), scopes: issuer.scopes.clone(), body_hash: None };
-        if let Some(certificate) = certificate {
-            let granted = certificate.verify(client_id, &issuer.access_token, now)?;
-            if issuer_id != client_id && !caller.has(&format!("auth:create-client:{client_id}")) {
-                return Err(format!("the certificate's issuer may not create a client \"{client_id}\""));
-            }
-            if !granted.scopes.iter().all(|scope| caller.has(scope)) {
-                return Err("the certificate has scopes that its issuer does not have".to_owned());
-            }
-            access_token = granted.access_token;
-            caller.scopes = granted.scopes;
-        }
-        if let Some(authorized) = authorized {
-            if let Some(wrong) = authorized.iter().find(|scope| !is_scope(scope) || !caller.has(scope)) {
-                return Err(format!("authorizedScopes has `{wrong}`, which the credentials do not have"));
-            }
-            caller.scopes = authorized;
-        }
-        let key = Key::new(access_token, hawk::SHA256).map_err(|error| error.to_string())?;
-        Ok((key, caller))
-    }
-}
-
-fn parse_ext(text: &str) -> Result<Ext, String> {
-    let bytes = decode_any_base64(text).ok_or("ext is not base64")?;
-    let mut value: Value = serde_json::from_slice(&bytes).map_err(|_| "ext is not JSON".to_owned())?;
-    // Credentials carry the certificate as a string, and some clients leave it one.
-    if let Some(inner) = value.get("certificate").and_then(Value::as_str) {
-        value["certificate"] = serde_json::from_str(inner).map_err(|_| "ext.certificate is not JSON".to_owned())?;
-    }
-    serde_json::from_value(value).map_err(|error| format!("ext is malformed: {error}"))
-}
-
-/// The reference decodes both alphabets, padded or not, so clients send all of them.
-fn decode_any_base64(text: &str) -> Option<Vec<u8>> {
-    let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    [&STANDARD, &URL_SAFE].into_iter().find_map(|alphabet| GeneralPurpose::new(alphabet, lenient).decode(text).ok())
-}
-
-/// Clients do not agree whether the address of IPv6 is signed with its brackets.
-fn hosts(host: &str) -> impl Iterator<Item = &str> {
-    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    std::iter::once(host).chain(bare)
-}
-
-fn system_time(now: Timestamp) -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(u64::try_from(now.as_second()).unwrap_or(0))
-}
-
-fn skew(theirs: SystemTime, now: Timestamp) -> Duration {
-    let ours = system_time(now);
-    ours.duration_since(theirs).or_else(|_| theirs.duration_since(ours)).unwrap_or(Duration::MAX)
-}
-
-fn has_absurd_date(header: &str) -> bool {
-    let pieces: Vec<&str> = header.split('"').collect();
-    pieces.chunks(2).any(|pair| match pair {
-        [name, value] => {
-            name.trim_matches(|c: char| matches!(c, ',' | '=') || c.is_whitespace()) == "ts" && value.len() > MOST_DIGITS
-        }
-        _ => false,
-    })
-}
-
-fn has_absurd_expiry(bewit: &str) -> bool {
-    decode_any_base64(bewit).is_some_and(|bytes| bytes.split(|b| *b == b'\\').nth(1).is_some_and(|exp| exp.len() > MOST_DIGITS))
 }
 
 #[cfg(test)]

@@ -12,7 +12,13 @@ fn golden() -> Value {
 fn clients(golden: &Value) -> Clients {
     install();
     let text = |name: &str| golden["client"][name].as_str().expect("a text").to_owned();
-    Clients::new((text("clientId"), text("accessToken")), Arc::new(SeededRandom::new(1)))
+    Clients::new(
+        (text("clientId"), text("accessToken")),
+        Roster::default(),
+        &Arc::new(Ledger::memory()),
+        Arc::new(SeededRandom::new(1)),
+    )
+    .expect("clients")
 }
 
 fn now(golden: &Value) -> Timestamp {
@@ -84,9 +90,21 @@ fn nothing_of_a_signed_request_may_change() {
             change(&mut changed);
             assert!(changed.authenticate(&clients, now(&golden)).is_err(), "{}: {what}", changed.name);
         }
-        let stranger = Clients::new(("test/root".into(), "another token".into()), Arc::new(SeededRandom::new(1)));
+        let stranger = Clients::new(
+            ("test/root".into(), "another token".into()),
+            Roster::default(),
+            &Arc::new(Ledger::memory()),
+            Arc::new(SeededRandom::new(1)),
+        )
+        .expect("clients");
         assert!(Case::of(case).authenticate(&stranger, now(&golden)).is_err());
-        let nobody = Clients::new(("somebody else".into(), "token".into()), Arc::new(SeededRandom::new(1)));
+        let nobody = Clients::new(
+            ("somebody else".into(), "token".into()),
+            Roster::default(),
+            &Arc::new(Ledger::memory()),
+            Arc::new(SeededRandom::new(1)),
+        )
+        .expect("clients");
         assert!(Case::of(case).authenticate(&nobody, now(&golden)).is_err_and(|why| why.contains("does not exist")));
     }
 }
@@ -149,7 +167,7 @@ fn nobody_hands_out_what_it_does_not_have() {
     let golden = golden();
     let refusal = |name: &str, issuer_has: &[&str]| {
         let mut clients = clients(&golden);
-        let issuer = clients.by_id.get_mut("test/root").expect("the client");
+        let issuer = clients.fixed.get_mut("test/root").expect("the client");
         issuer.scopes = issuer_has.iter().map(|&scope| scope.to_owned()).collect();
         let case = golden["cases"].as_array().expect("cases").iter().find(|case| case["name"] == name).expect("a case");
         Case::of(case).authenticate(&clients, now(&golden)).err()

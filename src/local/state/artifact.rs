@@ -7,6 +7,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use super::{Effect, Refusal, RunState, State, TaskId, no_task};
 
@@ -16,25 +17,41 @@ const GRACE: SignedDuration = SignedDuration::from_mins(25);
 const DRIFT: SignedDuration = SignedDuration::from_mins(15);
 
 /// Bytes that were uploaded.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Stored {
     /// The file that holds them.
     pub path: PathBuf,
     /// How many.
     pub bytes: u64,
     /// `Content-Encoding` of the upload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_encoding: Option<String>,
 }
 
 /// Where an artifact's content is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Storage {
     /// In our store; nothing there before the upload has ended.
     S3 {
         /// What the worker says the length is before any encoding.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         content_length: Option<u64>,
         /// What was uploaded last.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         stored: Option<Stored>,
+    },
+    /// In the object service.
+    Object {
+        /// The project that the object belongs to.
+        project_id: String,
+        /// What its uploader has to know.
+        upload_id: String,
+        /// What the worker says the length is.
+        content_length: Option<u64>,
+        /// Whether the worker has said that it is all there.
+        finished: bool,
     },
     /// Somewhere else.
     Reference {
@@ -60,6 +77,7 @@ impl Storage {
     pub fn type_name(&self) -> &'static str {
         match self {
             Self::S3 { .. } => "s3",
+            Self::Object { .. } => "object",
             Self::Reference { .. } => "reference",
             Self::Link { .. } => "link",
             Self::Error { .. } => "error",
@@ -70,7 +88,9 @@ impl Storage {
     /// become a link.
     fn may_become(&self, new: &Self) -> bool {
         match (self, new) {
-            (Self::S3 { .. }, Self::S3 { .. }) | (Self::Reference { .. }, Self::Reference { .. } | Self::Link { .. }) => true,
+            (Self::S3 { .. }, Self::S3 { .. })
+            | (Self::Object { .. }, Self::Object { .. })
+            | (Self::Reference { .. }, Self::Reference { .. } | Self::Link { .. }) => true,
             (Self::Link { .. }, Self::Link { .. }) | (Self::Error { .. }, Self::Error { .. }) => self == new,
             _ => false,
         }
@@ -89,7 +109,8 @@ pub struct NewArtifact {
 }
 
 /// An artifact of a run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Artifact {
     /// `contentType`
     pub content_type: String,
@@ -104,8 +125,18 @@ pub struct Artifact {
 pub(super) struct Artifacts(HashMap<u32, BTreeMap<String, Artifact>>);
 
 impl Artifacts {
-    fn get(&self, run_id: u32, name: &str) -> Option<&Artifact> {
+    pub(super) fn get(&self, run_id: u32, name: &str) -> Option<&Artifact> {
         self.0.get(&run_id)?.get(name)
+    }
+
+    /// Puts one there that was kept.
+    pub(super) fn insert(&mut self, run_id: u32, name: String, artifact: Artifact) {
+        self.0.entry(run_id).or_default().insert(name, artifact);
+    }
+
+    /// Runs and names of all.
+    pub(super) fn names(&self) -> impl Iterator<Item = (u32, &str)> {
+        self.0.iter().flat_map(|(run_id, of_run)| of_run.keys().map(|name| (*run_id, name.as_str())))
     }
 
     /// Everything in the store that belongs to these artifacts.
@@ -172,6 +203,12 @@ impl State {
             if let (Storage::S3 { stored: old, .. }, Storage::S3 { stored, .. }) = (&known.storage, &mut made.storage) {
                 stored.clone_from(old);
             }
+            if let (Storage::Object { upload_id: old, finished: was, .. }, Storage::Object { upload_id, finished, .. }) =
+                (&known.storage, &mut made.storage)
+            {
+                upload_id.clone_from(old);
+                *finished = *was;
+            }
             if is_link {
                 made.content_type.clone_from(&known.content_type);
             }
@@ -221,6 +258,24 @@ impl State {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let page = of_run.range::<str, _>((from, Bound::Unbounded)).take(limit);
         Ok(page.map(|(name, artifact)| (name.clone(), artifact.clone())).collect())
+    }
+
+    /// The worker says that the object is all there. Repeating it changes nothing.
+    pub fn finish_artifact(&mut self, now: Timestamp, id: TaskId, run_id: u32, name: &str, with: &str) -> Result<(), Refusal> {
+        let known = self.artifact(now, id, run_id, name)?;
+        let Storage::Object { upload_id, .. } = &known.storage else {
+            let kind = known.storage.type_name();
+            return Err(Refusal::Input(format!("artifact \"{name}\" is of type {kind}, which is not finished by a call")));
+        };
+        if upload_id != with {
+            return Err(Refusal::Input(format!("artifact \"{name}\" is being uploaded with another uploadId")));
+        }
+        let task = self.tasks.artifacts_mut(&id, run_id, name);
+        let slot = task.and_then(|task| task.artifacts.0.get_mut(&run_id)).and_then(|of_run| of_run.get_mut(name));
+        if let Some(Artifact { storage: Storage::Object { finished, .. }, .. }) = slot {
+            *finished = true;
+        }
+        Ok(())
     }
 
     /// Notes what was uploaded. What it replaces leaves as an effect, and so does the upload itself if its artifact is gone.

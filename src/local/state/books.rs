@@ -3,17 +3,21 @@
 //! Whoever may change what has to be kept gets at it through [`Tasks::get_mut`] or [`Tasks::artifacts_mut`], and is noted by that. What can be
 //! told from the rest again (who waits for whom, places in lanes, alarms) is no reason for a note.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{Task, TaskId};
 
 /// Something that a journal has to write down anew, or that is gone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Change {
+    /// There is a new task.
+    New(TaskId),
     /// A task: its runs, its retries, or that it is there at all.
     Task(TaskId),
     /// One artifact of a run.
     Artifact(TaskId, u32, Box<str>),
+    /// A name in the index.
+    Indexed(Arc<str>),
 }
 
 /// All tasks by their ids.
@@ -72,12 +76,26 @@ impl Tasks {
     }
 
     pub(super) fn insert(&mut self, id: TaskId, task: Task) {
-        self.note(|| Change::Task(id));
+        self.note(|| Change::New(id));
         self.by_id.insert(id, task);
     }
 
+    /// A task that was kept.
+    pub(super) fn put_unnoted(&mut self, id: TaskId, task: Task) {
+        self.by_id.insert(id, task);
+    }
+
+    /// Something has changed about a task that is kept and follows from nothing else.
+    pub(super) fn note_task(&mut self, id: TaskId) {
+        self.note(|| Change::Task(id));
+    }
+
     pub(super) fn remove(&mut self, id: &TaskId) -> Option<Task> {
+        let removed = self.by_id.remove(id);
         self.note(|| Change::Task(*id));
-        self.by_id.remove(id)
+        for (run_id, name) in removed.iter().flat_map(|task| task.artifacts.names()) {
+            self.note(|| Change::Artifact(*id, run_id, name.into()));
+        }
+        removed
     }
 }

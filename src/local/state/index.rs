@@ -1,14 +1,12 @@
 //! The index on the books: names that lead to tasks, until they expire.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
-use super::{Definition, Refusal, State, TaskId};
+use super::{Definition, Refusal, State, TaskId, names::Names, shared};
 
 /// Routes that begin with this put a completed task into the index, under the name that follows.
 const ROUTE: &str = "index.";
@@ -22,13 +20,15 @@ pub fn is_namespace(text: &str) -> bool {
 }
 
 /// What stands in the index under a name.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Indexed {
     /// The task.
     pub task_id: TaskId,
     /// A task of a lower rank does not replace one of a higher rank.
     pub rank: Number,
     /// Whatever its author wants to say.
+    #[serde(with = "shared")]
     pub data: Arc<Value>,
     /// When it is forgotten.
     pub expires: Timestamp,
@@ -48,30 +48,60 @@ pub struct Indexing {
 /// All names.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    by_name: HashMap<Arc<str>, Indexed>,
-    expiries: BTreeSet<(Timestamp, Arc<str>)>,
+    tasks: Names<Indexed>,
+    /// What is before the dots of names: until the last task below it expires.
+    namespaces: Names<()>,
+    /// Nothing is noted while nobody wants to know.
+    changes: Option<Vec<Arc<str>>>,
 }
 
 impl Index {
-    fn forget_expired(&mut self, now: Timestamp) {
-        while self.expiries.first().is_some_and(|(when, _)| *when <= now) {
-            if let Some((_, name)) = self.expiries.pop_first() {
-                self.by_name.remove(&name);
+    /// From now on changes are noted.
+    pub(super) fn note_changes(&mut self) {
+        self.changes.get_or_insert_default();
+    }
+
+    /// Which names have changed since the last call of this.
+    pub(super) fn take_changes(&mut self) -> Vec<Arc<str>> {
+        self.changes.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    pub(super) fn get(&self, namespace: &str) -> Option<&Indexed> {
+        self.tasks.get(namespace).map(|(_, entry)| entry)
+    }
+
+    /// Puts an entry there, whatever was there.
+    pub(super) fn put(&mut self, name: &str, new: Indexed) {
+        let expires = new.expires;
+        self.tasks.insert(name, expires, new);
+        for (end, _) in name.match_indices('.') {
+            let parent = &name[..end];
+            if self.namespaces.get(parent).is_none_or(|(until, ())| *until < expires) {
+                self.namespaces.insert(parent, expires, ());
             }
         }
     }
 
+    fn note(&mut self, name: &str) {
+        if let Some(changes) = &mut self.changes {
+            changes.push(name.into());
+        }
+    }
+
+    fn forget_expired(&mut self, now: Timestamp) {
+        for name in self.tasks.forget_expired(now) {
+            self.note(&name);
+        }
+        self.namespaces.forget_expired(now);
+    }
+
     fn insert(&mut self, now: Timestamp, namespace: &str, new: Indexed) {
         self.forget_expired(now);
-        let name: Arc<str> = namespace.into();
-        if let Some(known) = self.by_name.get(&name) {
-            if new.rank.as_f64() < known.rank.as_f64() {
-                return;
-            }
-            self.expiries.remove(&(known.expires, Arc::clone(&name)));
+        if self.tasks.get(namespace).is_some_and(|(_, known)| new.rank.as_f64() < known.rank.as_f64()) {
+            return;
         }
-        self.expiries.insert((new.expires, Arc::clone(&name)));
-        self.by_name.insert(name, new);
+        self.note(namespace);
+        self.put(namespace, new);
     }
 }
 
@@ -85,8 +115,34 @@ impl State {
     /// What stands in the index under this name.
     pub fn indexed(&mut self, now: Timestamp, namespace: &str) -> Result<Indexed, Refusal> {
         self.index.forget_expired(now);
-        let found = self.index.by_name.get(namespace).cloned();
+        let found = self.index.tasks.get(namespace).map(|(_, found)| found.clone());
         found.ok_or_else(|| Refusal::NotFound(format!("nothing is indexed under \"{namespace}\"")))
+    }
+
+    /// Takes a name out of the index. One of a lower rank that it replaced does not come back.
+    pub fn unindex(&mut self, now: Timestamp, namespace: &str) -> Result<(), Refusal> {
+        self.index.forget_expired(now);
+        self.index.note(namespace);
+        let found = self.index.tasks.remove(namespace).map(drop);
+        found.ok_or_else(|| Refusal::NotFound(format!("nothing is indexed under \"{namespace}\"")))
+    }
+
+    /// Tasks whose names are one word longer than this one, at most `limit` of those that come after `after`.
+    pub fn indexed_under(&mut self, now: Timestamp, parent: &str, after: Option<&str>, limit: usize) -> Vec<(String, Indexed)> {
+        self.index.forget_expired(now);
+        self.index.tasks.children(parent, after, limit).map(|(name, (_, found))| (name, found.clone())).collect()
+    }
+
+    /// Names one word longer than this one that have tasks below them, and when these have expired.
+    pub fn namespaces_under(
+        &mut self,
+        now: Timestamp,
+        parent: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Vec<(String, Timestamp)> {
+        self.index.forget_expired(now);
+        self.index.namespaces.children(parent, after, limit).map(|(name, (until, ()))| (name, *until)).collect()
     }
 
     /// A task has completed: its routes may put it into the index. Names that cannot be any are left out.

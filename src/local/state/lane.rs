@@ -60,6 +60,12 @@ impl Lanes {
         Place { priority, age: self.next_age }
     }
 
+    /// A place that was given out before.
+    pub(super) fn old_place(&mut self, priority: Priority, age: u64) -> Place {
+        self.next_age = self.next_age.max(age);
+        Place { priority, age }
+    }
+
     /// Puts the task at its place.
     pub(super) fn put(&mut self, task_queue_id: &Arc<str>, place: Place, task: TaskId) {
         self.by_name.entry(self.name(task_queue_id)).or_default().pending.insert(place, task);

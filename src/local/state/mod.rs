@@ -11,6 +11,8 @@ mod books;
 mod id;
 mod index;
 mod lane;
+mod names;
+mod record;
 mod schedule;
 mod task;
 #[cfg(test)]
@@ -25,11 +27,13 @@ pub use books::Change;
 pub use id::TaskId;
 pub use index::{Indexed, Indexing, indexing, is_namespace};
 pub use lane::Ticket;
+pub use record::{Records, TaskRecord};
 pub use task::{
     Definition, Hold, Priority, Report, Requires, Run, RunState, Status, TaskState, Trouble, WhyCreated, WhyResolved, Worker,
 };
 
 use lane::{Lanes, Place, Waiter};
+use record::shared;
 
 /// What the state machine is told once.
 #[derive(Debug, Clone, Copy)]
@@ -132,11 +136,14 @@ impl State {
     /// From now on it is noted what changes, for [`Self::take_changes`].
     pub fn note_changes(&mut self) {
         self.tasks.note_changes();
+        self.index.note_changes();
     }
 
-    /// Which tasks and artifacts have changed since the last call of this; empty unless [`Self::note_changes`] was called.
+    /// Which tasks, artifacts and names in the index have changed since the last call of this; empty unless [`Self::note_changes`] was called.
     pub fn take_changes(&mut self) -> Vec<Change> {
-        self.tasks.take_changes()
+        let mut changes = self.tasks.take_changes();
+        changes.extend(self.index.take_changes().into_iter().map(Change::Indexed));
+        changes
     }
 
     /// When [`Self::advance`] has something to do next.

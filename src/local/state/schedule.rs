@@ -136,7 +136,9 @@ impl State {
         let Some(task) = self.tasks.get_mut_unnoted(&id) else { return };
         self.alarms.remove(&(task.definition.deadline, id, Alarm::Deadline));
         let state = task.runs.last().map(|run| run.state);
-        let dependents = std::mem::take(&mut task.dependents);
+        let mut dependents = std::mem::take(&mut task.dependents);
+        // Their order must not depend on whether the books were closed in the meantime.
+        dependents.sort_unstable();
         if state == Some(RunState::Completed) {
             let definition = task.definition.clone();
             self.index_completed(now, id, &definition);
@@ -163,6 +165,9 @@ impl State {
         // Its deadline is never after its expiry, so it is resolved; if both are the same instant, the deadline comes first.
         self.end_task_if_open(now, id);
         if let Some(task) = self.tasks.remove(&id) {
+            for waits in &task.dependents {
+                self.tasks.note_task(*waits);
+            }
             self.effects.extend(task.artifacts.into_stored().map(Effect::Unstored));
         }
     }
@@ -177,7 +182,7 @@ impl State {
     }
 }
 
-fn satisfies(state: Option<RunState>, requires: Requires) -> bool {
+pub(super) fn satisfies(state: Option<RunState>, requires: Requires) -> bool {
     match requires {
         Requires::AllCompleted => state == Some(RunState::Completed),
         Requires::AllResolved => state.is_some_and(RunState::is_resolved),

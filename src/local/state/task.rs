@@ -10,9 +10,10 @@
 use std::{fmt, sync::Arc};
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Indexing, TaskId};
+use super::{Indexing, TaskId, shared};
 
 /// A word of the protocol per value, and back.
 macro_rules! words {
@@ -33,6 +34,19 @@ macro_rules! words {
             /// The value for a word of the protocol.
             pub fn parse(word: &str) -> Option<Self> {
                 match word { $($word => Some(Self::$value),)+ _ => None }
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let word = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                Self::parse(&word).ok_or_else(|| serde::de::Error::custom(format_args!("`{word}` is not known")))
             }
         }
     };
@@ -201,7 +215,7 @@ impl fmt::Debug for Definition {
 }
 
 /// Who claimed a run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Worker {
     /// `workerGroup`
     pub group: Box<str>,
@@ -210,9 +224,11 @@ pub struct Worker {
 }
 
 /// What is only known of a run that was claimed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Hold {
     /// Who claimed it.
+    #[serde(with = "shared")]
     pub worker: Arc<Worker>,
     /// When it was claimed.
     pub started: Timestamp,
@@ -221,7 +237,8 @@ pub struct Hold {
 }
 
 /// One attempt at a task.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Run {
     /// Where it stands.
     pub state: RunState,
@@ -230,8 +247,10 @@ pub struct Run {
     /// When it was scheduled.
     pub scheduled: Timestamp,
     /// By whom and until when it is or was claimed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
     /// Why and when it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved: Option<(WhyResolved, Timestamp)>,
 }
 

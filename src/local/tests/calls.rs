@@ -133,7 +133,8 @@ async fn bad_requests_are_refused_in_the_services_format() {
 #[tokio::test]
 async fn a_wrong_signature_is_a_401_and_not_an_anonymous_call() {
     let rig = Rig::start().await;
-    let url = rig.url("/ping");
+    let id = rig.create(|_| {}).await;
+    let url = rig.url(&format!("/task/{id}/status"));
     for header in [
         sign(("root", "wrong"), None, &Method::GET, &url),
         sign(("nobody", TOKEN), None, &Method::GET, &url),
@@ -144,6 +145,8 @@ async fn a_wrong_signature_is_a_401_and_not_an_anonymous_call() {
         assert_eq!(response.headers()["www-authenticate"], "Hawk");
     }
     assert!(rig.http.get(url).send().await.expect("an answer").status().is_success());
+    // That a service is there is said to everybody, whatever they sign with.
+    rig.call_as(As::Client("nobody", TOKEN), Method::GET, "/ping", None).await.ok();
 }
 
 #[tokio::test]

@@ -96,10 +96,57 @@ async fn an_artifact_is_found_by_name_by_those_who_may_have_it() {
     rig.call_as(As::Root, Method::PUT, NAME, Some(&entry(&id, json!(0), 60))).await.ok();
     let public = rig.call_as(As::Nobody, Method::GET, &format!("{NAME}/artifacts/public/x"), None).await;
     assert_eq!((public.status.as_u16(), public.headers["location"].to_str().ok()), (303, Some("https://x/public")));
+    assert_eq!(public.body, Value::Null, "clients that find JSON do not follow");
     let private = format!("{NAME}/artifacts/private/x");
     rig.call_as(As::Nobody, Method::GET, &private, None).await.refused(403, "InsufficientScopes");
     let private = rig.call_as(As::Root, Method::GET, &private, None).await;
     assert_eq!(private.headers["location"].to_str().ok(), Some("https://x/private"));
     let missing = "/api/index/v1/task/nobody/artifacts/public/x";
     rig.call_as(As::Nobody, Method::GET, missing, None).await.refused(404, "ResourceNotFound");
+}
+
+#[tokio::test]
+async fn what_is_below_a_name_is_listed_in_pages() {
+    const INDEX: &str = "/api/index/v1";
+    let rig = Rig::start().await;
+    let id = slugid(&SystemRandom);
+    for (name, minutes) in [("a.b.one", 30), ("a.b.two", 60), ("a.b", 30), ("a.c.deep.x", 30), ("a-b", 30), ("z", 30)] {
+        let path = format!("{INDEX}/task/{name}");
+        rig.root(Method::PUT, &path, Some(&entry(&id, json!(1), minutes))).await.ok();
+    }
+    let names = |page: &Value, key: &str| {
+        let list = page[key].as_array().expect("a list").iter();
+        list.map(|entry| entry["namespace"].as_str().expect("a name").to_owned()).collect::<Vec<_>>()
+    };
+    let list = async |path: &str| rig.call_as(As::Nobody, Method::GET, &format!("{INDEX}{path}"), None).await.ok();
+    assert_eq!(names(&list("/tasks/a.b").await, "tasks"), ["a.b.one", "a.b.two"]);
+    assert_eq!(names(&list("/tasks/a").await, "tasks"), ["a.b"]);
+    assert_eq!(names(&list("/tasks/").await, "tasks"), ["a-b", "z"]);
+    assert_eq!(names(&list("/namespaces/").await, "namespaces"), ["a"]);
+    let below = list("/namespaces/a").await;
+    assert_eq!(names(&below, "namespaces"), ["a.b", "a.c"]);
+    assert_eq!(below["namespaces"][0]["name"], "b");
+    let expiries = [list("/tasks/a.b").await["tasks"][1]["expires"].clone(), below["namespaces"][0]["expires"].clone()];
+    assert_eq!(expiries[0], expiries[1], "a namespace lasts as long as what is in it");
+
+    let first = list("/tasks/a.b?limit=1").await;
+    let token = first["continuationToken"].as_str().expect("more").to_owned();
+    assert_eq!(names(&first, "tasks"), ["a.b.one"]);
+    let rest = list(&format!("/tasks/a.b?limit=1&continuationToken={token}")).await;
+    assert_eq!((names(&rest, "tasks"), rest.get("continuationToken")), (vec!["a.b.two".to_owned()], None));
+    // As older clients ask.
+    let post =
+        async |path: &str, body: Value| rig.call_as(As::Nobody, Method::POST, &format!("{INDEX}{path}"), Some(&body)).await;
+    assert_eq!(names(&post("/tasks/a.b", json!({ "limit": 1, "continuationToken": token })).await.ok(), "tasks"), ["a.b.two"]);
+    assert_eq!(names(&post("/namespaces/a", json!({})).await.ok(), "namespaces"), ["a.b", "a.c"]);
+    post("/namespaces/a", json!({ "limit": 0 })).await.refused(400, "InputValidationError");
+
+    let found = post("/tasks/indexes", json!({ "indexes": ["z", "nothing.here", "a.b"] })).await.ok();
+    assert_eq!(names(&found, "tasks"), ["a.b", "z"]);
+    post("/tasks/indexes", json!({ "indexes": ["a..b"] })).await.refused(400, "InputValidationError");
+    let path = format!("{INDEX}/task/z");
+    rig.call_as(As::Nobody, Method::DELETE, &path, None).await.refused(403, "InsufficientScopes");
+    rig.root(Method::DELETE, &path, None).await.ok();
+    rig.root(Method::DELETE, &path, None).await.refused(404, "ResourceNotFound");
+    rig.call_as(As::Nobody, Method::GET, &path, None).await.refused(404, "ResourceNotFound");
 }

@@ -1,13 +1,19 @@
 //! The server over real sockets. Requests are signed with the `hawk` crate here: independent signatures are in `auth::tests` and in the
 //! session of the Python client.
 
+mod auth;
 mod calls;
 mod index;
 mod line;
+mod objects;
 mod purge;
+mod restart;
+mod roles;
 mod scopes;
+mod secrets;
 mod server;
 mod uploads;
+mod workers;
 
 use std::{sync::Arc, time::Duration};
 
@@ -37,6 +43,14 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    /// What is answered to this request.
+    pub(super) async fn of(request: reqwest::RequestBuilder) -> Self {
+        let response = request.send().await.expect("an answer");
+        let (status, headers) = (response.status(), response.headers().clone());
+        let bytes = response.bytes().await.expect("a body");
+        Self { status, headers, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) }
+    }
+
     /// The body of an answer that is no refusal.
     pub(super) fn ok(self) -> Value {
         assert!(self.status.is_success(), "{} {}", self.status, self.body);
@@ -55,6 +69,9 @@ impl Answer {
 pub(super) enum As<'a> {
     Root,
     Nobody,
+    /// A client with its access token.
+    Client(&'a str, &'a str),
+    /// Temporary credentials.
     Task(&'a Value),
 }
 
@@ -91,6 +108,7 @@ impl Rig {
         request = match who {
             As::Nobody => request,
             As::Root => request.header("authorization", sign(("root", TOKEN), None, &method, &url)),
+            As::Client(id, token) => request.header("authorization", sign((id, token), None, &method, &url)),
             As::Task(credentials) => {
                 let text = |name: &str| credentials[name].as_str().expect("a text");
                 let certificate: Value = serde_json::from_str(text("certificate")).expect("a certificate");
@@ -101,10 +119,12 @@ impl Rig {
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
-        let response = request.send().await.expect("an answer");
-        let (status, headers) = (response.status(), response.headers().clone());
-        let bytes = response.bytes().await.expect("a body");
-        Answer { status, headers, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) }
+        Answer::of(request).await
+    }
+
+    /// A call of some service, by whoever started the server.
+    pub(super) async fn root(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
+        self.call_as(As::Root, method, path, body).await
     }
 
     pub(super) async fn get(&self, path: &str) -> Answer {

@@ -162,7 +162,7 @@ async fn links_are_followed_references_lead_away_and_errors_say_why() {
     assert_eq!(answer, json!({ "storageType": "error", "reason": "too-large-file-on-worker", "message": "m" }));
 
     for (name, body) in [
-        ("x", json!({ "storageType": "object", "contentType": "t" })),
+        ("x", json!({ "storageType": "azure", "contentType": "t" })),
         ("x", json!({ "storageType": "s3", "url": "https://x/" })),
         ("x", json!({ "storageType": "reference", "contentType": "t", "url": "no url" })),
         ("x", json!({ "storageType": "reference", "contentType": "t", "url": "https://x/\r\nset-cookie: a" })),

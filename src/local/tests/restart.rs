@@ -1,0 +1,75 @@
+//! What the services keep over a restart.
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+
+use super::*;
+
+const FAR: &str = "2099-01-01T00:00:00.000Z";
+const SECRET: &str = "no-real-secret-no-real-secret-no-real-secret";
+
+#[tokio::test]
+async fn what_was_answered_is_there_after_a_restart() {
+    let data = tempfile::tempdir().expect("a directory");
+    let dir = data.path().join("data");
+    let start = async || Rig::with(|options| options.data_dir = Some(dir.clone())).await;
+    let rig = start().await;
+    let put = async |path: &str, body: Value| rig.root(Method::PUT, path, Some(&body)).await.ok();
+    let auth = |path: &str| format!("/api/auth/v1/{path}");
+    let manager = |path: &str| format!("/api/worker-manager/v1/{path}");
+    put("/api/secrets/v1/secret/a", json!({ "secret": { "v": 1 }, "expires": FAR })).await;
+    put("/api/secrets/v1/secret/b", json!({ "secret": { "v": 2 }, "expires": FAR })).await;
+    rig.root(Method::DELETE, "/api/secrets/v1/secret/b", None).await.ok();
+    put(&auth("roles/r"), json!({ "scopes": ["auth:current-scopes", "of:role"], "description": "" })).await;
+    let client = json!({ "expires": FAR, "description": "", "scopes": ["assume:r"] });
+    let token = put(&auth("clients/made"), client).await["accessToken"].as_str().expect("a token").to_owned();
+    let pool = json!({ "providerId": "static", "description": "", "owner": "a@b.c", "emailOnError": false, "config": {} });
+    put(&manager("worker-pool/p%2Fw"), pool).await;
+    let worker = json!({ "expires": FAR, "providerInfo": { "staticSecret": SECRET } });
+    put(&manager("workers/p%2Fw/g/w"), worker).await;
+    let id = slugid(&SystemRandom);
+    let methods = json!({ "dataInline": { "contentType": "text/plain", "objectData": BASE64_STANDARD.encode("12345") } });
+    let object = json!({ "projectId": "p", "uploadId": id, "expires": FAR, "proposedUploadMethods": methods });
+    put("/api/object/v1/upload/o", object).await;
+    let done = json!({ "projectId": "p", "uploadId": id });
+    rig.root(Method::POST, "/api/object/v1/finish-upload/o", Some(&done)).await.ok();
+    // Of an upload that was cut off, only the file is left.
+    let objects = rig.server.desk.store.objects_dir();
+    std::fs::write(objects.join("left"), "x").expect("written");
+    rig.server.shutdown().await;
+    let store = rig.store;
+    drop(rig.server);
+
+    let rig = Rig::with(|options| {
+        options.data_dir = Some(dir.clone());
+        options.store = store.path().join("artifacts");
+    })
+    .await;
+    assert_eq!(rig.get("/api/secrets/v1/secret/a").await.ok()["secret"], json!({ "v": 1 }));
+    assert_eq!(rig.get("/api/secrets/v1/secrets").await.ok(), json!({ "secrets": ["a"] }));
+    let current = rig.call_as(As::Client("made", &token), Method::GET, &auth("scopes/current"), None).await.ok();
+    assert!(current["scopes"].as_array().expect("scopes").contains(&json!("of:role")), "{current}");
+    assert_eq!(rig.get(&manager("worker-pool/p%2Fw")).await.ok()["requestedCount"], 1);
+    let proof = json!({ "staticSecret": SECRET });
+    let register = json!({
+        "workerPoolId": POOL, "providerId": "static", "workerGroup": "g", "workerId": "w", "workerIdentityProof": proof,
+    });
+    rig.root(Method::POST, &manager("worker/register"), Some(&register)).await.ok();
+    let redirect = rig.get("/api/object/v1/download/o").await;
+    let bytes = rig.http.get(redirect.headers["location"].to_str().expect("a URL")).send().await.expect("an answer");
+    assert_eq!(bytes.text().await.expect("a body"), "12345");
+    assert_eq!(std::fs::read_dir(rig.server.desk.store.objects_dir()).expect("a list").count(), 1, "what was left is removed");
+    rig.server.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_record_that_nobody_understands_is_named_without_its_content() {
+    let data = tempfile::tempdir().expect("a directory");
+    let ledger = Ledger::open(data.path()).expect("a ledger");
+    ledger.put("secret", "project/x", b"{\"value\": {\"v\": \"hidden\"}".to_vec());
+    ledger.close();
+    drop(ledger);
+    let mut options = Options::new(data.path().join("store"), ("root".into(), TOKEN.into()));
+    options.data_dir = Some(data.path().to_owned());
+    let error = Server::start(options).await.err().expect("an error").to_string();
+    assert!(error.contains("record \"project/x\" of kind secret") && !error.contains("hidden"), "{error}");
+}
