@@ -71,13 +71,15 @@ class Project:
     def start(self):
         self.deployment.environment["TASKGRAPH"] = str(taskgraph())
         self.server = Server(self.deployment, roles={BRANCH: MAY}, **self.options)
-        for worker_type in ("builder", "tester"):
+        # The artifacts of one of them go to the object service.
+        for worker_type, objects in (("builder", False), ("tester", True)):
             place = self.deployment.directory / worker_type
             self.deployment.start_worker(
                 2,
                 provisionerId="demo-1",
                 workerType=worker_type,
                 workerId=worker_type + "-1",
+                createObjectArtifacts=objects,
                 tasksDir=str(place / "tasks"),
                 cachesDir=str(place / "caches"),
                 downloadsDir=str(place / "downloads"),
@@ -160,6 +162,8 @@ def a_decision_makes_a_graph_and_workers_run_it(p):
     for label in LABELS:
         p.ended(p.tasks[label], "completed")
     expect_everything(p, p.tasks)
+    for label, name, kind in (("build-arm64", "public/build/app", "s3"), ("test-arm64-1", "public/report.txt", "object")):
+        assert p.server.queue.latestArtifactInfo(p.tasks[label], name)["storageType"] == kind, label
     built = "built by: {} for {} in {}\n".format(p.tasks["build-arm64"], p.tasks["test-arm64-1"], p.first)
     assert built in p.log(p.tasks["test-arm64-1"]), built
     group = p.group(p.first)
@@ -271,6 +275,9 @@ def act(p, decision, callback, scopes, **environment):
 
 
 def nothing_is_left_behind(p):
+    # A worker ends a task whose claim was taken from it when it hears of that.
+    ours = {program.process.pid for program in p.deployment.programs}
+    wait_for("no process of a task is left", lambda: p.deployment.processes().keys() <= ours)
     for program in reversed(p.deployment.programs):
         program.check_alive()
         # A worker that was asked to go would first hear the end of its claim.
