@@ -13,7 +13,7 @@ from pathlib import Path
 from checks import run_all
 from deployment import PATIENCE_SECS
 from examples import Exec, expect
-from repository import BUNDLE, LABELS, PLATFORMS, TESTS, Repository
+from repository import BUNDLE, LABELS, PLATFORMS, TESTS, Repository, taskgraph
 
 # taskgraph writes no `retries`, so a task that never succeeds is run six times.
 RUNS = 6
@@ -206,6 +206,23 @@ def problems_of_a_graph_have_their_places(e):
     assert "broken.json:{}:{}: ".format(schema["line"], schema["column"]) in text.stdout + text.stderr, text.stdout
 
 
+def a_template_is_rendered_and_its_decision_makes_a_graph(e):
+    template = e.repository.path / ".taskcluster.yml"
+    rendered = (template, "--tasks-for", "github-push", "--event", e.file("push.json", json.dumps(e.repository.push())))
+    result = e.run(*rendered, "--list")
+    expect(result, 0)
+    assert re.search(r"^Decision Task +[\w-]{22} +demo-1/builder ", result.stdout, re.MULTILINE), result.stdout
+    # Nobody gave it the right to make tasks, so that it fails at the end. Its graph is there, and can be run.
+    e.deployment.environment.update({"TASKGRAPH": str(taskgraph()), "CREDENTIALS": str(e.file("none.sh", ""))})
+    result = e.run(*rendered)
+    expect(result, 1)
+    assert "InsufficientScopes" in result.stdout, result.stdout
+    (graph,) = (e.directory / "artifacts").glob("*/public/task-graph.json")
+    result = e.run(graph)
+    expect_outcomes(result, 0, completed=LABELS)
+    expect_everything(e)
+
+
 CHECKS = [
     what_taskgraph_writes_is_without_problems,
     problems_of_a_graph_have_their_places,
@@ -215,6 +232,7 @@ CHECKS = [
     an_exception_counts_more_than_a_failure,
     an_invalid_payload_of_a_graph_has_its_place,
     a_graph_by_ids_runs_to_its_end,
+    a_template_is_rendered_and_its_decision_makes_a_graph,
 ]
 
 
