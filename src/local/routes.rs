@@ -22,8 +22,8 @@ use super::{
 mod auth;
 mod index;
 mod object;
-mod queue;
 mod purge_cache;
+mod queue;
 mod secrets;
 mod worker_manager;
 

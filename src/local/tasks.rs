@@ -157,8 +157,7 @@ fn need_over_task(status: &Status, verb: &str) -> Need {
 
 pub(crate) async fn statuses(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> {
     let (page, token) = asked_for(&call, "statuses", "queue:status")?;
-    let known: Vec<_> =
-        desk.books(|state, now| page.iter().filter_map(|(_, id)| state.status(now, *id).ok()).collect());
+    let known: Vec<_> = desk.books(|state, now| page.iter().filter_map(|(_, id)| state.status(now, *id).ok()).collect());
     let statuses =
         known.iter().map(|status| StatusOf { task_id: status.task_id.as_str(), status: StatusView(status) }).collect();
     Ok(Reply::json(&StatusPage { statuses, continuation_token: token }))
@@ -178,7 +177,8 @@ pub(crate) async fn tasks(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> {
         room = room.saturating_sub(bytes);
         known.push(status);
     }
-    let tasks = known.iter().map(|status| TaskOf { task_id: status.task_id.as_str(), task: status.definition_json() }).collect();
+    let tasks =
+        known.iter().map(|status| TaskOf { task_id: status.task_id.as_str(), task: status.definition_json() }).collect();
     Ok(Reply::json(&TaskPage { tasks, continuation_token: token }))
 }
 

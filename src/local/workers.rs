@@ -70,7 +70,7 @@ pub(crate) async fn quarantine(desk: Arc<Desk>, call: Call) -> Result<Reply, Fau
     if let Some(mut fields) = Fields::of(&call.body, "", &mut problems) {
         fields.only(&["quarantineUntil", "quarantineInfo"]);
         let until = fields.date("quarantineUntil");
-        let info = fields.optional_text("quarantineInfo", &INFO).unwrap_or_default();
+        let info = fields.optional_text("quarantineInfo", &INFO).unwrap_or_default().to_owned();
         change = until.map(|until| (until, info));
     }
     let Some((until, info)) = change.filter(|_| problems.is_empty()) else {
@@ -79,7 +79,7 @@ pub(crate) async fn quarantine(desk: Arc<Desk>, call: Call) -> Result<Reply, Fau
     call.authorize(&Need::scope(format!("queue:quarantine-worker:{queue}/{}/{}", worker.group, worker.id)))?;
     let client_id = call.caller().name();
     let seen = desk.books(|state, now| {
-        let change = Quarantined { until, at: now, client_id: client_id.into(), info: info.into() };
+        let change = Quarantined { until, at: now, client_id: client_id.into(), info: info.as_str().into() };
         state.quarantine(now, &queue, &worker, change)
     })?;
     Ok(Reply::json(&whole(&queue, &worker, &seen)))

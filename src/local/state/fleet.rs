@@ -70,7 +70,13 @@ impl Seen {
     }
 
     fn new(now: Timestamp) -> Self {
-        Self { first_claim: now, last_active: now, expires: after(now, WORKER_MEMORY), recent: VecDeque::new(), quarantine: Vec::new() }
+        Self {
+            first_claim: now,
+            last_active: now,
+            expires: after(now, WORKER_MEMORY),
+            recent: VecDeque::new(),
+            quarantine: Vec::new(),
+        }
     }
 
     fn active(&mut self, now: Timestamp) {
@@ -184,11 +190,6 @@ impl Fleet {
             }
         }
     }
-
-    #[cfg(test)]
-    pub(super) fn is_empty(&self) -> bool {
-        self.queues.is_empty() && self.checks.is_empty()
-    }
 }
 
 impl State {
@@ -212,7 +213,9 @@ impl State {
     pub fn task_queue(&mut self, now: Timestamp, task_queue_id: &str) -> Result<QueueView, Refusal> {
         self.fleet.forget_expired(now);
         let found = self.fleet.queues.get_key_value(task_queue_id).map(|(name, queue)| view(name, queue));
-        found.ok_or_else(|| Refusal::NotFound(format!("task queue {task_queue_id} does not exist, or has not been used for days")))
+        found.ok_or_else(|| {
+            Refusal::NotFound(format!("task queue {task_queue_id} does not exist, or has not been used for days"))
+        })
     }
 
     /// Up to `limit` workers of a task queue in the order of their names, after one of them; only those in quarantine, or only those that are not,
@@ -228,7 +231,8 @@ impl State {
         self.fleet.forget_expired(now);
         let Some(queue) = self.fleet.queues.get(task_queue_id) else { return Vec::new() };
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let wanted = |seen: &Seen| quarantined.is_none_or(|wanted| wanted == seen.quarantine_until().is_some_and(|until| until > now));
+        let wanted =
+            |seen: &Seen| quarantined.is_none_or(|wanted| wanted == seen.quarantine_until().is_some_and(|until| until > now));
         let workers = queue.workers.range::<Worker, _>((from, Bound::Unbounded)).filter(|(_, seen)| wanted(seen));
         workers.take(limit).map(|(worker, seen)| (worker.clone(), seen.clone())).collect()
     }
@@ -279,11 +283,7 @@ impl State {
 }
 
 fn view(name: &Arc<str>, queue: &Queue) -> QueueView {
-    QueueView {
-        task_queue_id: name.clone(),
-        last_active: queue.last_active,
-        expires: after(queue.last_active, QUEUE_MEMORY),
-    }
+    QueueView { task_queue_id: name.clone(), last_active: queue.last_active, expires: after(queue.last_active, QUEUE_MEMORY) }
 }
 
 fn no_worker(task_queue_id: &str, worker: &Worker) -> Refusal {

@@ -61,9 +61,9 @@ impl Groups {
             )));
         }
         match known.sealed {
-            Some(sealed) => Err(Refusal::Conflict(format!(
-                "task {id} cannot join task group {group}, which was sealed at {sealed:.3}"
-            ))),
+            Some(sealed) => {
+                Err(Refusal::Conflict(format!("task {id} cannot join task group {group}, which was sealed at {sealed:.3}")))
+            }
             None => Ok(()),
         }
     }

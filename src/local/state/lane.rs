@@ -203,7 +203,11 @@ impl Lanes {
     }
 
     fn forget_if_empty(&mut self, name: &Arc<str>) {
-        if self.by_name.get(name).is_some_and(|lane| lane.pending.is_empty() && lane.claimed.is_empty() && lane.waiting.is_empty()) {
+        if self
+            .by_name
+            .get(name)
+            .is_some_and(|lane| lane.pending.is_empty() && lane.claimed.is_empty() && lane.waiting.is_empty())
+        {
             self.by_name.remove(name);
         }
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{
-    Alarm, Claim, MOST_RUNS, Place, Priority, Refusal, RunState, State, Status, TaskId, WhyCreated, WhyResolved, Worker, no_task,
+    Alarm, Claim, MOST_RUNS, Place, Priority, Refusal, RunState, State, Status, TaskId, WhyCreated, WhyResolved, Worker,
+    no_task,
 };
 
 impl State {
@@ -27,7 +28,9 @@ impl State {
         }
         let runs = task.runs.len();
         let Some(more) = MOST_RUNS.checked_sub(runs + 1) else {
-            return Err(Refusal::Conflict(format!("task {id} cannot be run again: it has {runs} runs, and {MOST_RUNS} are allowed")));
+            return Err(Refusal::Conflict(format!(
+                "task {id} cannot be run again: it has {runs} runs, and {MOST_RUNS} are allowed"
+            )));
         };
         let deadline = task.definition.deadline;
         if let Some(task) = self.tasks.get_mut(&id) {
@@ -78,9 +81,10 @@ impl State {
 
     /// Notes an open task's priority. Whether it is a new one.
     pub(super) fn move_in_lane(&mut self, id: TaskId, priority: Priority) -> bool {
-        let is_new = self.tasks.get(&id).is_some_and(|task| {
-            task.priority != priority && task.runs.last().is_none_or(|run| !run.state.is_resolved())
-        });
+        let is_new = self
+            .tasks
+            .get(&id)
+            .is_some_and(|task| task.priority != priority && task.runs.last().is_none_or(|run| !run.state.is_resolved()));
         let Some(task) = self.tasks.get_mut(&id).filter(|_| is_new) else { return false };
         task.priority = priority;
         if let Some(old) = task.place {

@@ -16,6 +16,8 @@ struct Kept {
     tasks: HashMap<TaskId, String>,
     artifacts: HashMap<(TaskId, u32, Box<str>), String>,
     index: HashMap<Arc<str>, String>,
+    seals: HashMap<TaskId, String>,
+    quarantines: HashMap<String, String>,
 }
 
 fn set<K: std::hash::Hash + Eq>(map: &mut HashMap<K, String>, key: K, record: Option<impl serde::Serialize>) {
@@ -38,6 +40,11 @@ impl Kept {
                     let record = state.artifact_record(id, run, &name);
                     set(&mut self.artifacts, (id, run, name), record);
                 }
+                Change::Seal(group) => set(&mut self.seals, group, state.seal_record(group)),
+                Change::Quarantine(queue, worker) => {
+                    let record = state.quarantine_record(&queue, &worker).map(<[_]>::to_vec);
+                    set(&mut self.quarantines, format!("{queue} {worker:?}"), record);
+                }
                 Change::Indexed(name) => set(&mut self.index, name.clone(), state.index_record(&name)),
             }
         }
@@ -57,6 +64,9 @@ impl Kept {
         for (name, text) in &self.index {
             reopening.indexed(name, parse(text));
         }
+        for (group, text) in &self.seals {
+            reopening.seal(*group, parse(text));
+        }
         reopening.finish()
     }
 }
@@ -69,8 +79,7 @@ fn shown(state: &State) -> String {
     let mut places: Vec<_> = tasks.values().filter_map(|task| task.place).collect();
     places.sort_unstable();
     for (id, task) in tasks {
-        let mut dependents = task.dependents.clone();
-        dependents.sort_unstable();
+        let dependents = state.needs.waiting(*id);
         let unscheduled = task.runs.is_empty();
         let blocked_by = unscheduled.then_some(task.blocked_by);
         let dependents: Vec<_> =
