@@ -154,20 +154,10 @@ fn publish(state: &mut State, memory: &Memory) {
 }
 
 #[test]
-fn who_waits_for_a_task_that_is_forgotten_waits_on() {
+fn nobody_waits_for_a_task_that_is_forgotten_first() {
     let mut state = state();
-    state.note_changes();
-    let mut kept = Kept::default();
     create(&mut state, 0, 0, |d| (d.deadline, d.expires) = (at(5), at(10))).expect("created");
-    create(&mut state, 0, 1, |d| d.priority = Priority::Highest).expect("created");
-    create(&mut state, 0, 2, |d| d.dependencies = [id(0), id(1)].into()).expect("created");
-    kept.note(&mut state);
-    state.advance(at(20));
-    assert!(state.status(at(20), id(0)).is_err(), "it is forgotten, and was not completed");
-    kept.note(&mut state);
-    let mut state = kept.reopen();
-    let claim = claim_one(&mut state, 21);
-    assert_eq!(claim.status.task_id, id(1));
-    state.report(at(22), id(1), 0, Report::Completed).expect("reported");
-    assert_eq!(state.status(at(22), id(2)).expect("a task").state(), TaskState::Unscheduled);
+    let refused = create(&mut state, 0, 1, |d| d.dependencies = [id(0)].into()).expect_err("refused");
+    assert!(matches!(&refused, Refusal::Input(why) if why.contains("expire before its deadline")), "{refused}");
+    create(&mut state, 0, 1, |d| (d.deadline, d.dependencies) = (at(10), [id(0)].into())).expect("created");
 }
