@@ -11,13 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::json;
-use tc_worker::{
-    api::{Body, Credentials, CredentialsCell, HttpTransport, NewArtifact, Queue, Request, Resolution, Secret, Services},
-    content::{Artifact, Packing, open},
-    local::{Options, Server},
-    seam::{SystemClock, SystemRandom, slugid},
-};
+use support::{Deployment, resident};
+use tc_worker::content::{Artifact, Packing, open};
+
+#[expect(dead_code, reason = "each bench needs some of it")]
+mod support;
 
 /// How often each is measured; the best counts.
 const ROUNDS: usize = 3;
@@ -51,19 +49,11 @@ fn words() -> Vec<u8> {
 }
 
 async fn measure(archive: &Path) {
-    let dir = tempfile::tempdir().expect("a directory");
-    let random = Arc::new(SystemRandom);
-    let server =
-        Server::start(Options { any_queue: true, ..Options::new(dir.path().to_owned(), ("bench".into(), "hush".into())) })
-            .await
-            .expect("a queue");
-    let transport = Arc::new(HttpTransport::new(None, true).expect("a transport"));
-    let services = Services::new(&server.root_url(), transport, Arc::new(SystemClock), random).expect("services");
-    let credentials = Credentials { client_id: "bench".into(), access_token: Secret::new("hush"), certificate: None };
-    let queue = services.queue(CredentialsCell::new(credentials));
-    let task_id = publish(&queue, archive).await;
+    let deployment = Deployment::start().await;
+    let task_id = deployment.publish(archive, NAME).await;
     let bytes = std::fs::metadata(archive).expect("an archive").len();
-    let url = format!("{}/api/queue/v1/task/{task_id}/artifacts/{NAME}", server.root_url());
+    let url = deployment.url(&task_id, NAME);
+    let queue = deployment.queue.clone();
     let artifact = Artifact { queue, task_id, run_id: 0, name: NAME.to_owned() };
     let (mut ours, mut floor, mut unpacked) = (Duration::MAX, Duration::MAX, 0);
     for _ in 0..ROUNDS {
@@ -98,42 +88,5 @@ async fn measure(archive: &Path) {
         ours.as_secs_f64() / floor.as_secs_f64(),
         resident()
     );
-    server.shutdown().await;
-}
-
-/// A completed task that has the archive as its artifact.
-async fn publish(queue: &Queue, archive: &Path) -> String {
-    let now = jiff::Timestamp::now();
-    let at = |hours| format!("{:.3}", now + jiff::SignedDuration::from_hours(hours));
-    let definition = json!({
-        "taskQueueId": "a/b", "created": at(0), "deadline": at(1), "expires": at(2), "payload": {},
-        "metadata": { "name": "n", "description": "d", "owner": "o", "source": "https://example.com" },
-    });
-    let task_id = slugid(&SystemRandom);
-    queue.create_task(&task_id, &definition).await.expect("created");
-    let claim = queue.claim_work("a/b", "g", "w", 1).await.expect("an answer").pop().expect("a claim");
-    let run = queue.services().queue(CredentialsCell::new(claim.credentials.clone()));
-    let length = std::fs::metadata(archive).expect("an archive").len();
-    let (content_type, expires) = ("application/zstd".to_owned(), claim.task.expires);
-    let artifact = NewArtifact::S3 { content_type, content_length: length, expires };
-    let answer = run.create_artifact(&task_id, 0, NAME, &artifact).await.expect("created");
-    let file = tokio::fs::File::open(archive).await.expect("an archive");
-    let stream = Box::pin(tokio_util::io::ReaderStream::with_capacity(file, 256 << 10));
-    let request = Request {
-        method: http::Method::PUT,
-        url: answer.put_url.expect("a URL").expose().to_owned(),
-        headers: [(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/zstd"))].into_iter().collect(),
-        body: Body::Stream { stream, length },
-        timeout: Duration::from_secs(600),
-        answer_bytes: 1000,
-    };
-    assert_eq!(queue.services().transport().send(request).await.expect("an answer").status, 200);
-    run.report(&task_id, 0, Resolution::Completed).await.expect("resolved");
-    task_id
-}
-
-/// Peak memory of this process, server included.
-fn resident() -> String {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("?").trim().to_owned()
+    deployment.server.shutdown().await;
 }

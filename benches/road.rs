@@ -14,11 +14,10 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tc_worker::{
-    api::{Credentials, CredentialsCell, HttpTransport, Queue, Secret, Services},
-    local::{Options, Server},
-    seam::{SystemClock, SystemRandom, slugid},
-};
+use support::{Deployment, percentile};
+
+#[expect(dead_code, reason = "each bench needs some of it")]
+mod support;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_tc-worker");
 /// Tasks a row: enough for a 99th percentile, or with `--smoke` just enough to see that it works.
@@ -53,46 +52,8 @@ fn now_ns() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos()
 }
 
-/// A queue in this process and a client of it.
-struct Bench {
-    server: Server,
-    queue: Queue,
-    dir: tempfile::TempDir,
-    token: String,
-}
-
-impl Bench {
-    async fn start() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let token = slugid(&SystemRandom);
-        let server = Server::start(Options::new(dir.path().join("store"), ("bench".to_owned(), token.clone())))
-            .await
-            .expect("the queue starts");
-        let transport = Arc::new(HttpTransport::new(None, true).expect("a transport"));
-        let services =
-            Services::new(&server.root_url(), transport, Arc::new(SystemClock), Arc::new(SystemRandom)).expect("a root URL");
-        let credentials =
-            Credentials { client_id: "bench".to_owned(), access_token: Secret::new(token.clone()), certificate: None };
-        let queue = services.queue(CredentialsCell::new(credentials));
-        Self { server, queue, dir, token }
-    }
-
-    async fn create(&self, payload: Value) -> String {
-        let task_id = slugid(&SystemRandom);
-        let now = jiff::Timestamp::now();
-        let at = |hours: i64| (now + jiff::SignedDuration::from_hours(hours)).to_string();
-        let definition = json!({
-            "provisionerId": "benches", "workerType": "road", "created": now.to_string(), "deadline": at(1), "expires": at(24),
-            "payload": payload,
-            "metadata": { "name": "bench", "description": "bench", "owner": "nobody@example.com", "source": "https://example.com/" },
-        });
-        self.queue.create_task(&task_id, &definition).await.expect("created");
-        task_id
-    }
-
-    fn worker(&self, root_url: &str, overrides: &Value) -> Child {
-        start_worker(self.dir.path(), root_url, &self.token, overrides)
-    }
+fn worker(bench: &Deployment, root_url: &str, overrides: &Value) -> Child {
+    start_worker(bench.dir.path(), root_url, &bench.token, overrides)
 }
 
 fn start_worker(dir: &Path, root_url: &str, token: &str, overrides: &Value) -> Child {
@@ -184,19 +145,13 @@ fn relay(mut client: TcpStream, upstream: &str, latency: Duration, answered: &Mu
     drop(client.shutdown(std::net::Shutdown::Write));
 }
 
-fn percentile(sorted: &[f64], share: f64) -> f64 {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "small numbers")]
-    let index = ((sorted.len() - 1) as f64 * share).round() as usize;
-    sorted[index]
-}
-
 #[expect(clippy::cast_precision_loss, reason = "differences of times are small")]
 fn millis(ns: i128) -> f64 {
     ns as f64 / 1e6
 }
 
 async fn first_instruction(latency: Duration, tasks: usize) {
-    let bench = Bench::start().await;
+    let bench = Deployment::start().await;
     let me = std::env::current_exe().expect("this program has a path");
     let relay = Relay::start(bench.server.root_url().trim_start_matches("http://").trim_end_matches('/').to_owned(), latency);
     let stamp = |i: usize| bench.dir.path().join(format!("stamp-{i}"));
@@ -208,20 +163,13 @@ async fn first_instruction(latency: Duration, tasks: usize) {
         Command::new(&me).arg("--stamp").arg(&path).status().expect("started");
         floor.push(millis(read_stamp(&path) - i128::try_from(began).expect("small")));
     }
-    let mut worker = bench.worker(&format!("http://{}", relay.address), &json!({ "numberOfTasksToRun": tasks }));
+    let mut worker = worker(&bench, &format!("http://{}", relay.address), &json!({ "numberOfTasksToRun": tasks }));
     let mut measured = Vec::new();
     for i in 0..tasks {
         // One at a time, so that each claim answer belongs to one task.
         let payload = json!({ "command": [[me, "--stamp", stamp(i)]], "maxRunTime": 60 });
         let task = bench.create(payload).await;
-        loop {
-            let status = bench.queue.status(&task).await.expect("a status");
-            if status.state == "completed" {
-                break;
-            }
-            assert!(["pending", "running"].contains(&status.state.as_str()), "{}", status.state);
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        bench.completed(&task).await;
         let answered = relay.answered();
         assert_eq!(answered.len(), i + 1, "one claim a task");
         measured.push(millis(read_stamp(&stamp(i)) - i128::try_from(answered[i]).expect("small")));
@@ -248,7 +196,7 @@ fn read_stamp(path: &Path) -> i128 {
 }
 
 async fn noop_rate(tasks: usize) {
-    let bench = Bench::start().await;
+    let bench = Deployment::start().await;
     let spawns = 500;
     let began = Instant::now();
     for _ in 0..spawns {
@@ -260,7 +208,7 @@ async fn noop_rate(tasks: usize) {
         bench.create(payload.clone()).await;
     }
     let began = Instant::now();
-    let mut worker = bench.worker(&bench.server.root_url(), &json!({ "numberOfTasksToRun": tasks, "capacity": 8 }));
+    let mut worker = worker(&bench, &bench.server.root_url(), &json!({ "numberOfTasksToRun": tasks, "capacity": 8 }));
     let status = tokio::task::spawn_blocking(move || worker.wait()).await.expect("joined").expect("the worker ends");
     assert!(status.success(), "{status}");
     #[expect(clippy::cast_precision_loss, reason = "a small number")]

@@ -25,6 +25,7 @@
 //! | [`artifact`] | finding, encoding and uploading what a task left behind |
 //! | [`content`] | fetching what a task needs: resumed, hashed, decompressed on the way |
 //! | [`cache`] | writable caches: who has them, when they are kept, how they end |
+//! | [`check`] | what is wrong with tasks, graphs, templates and configurations, told before anything runs |
 //! | [`observe`] | status file, metrics lines, memory |
 //! | [`local`] | the embedded queue: pure state machine, routes, store |
 //! | [`seam`] | clock, disk, randomness, the machine: what tests replace |
@@ -39,6 +40,7 @@
 pub mod api;
 pub mod artifact;
 pub mod cache;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod content;

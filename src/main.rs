@@ -14,6 +14,9 @@ fn main() -> ExitCode {
     if let Some(code) = cli::engine::entered_inside_a_run() {
         return code;
     }
+    if let Some(code) = cli::exec::template::kitchen::entered() {
+        return code;
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

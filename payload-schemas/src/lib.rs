@@ -26,9 +26,9 @@ mod problem;
 mod reference;
 
 pub use check::format::{date_time, is_uri};
-pub use document::{Document, MAX_DEPTH, MAX_DOCUMENT_BYTES, Repeats};
+pub use document::{Cursor, Document, MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_MEMBERS, Member, Repeats, members, text};
 pub use nearest::nearest;
-pub use problem::{Place, Problem, apply_places, escape_pointer_segment};
+pub use problem::{Place, Problem, apply_places, apply_places_below, escape_pointer_segment};
 pub use reference::Reference;
 
 use serde_json::Value;

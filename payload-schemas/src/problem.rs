@@ -121,9 +121,21 @@ impl std::error::Error for Problem {}
 ///
 /// The document is read once for all of them.
 pub fn apply_places(problems: &mut [Problem], document: &Document, prefix: &str) {
-    let pointers: Vec<String> = problems.iter().map(|problem| format!("{prefix}{}", problem.pointer)).collect();
+    apply_places_below(&mut [(prefix, problems)], document);
+}
+
+/// The same for problems of many parts of one document, each below a prefix of its own. The document is read once for all.
+pub fn apply_places_below(groups: &mut [(&str, &mut [Problem])], document: &Document) {
+    let below = |(prefix, problems): &(&str, &mut [Problem])| {
+        problems.iter().map(|problem| format!("{prefix}{}", problem.pointer)).collect::<Vec<_>>()
+    };
+    let pointers: Vec<String> = groups.iter().flat_map(below).collect();
+    if pointers.is_empty() {
+        return;
+    }
     let places = document.places(&pointers);
-    for (problem, (value, key)) in problems.iter_mut().zip(places) {
+    let problems = groups.iter_mut().flat_map(|(_, problems)| problems.iter_mut());
+    for (problem, (value, key)) in problems.zip(places) {
         problem.file = Some(document.name().to_owned());
         problem.place = if problem.at_key { key.or(value) } else { value.or(key) };
     }

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, num::NonZeroU64, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use regex::Regex;
 
+use super::exec::input::parameter;
 use crate::local::{amount, faults::Rule};
 
 /// A worker agent for Taskcluster.
@@ -17,6 +18,7 @@ use crate::local::{amount, faults::Rule};
     args_conflicts_with_subcommands = true,
     after_help = "Examples:
   tc-worker exec examples/hello.yml      run a task here, without a deployment
+  tc-worker check examples/hello.yml     say what is wrong with it, without running it
   tc-worker run --config worker.yml      work on the tasks of a deployment
   tc-worker queue --port 8080            serve a queue for clients on this machine
 
@@ -42,6 +44,8 @@ pub enum Command {
     Run(RunArgs),
     /// Run task files here, without a deployment
     Exec(ExecArgs),
+    /// Say what is wrong with task files, graphs, templates and configurations
+    Check(CheckArgs),
     /// Serve a queue for clients and workers on this machine
     Queue(QueueArgs),
     /// Print which tasks run now
@@ -104,7 +108,16 @@ pub struct RunArgs {
     after_help = "A file is a task definition if it has the key `payload`, else a bare payload; dates, ids, scopes and metadata that it
 lacks are filled in, dates that have passed are moved. `dependencies` name other files' tasks, by label or by the value
 of the key `taskId` beside `payload`; entries that name none are left out, with a warning. Tasks are begun in the order
-given, each after those it waits for. A file may also be a graph as taskgraph writes it, task-graph.json. The log goes to standard output, everything else to standard error.
+given, each after those it waits for. A file may also be a graph as taskgraph writes it, task-graph.json, and a YAML text
+may have several documents, each of them a task. What waits for a task that did not complete is not run.
+
+A file with the keys `version` and `tasks` is a template, .taskcluster.yml. --tasks-for says what it is rendered for and
+--event with which event, as Taskcluster-GitHub would: with the names tasks_for, event, now, taskcluster_root_url and
+as_slugid, and those of --parameter. Policies and scopes of repositories do not count here.
+
+The log goes to standard output, everything else to standard error. Several tasks have their labels in front of their
+lines; at a terminal there is a live table of what runs instead (--output text goes back to lines). With --output json
+each line is an object with the key `event`: created, started, line, artifact, ended, and finished at the end.
 
 A task's label is the value of the key `label` beside `payload`, else the name of its file without its extension.
 Artifacts are written to DIR/<label>/<name of the artifact>, with their content encoding removed; the id of the task
@@ -121,7 +134,10 @@ Examples:
   tc-worker exec examples/hello.yml
   tc-worker exec --artifacts out task.json > task.log
   tc-worker exec --jobs 4 tests/*.yml
+  tc-worker exec --list task-graph.json
   tc-worker exec --with-deps '^test-' task-graph.json
+  tc-worker exec .taskcluster.yml --tasks-for github-push --event push.json --only build
+  tc-worker exec --output json --trace trace.json tests/ > events.jsonl
   tc-worker exec --no-cache build.yml
   generate-task | tc-worker exec -
 
@@ -129,14 +145,14 @@ Signals:
   The first Ctrl-C ends the tasks and cleans up, a second ends the process at once.
 
 Exit Codes:
-  0    every task completed
+  0    every task completed, or there was none for this event
   1    a task failed
-  2    usage: a file that cannot be read or parsed, an option that does not exist
+  2    usage: a file that cannot be read, parsed or rendered, an option that does not exist
   3    a task ended as an exception, or its payload is invalid; with several files, 3 goes before 1
   130  Ctrl-C"
 )]
 pub struct ExecArgs {
-    /// Task definitions, bare payloads or graphs, YAML or JSON; directories of such files; `-` is standard input
+    /// Task definitions, bare payloads, graphs or templates, YAML or JSON; directories of such files; `-` is standard input
     #[arg(required = true, value_name = "FILE|DIR")]
     pub files: Vec<PathBuf>,
     /// Where to write artifacts
@@ -148,7 +164,7 @@ pub struct ExecArgs {
     /// Begin with empty caches and remove them at the end
     #[arg(long)]
     pub no_cache: bool,
-    /// How many tasks run at a time [default: one per file, at most one per processor]
+    /// How many tasks run at a time [default: one per processor]
     #[arg(long, short, value_name = "N", value_parser = value_parser!(u8).range(1..))]
     pub jobs: Option<u8>,
     /// Run only tasks whose label matches, without those that they wait for
@@ -157,6 +173,24 @@ pub struct ExecArgs {
     /// Run only tasks whose label matches, and those that they wait for
     #[arg(long, value_name = "REGEX", value_parser = regex)]
     pub with_deps: Option<Regex>,
+    /// Print what would run, and run nothing
+    #[arg(long)]
+    pub list: bool,
+    /// Render .taskcluster.yml for this: github-push, github-pull-request, github-release, cron, action …
+    #[arg(long, value_name = "KIND")]
+    pub tasks_for: Option<String>,
+    /// The event that a template is rendered with, JSON or YAML [default: an empty one]
+    #[arg(long, value_name = "FILE", requires = "tasks_for")]
+    pub event: Option<PathBuf>,
+    /// A further name that a template may use; the value is JSON, else a text. May be repeated
+    #[arg(long, value_name = "NAME=VALUE", requires = "tasks_for", value_parser = parameter)]
+    pub parameter: Vec<(String, serde_json::Value)>,
+    /// What standard output gets [default: table at a terminal if there are several tasks, else text]
+    #[arg(long, value_name = "FORM")]
+    pub output: Option<OutputForm>,
+    /// Write when each task ran to this file, for the trace viewer of a browser
+    #[arg(long, value_name = "FILE", conflicts_with = "list")]
+    pub trace: Option<PathBuf>,
     /// How tasks are isolated
     #[arg(long, value_name = "ENGINE", default_value = "insecure")]
     pub engine: EngineName,
@@ -165,9 +199,93 @@ pub struct ExecArgs {
     pub verbose: bool,
 }
 
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "What a file is, is told by what is in it: a task definition (it has `payload`) or a bare payload, a graph as taskgraph
+writes it, a .taskcluster.yml (it has `tasks`), the configuration of a worker. Files that are given together are checked
+together: a task may wait for one of another file, as with `exec`. Nothing is run, and nobody is asked.
+
+What `exec` would fill in (dates, scopes, metadata) is not missed in task files, but in graphs. Payloads of the queue itself
+(built-in/…), of scriptworkers, and those that taskgraph's tags worker-implementation and os say are for other programs or
+systems are not looked into. What roles (assume:…) stand for cannot be told offline.
+
+Problems go to standard output, in the order of each file, at most 500 of one file; the last line counts them all. With
+--output json each problem is a JSON object on a line of its own, with file, line, column, rule, severity, message, and
+where they are known field, task and hint; there is no other line.
+
+Files: graphs in JSON up to 256 MiB and a million tasks, all others up to 10 MiB, 512 MiB together.
+
+Examples:
+  tc-worker check examples
+  tc-worker check --strict task-graph.json
+  tc-worker check --config worker.yml tasks/*.yml
+  tc-worker check --output json .taskcluster.yml
+  generate-task | tc-worker check -
+  tc-worker check --rules
+
+Exit Codes:
+  0   nothing worse than warnings
+  1   there are errors, or with --strict warnings
+  2   usage: a file that cannot be read or is too large, an option that does not exist"
+)]
+pub struct CheckArgs {
+    /// Files, JSON or YAML; directories of such files; `-` is standard input
+    #[arg(required_unless_present = "rules", value_name = "FILE|DIR")]
+    pub files: Vec<PathBuf>,
+    /// Take all files for this kind
+    #[arg(long, value_name = "KIND")]
+    pub kind: Option<KindName>,
+    /// Hold tasks of this worker's queue, and those that name none, against its configuration
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// How problems are written
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    pub output: CheckOutput,
+    /// Let warnings count as errors
+    #[arg(long)]
+    pub strict: bool,
+    /// Print all rules
+    #[arg(long, conflicts_with_all = ["files", "kind", "config", "strict"])]
+    pub rules: bool,
+}
+
+/// What a file can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KindName {
+    /// A task definition or a bare payload
+    Task,
+    /// A graph of tasks
+    Graph,
+    /// A .taskcluster.yml
+    Template,
+    /// The configuration of a worker
+    Config,
+}
+
+/// How problems are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CheckOutput {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
 /// The last line of the library's message says what is wrong; the lines before it draw the pattern.
 fn regex(text: &str) -> Result<Regex, String> {
     Regex::new(text).map_err(|error| error.to_string().lines().last().unwrap_or_default().to_owned())
+}
+
+/// What standard output gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputForm {
+    /// The logs, each line behind the label of its task if there are several
+    Text,
+    /// A live table of running tasks, and a line for each that is over
+    Table,
+    /// One JSON object on a line for each thing that happens
+    Json,
 }
 
 /// How tasks are isolated.

@@ -32,6 +32,11 @@ pub enum Amount {
 
 /// Starts logging. A filter that cannot be read is reported and left out.
 pub fn start(amount: Amount) {
+    start_on(amount, io::stderr());
+}
+
+/// The same with another place for the lines.
+pub fn start_on(amount: Amount, out: impl Write + Send + 'static) {
     let usual = match amount {
         Amount::Everything => "warn,tc_worker=info,tc_engine=info,tc_engine_native=info,tc_sys=info",
         Amount::Trouble => "warn",
@@ -43,7 +48,7 @@ pub fn start(amount: Amount) {
         complaint = Some(error.to_string());
         EnvFilter::new(usual)
     });
-    let subscriber = tracing_subscriber::registry().with(filter).with(Lines::new(Arc::new(SystemClock), io::stderr()));
+    let subscriber = tracing_subscriber::registry().with(filter).with(Lines::new(Arc::new(SystemClock), out));
     // Only the first call in a process counts, and there is only one.
     drop(tracing::subscriber::set_global_default(subscriber));
     if let Some(complaint) = complaint {

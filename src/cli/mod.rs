@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! argv ─names, args─▶ one command ─▶ run | exec | queue: Parts ─▶ worker, embedded queue
+//!                 │           check: files ─▶ diagnostics
 //!                 │           status | new-ed25519-keypair | show-payload-schema | version: one answer
 //!                 └─ signals ─▶ Control
 //! ```
@@ -10,6 +11,7 @@
 //! Owns no decision about tasks.
 
 pub mod args;
+pub mod check;
 pub mod engine;
 pub mod exec;
 mod keypair;
@@ -63,6 +65,7 @@ async fn work(name: &Name, arguments: Vec<OsString>) -> Result<u8, problems::Fai
     match arguments.command {
         Some(Command::Run(run)) => run::run(run, name).await,
         Some(Command::Exec(exec)) => exec::run(exec).await,
+        Some(Command::Check(check)) => check::run(&check),
         Some(Command::Queue(queue)) => queue::run(queue).await,
         Some(Command::Status) => status::text().map(|text| print(&text)),
         Some(Command::NewEd25519Keypair(keypair)) => keypair::make(&keypair).map(|public| print(&public)),

@@ -90,14 +90,20 @@ pub fn problem(problem: &Problem, document: Option<&Document>) -> String {
 
 /// The same with a line that the caller has found.
 pub fn with_line(problem: &Problem, line: Option<(Place, &str)>) -> String {
+    let shown = line.map(|(place, line)| (place.line, window(line, usize::try_from(place.column).unwrap_or(1))));
+    marked("error", problem, shown.as_ref().map(|(number, (line, caret))| (*number, line.as_str(), *caret)))
+}
+
+/// The same with another word in front, and with a line that is cut already: its number, its text, and how many characters of
+/// it are before the caret.
+pub fn marked(word: &str, problem: &Problem, line: Option<(u32, &str, usize)>) -> String {
     let mut whole = problem.clone();
     let hint = whole.hint.take();
-    let mut text = format!("error: {whole}\n");
+    let mut text = format!("{word}: {whole}\n");
     // Writing to a string does not fail.
-    if let Some((place, line)) = line {
-        let number = place.line.to_string();
+    if let Some((number, line, caret)) = line {
+        let number = number.to_string();
         let margin = " ".repeat(number.len());
-        let (line, caret) = window(line, usize::try_from(place.column).unwrap_or(1));
         let _ = writeln!(text, " {number} | {line}\n {margin} | {}^", " ".repeat(caret));
     }
     if let Some(hint) = hint {

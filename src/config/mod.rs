@@ -19,6 +19,7 @@ mod live_log;
 mod metadata;
 mod reader;
 mod rules;
+mod sheet;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -33,6 +34,7 @@ use crate::api::Secret;
 
 pub use docker::{D2gConfig, DockerConfig, ImageGc, RegistryConfig, WhenDown};
 pub use error::{CANNOT_LOAD, ConfigError, INVALID};
+pub use sheet::{Sheet, is_setting, sheet};
 
 /// A checked configuration.
 ///

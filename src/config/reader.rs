@@ -12,24 +12,71 @@ use tc_payload::{Document, MAX_DOCUMENT_BYTES, Problem, Repeats, apply_places, e
 use super::error::{CANNOT_LOAD, ConfigError, INVALID};
 use super::keys::{KEYS, Key, Kind, Neutral, Standing};
 use super::values::{config_of, whole};
-use super::{LiveLogMode, Loaded, live_log, metadata, rules};
+use super::{Config, LiveLogMode, Loaded, live_log, metadata, rules};
 
 pub(super) fn load(path: &Path) -> Result<Loaded, ConfigError> {
     let name = path.display().to_string();
     let fail = |problem: Problem| ConfigError { exit_code: CANNOT_LOAD, problems: vec![problem] };
     let bytes = read(path).map_err(|error| fail(Problem::of_file(&name, format!("cannot be read: {error}"))))?;
-    let document = Document::parse_with(&name, &bytes, Repeats::Merge).map_err(fail)?;
-    let Value::Object(object) = document.value() else {
-        let mut problems = vec![Problem::wrong_type("", "object", document.value())];
-        apply_places(&mut problems, &document, "");
-        return Err(ConfigError { exit_code: CANNOT_LOAD, problems });
-    };
+    let document = parse(&name, &bytes).map_err(fail)?;
     let cwd = std::env::current_dir()
         .map_err(|error| fail(Problem::of_file(&name, format!("the current directory cannot be told: {error}"))))?;
+    let Judged { mut config, notes } = judge(&document, &cwd)?;
 
+    let mut warnings = Vec::new();
+    let mut later = Vec::new();
+    for note in &notes {
+        match note {
+            Note::Retired { key, .. } => warnings.push(format!("{key} is a retired setting and can be removed")),
+            Note::Later { name, .. } => later.push(name.as_str()),
+        }
+    }
+    if !later.is_empty() {
+        warnings.push(format!(
+            "{name}: set, but without effect, since this worker does not have these parts yet: {}",
+            later.join(", ")
+        ));
+    }
+    let search_path: OsString = std::env::var_os("PATH").unwrap_or_default();
+    if config.live_log_is_served() && live_log::is_switched_off(&config.livelog_executable, &search_path) {
+        config.own.live_log = LiveLogMode::OffSilently;
+        warnings.push(format!("live logs are off: livelogExecutable is {}, which is no livelog", config.livelog_executable));
+    }
+    warnings.extend(rules::readable_by_all(path));
+    warnings.extend(rules::shared(&config));
+    metadata::describe_worker(&mut config);
+    Ok(Loaded { config, warnings })
+}
+
+/// Parses the text of a configuration.
+pub(super) fn parse(name: &str, bytes: &[u8]) -> Result<Document, Problem> {
+    Document::parse_with(name, bytes, Repeats::Merge)
+}
+
+/// What a file amounts to, as far as the file alone decides it.
+pub(super) struct Judged {
+    pub(super) config: Config,
+    pub(super) notes: Vec<Note>,
+}
+
+/// Something that is allowed, but should be known. Pointers are as the file spells them.
+pub(super) enum Note {
+    /// The setting has no meaning any more, and its value does no harm.
+    Retired { key: &'static str, pointer: String },
+    /// The setting asks for a part that this worker does not have yet.
+    Later { name: String, pointer: String },
+}
+
+/// Holds a parsed file against all rules. Relative paths in it are taken from `cwd`.
+pub(super) fn judge(document: &Document, cwd: &Path) -> Result<Judged, ConfigError> {
+    let Value::Object(object) = document.value() else {
+        let mut problems = vec![Problem::wrong_type("", "object", document.value())];
+        apply_places(&mut problems, document, "");
+        return Err(ConfigError { exit_code: CANNOT_LOAD, problems });
+    };
     let mut settings = Settings::default();
     let values = settings.take(object, KEYS, "", "");
-    let mut config = config_of(&values, &cwd);
+    let config = config_of(&values, cwd);
     let exit_code = if settings.problems.is_empty() { INVALID } else { CANNOT_LOAD };
     // A value of the wrong type reads as unset; saying so a second time would only confuse.
     let mistyped: BTreeSet<String> = settings.problems.iter().map(|problem| problem.pointer.clone()).collect();
@@ -41,26 +88,11 @@ pub(super) fn load(path: &Path) -> Result<Loaded, ConfigError> {
         }
     }
     if !problems.is_empty() {
-        apply_places(&mut problems, &document, "");
+        apply_places(&mut problems, document, "");
         problems.sort_by_key(|problem| problem.place);
         return Err(ConfigError { exit_code, problems });
     }
-
-    let mut warnings = settings.warnings;
-    if !settings.later.is_empty() {
-        warnings.push(format!(
-            "{name}: set, but without effect, since this worker does not have these parts yet: {}",
-            settings.later.join(", ")
-        ));
-    }
-    let search_path: OsString = std::env::var_os("PATH").unwrap_or_default();
-    if config.live_log_is_served() && live_log::is_switched_off(&config.livelog_executable, &search_path) {
-        config.own.live_log = LiveLogMode::OffSilently;
-        warnings.push(format!("live logs are off: livelogExecutable is {}, which is no livelog", config.livelog_executable));
-    }
-    warnings.extend(rules::warnings(&config, path));
-    metadata::describe_worker(&mut config);
-    Ok(Loaded { config, warnings })
+    Ok(Judged { config, notes: settings.notes })
 }
 
 /// Reads at most what a document may have, and a byte more to tell that it has more. It may be a pipe.
@@ -74,9 +106,8 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 #[derive(Default)]
 struct Settings {
     problems: Vec<Problem>,
-    warnings: Vec<String>,
-    /// Settings that ask for parts of the worker that do not exist yet.
-    later: Vec<String>,
+    /// What should be known about settings that are allowed.
+    notes: Vec<Note>,
     /// Pointers in the documented spelling → as the file spells them.
     spelled: BTreeMap<String, String>,
 }
@@ -211,8 +242,9 @@ impl Settings {
             Standing::Later => {
                 let asks = value.as_bool().unwrap_or(value.as_str().is_some_and(|text| !text.is_empty()));
                 let name = documented.trim_start_matches('/').replace('/', ".");
-                if asks && !self.later.contains(&name) {
-                    self.later.push(name);
+                let known = |note: &Note| matches!(note, Note::Later { name: known, .. } if *known == name);
+                if asks && !self.notes.iter().any(known) {
+                    self.notes.push(Note::Later { name, pointer: pointer.to_owned() });
                 }
             }
             Standing::Retired { neutral, advice } => {
@@ -222,7 +254,7 @@ impl Settings {
                     Neutral::False => value.as_bool() == Some(false),
                 };
                 if is_neutral {
-                    self.warnings.push(format!("{} is a retired setting and can be removed", key.name));
+                    self.notes.push(Note::Retired { key: key.name, pointer: pointer.to_owned() });
                 } else {
                     let problem = Problem::new(pointer, format!("is a retired setting and cannot be {value}"));
                     self.problems.push(problem.with_hint(*advice));

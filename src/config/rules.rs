@@ -100,25 +100,21 @@ fn port_problems(config: &Config) -> Vec<Problem> {
     problems
 }
 
-/// What is allowed but should be known.
-pub(super) fn warnings(config: &Config, path: &Path) -> Vec<String> {
+/// The warning that a file holds credentials for everybody.
+pub(super) fn readable_by_all(path: &Path) -> Option<String> {
     use std::os::unix::fs::PermissionsExt;
-    let mut warnings = Vec::new();
     // Whoever owns the file may have their reasons, so it is said and left as it is.
-    if let Ok(metadata) = fs_err::metadata(path)
-        && metadata.permissions().mode() & 0o004 != 0
-    {
-        let mode = metadata.permissions().mode() & 0o7777;
-        warnings.push(format!(
-            "{}: holds credentials, but every user of this machine can read it (mode {mode:04o})",
-            path.display()
-        ));
-    }
-    if config.capacity > 1 {
-        warnings.push(format!(
+    let mode = fs_err::metadata(path).ok()?.permissions().mode() & 0o7777;
+    (mode & 0o004 != 0)
+        .then(|| format!("{}: holds credentials, but every user of this machine can read it (mode {mode:04o})", path.display()))
+}
+
+/// The warning that tasks share a user.
+pub(super) fn shared(config: &Config) -> Option<String> {
+    (config.capacity > 1).then(|| {
+        format!(
             "capacity is {}, and tasks run as the user of the worker: tasks that run at the same time can touch each other's files",
             config.capacity
-        ));
-    }
-    warnings
+        )
+    })
 }

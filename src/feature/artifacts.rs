@@ -1,8 +1,9 @@
 //! `payload.artifacts`: published once the task is quiet.
 
 use async_trait::async_trait;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tc_engine::Quiet;
+use tc_payload::native::ArtifactSpec;
 use tracing::info;
 
 use super::table::Part;
@@ -31,17 +32,19 @@ impl Part<RunContext> for Artifacts {
     }
 
     fn admit(&self, cx: &RunContext) -> Result<(), RunError> {
-        let mut problems = Vec::new();
-        for spec in &cx.payload.artifacts {
-            let Some(expires) = spec.expires else { continue };
-            let name = spec.published_name();
-            if expires < cx.task.deadline - TOLERANCE {
-                problems
-                    .push(format!("artifact {name:?} expires before task deadline ({expires} is before {})", cx.task.deadline));
-            } else if expires > cx.task.expires + TOLERANCE {
-                problems.push(format!("artifact {name:?} expires after task expiry ({expires} is after {})", cx.task.expires));
+        let task = &cx.task;
+        let sentence = |spec: &ArtifactSpec| {
+            let (name, expires) = (spec.published_name(), spec.expires?);
+            match untimely(expires, task.deadline, task.expires)? {
+                Untimely::BeforeDeadline => {
+                    Some(format!("artifact {name:?} expires before task deadline ({expires} is before {})", task.deadline))
+                }
+                Untimely::AfterTask => {
+                    Some(format!("artifact {name:?} expires after task expiry ({expires} is after {})", task.expires))
+                }
             }
-        }
+        };
+        let problems: Vec<String> = cx.payload.artifacts.iter().filter_map(sentence).collect();
         if problems.is_empty() { Ok(()) } else { Err(RunError::new(Blame::Payload, problems.join("\n"))) }
     }
 
@@ -111,6 +114,23 @@ impl Part<RunContext> for Artifacts {
         failures.extend(missing);
         failures
     }
+}
+
+/// Why an artifact cannot expire when it is to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Untimely {
+    /// It would be gone while its task may still run.
+    BeforeDeadline,
+    /// It would outlive its task.
+    AfterTask,
+}
+
+/// Whether an artifact cannot expire at this time.
+pub fn untimely(expires: Timestamp, deadline: Timestamp, task_expires: Timestamp) -> Option<Untimely> {
+    if expires < deadline - TOLERANCE {
+        return Some(Untimely::BeforeDeadline);
+    }
+    (expires > task_expires + TOLERANCE).then_some(Untimely::AfterTask)
 }
 
 /// Says that a container has left no such artifact. Every artifact of a container task is optional, so programs that search

@@ -2,6 +2,7 @@
 //! silently ignored.
 
 use async_trait::async_trait;
+use tc_payload::native::Payload;
 
 use super::table::Part;
 use crate::run::{
@@ -14,16 +15,21 @@ struct Later(&'static str);
 
 /// The parts among them that this run asks for.
 pub fn wanted(cx: &RunContext) -> Vec<Box<dyn Part<RunContext>>> {
-    let features = &cx.payload.features;
+    asked(&cx.payload).map(|name| Box::new(Later(name)) as Box<_>).collect()
+}
+
+/// Where a payload asks for them: fields of it, with dots between the levels.
+pub fn asked(payload: &Payload) -> impl Iterator<Item = &'static str> {
+    let features = &payload.features;
     let asked = [
         ("features.taskclusterProxy", features.taskcluster_proxy),
-        ("mounts", !cx.payload.mounts.is_empty()),
+        ("mounts", !payload.mounts.is_empty()),
         ("features.interactive", features.interactive),
         ("features.chainOfTrust", features.chain_of_trust),
         ("features.loopbackAudio", features.loopback_audio),
         ("features.loopbackVideo", features.loopback_video),
     ];
-    asked.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| Box::new(Later(name)) as Box<_>).collect()
+    asked.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| name)
 }
 
 #[async_trait]

@@ -14,10 +14,10 @@
 //! | Resource Monitor | run | run |
 //! | Max Run Time | run | run |
 
-mod artifacts;
+pub mod artifacts;
 mod caches;
 pub mod image;
-mod later;
+pub mod later;
 mod live_log;
 mod loopback;
 mod max_run_time;

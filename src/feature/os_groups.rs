@@ -4,6 +4,7 @@ use async_trait::async_trait;
 
 use super::{require_scopes, switched_off, table::Part};
 use crate::run::{
+    admit::scope,
     context::RunContext,
     outcome::{Blame, RunError},
 };
@@ -23,9 +24,7 @@ impl Part<RunContext> for OsGroups {
             return Err(switched_off(cx, self.name()));
         }
         let groups = &cx.payload.os_groups;
-        let pool = format!("{}/{}", config.provisioner_id, config.worker_type);
-        let scopes: Vec<String> = groups.iter().map(|g| format!("generic-worker:os-group:{pool}/{g}")).collect();
-        require_scopes(cx, self.name(), &scopes)?;
+        require_scopes(cx, self.name(), &scope::os_groups(groups, &config.task_queue_id()))?;
         let own = own_groups();
         let foreign: Vec<&str> = groups.iter().filter(|g| !own.contains(g)).map(String::as_str).collect();
         if foreign.is_empty() {

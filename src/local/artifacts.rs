@@ -98,13 +98,10 @@ pub(crate) async fn finish(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> 
 
 fn name(call: &Call) -> Result<&str, Fault> {
     let name = call.param("name");
-    let fine = (1..=MOST_NAME).contains(&name.chars().count()) && !name.chars().any(char::is_control);
-    fine.then_some(name).ok_or_else(|| {
-        Fault::new(
-            Code::InvalidRequestArguments,
-            format!("an artifact name must have 1 to {MOST_NAME} characters, none of them a control character"),
-        )
-    })
+    match super::check::ARTIFACT_NAME.problem(name) {
+        None => Ok(name),
+        Some(rule) => Err(Fault::new(Code::InvalidRequestArguments, format!("an artifact name {rule}"))),
+    }
 }
 
 fn new_artifact(body: &Value) -> Result<NewArtifact, Fault> {

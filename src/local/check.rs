@@ -2,20 +2,41 @@
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
+use tc_payload::escape_pointer_segment;
+
+/// A rule that a body breaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Broken {
+    /// JSON pointer of the field, also of one that is not there.
+    pub(crate) pointer: String,
+    /// The rule alone, without the field's name: `must be a string`.
+    pub(crate) rule: String,
+    /// The field is not there, and that is what is wrong.
+    pub(crate) missing: bool,
+    text: String,
+}
+
+impl AsRef<str> for Broken {
+    /// The field and the rule, as clients are told.
+    fn as_ref(&self) -> &str {
+        &self.text
+    }
+}
 
 /// A JSON object whose fields are checked one by one.
 pub(crate) struct Fields<'a> {
     object: &'a Map<String, Value>,
     prefix: &'a str,
-    problems: &'a mut Vec<String>,
+    problems: &'a mut Vec<Broken>,
 }
 
 impl<'a> Fields<'a> {
     /// The fields of `value`, or a problem if it is no object. `prefix` stands before the names in messages, with its dot.
-    pub(crate) fn of(value: &'a Value, prefix: &'a str, problems: &'a mut Vec<String>) -> Option<Self> {
+    pub(crate) fn of(value: &'a Value, prefix: &'a str, problems: &'a mut Vec<Broken>) -> Option<Self> {
         let Some(object) = value.as_object() else {
             let what = if prefix.is_empty() { "the body" } else { prefix.trim_end_matches('.') };
-            problems.push(format!("{what} must be an object"));
+            let rule = "must be an object".to_owned();
+            problems.push(Broken { pointer: pointer(prefix), text: format!("{what} {rule}"), rule, missing: false });
             return None;
         };
         Some(Self { object, prefix, problems })
@@ -23,7 +44,21 @@ impl<'a> Fields<'a> {
 
     /// Notes a problem with a field.
     pub(crate) fn problem(&mut self, name: &str, rule: impl AsRef<str>) {
-        self.problems.push(format!("{}{name} {}", self.prefix, rule.as_ref()));
+        self.note((name, None), rule.as_ref(), false);
+    }
+
+    /// Notes that a field is not there.
+    pub(crate) fn missing(&mut self, name: &str, rule: impl AsRef<str>) {
+        self.note((name, None), rule.as_ref(), true);
+    }
+
+    fn note(&mut self, (name, entry): (&str, Option<usize>), rule: &str, missing: bool) {
+        let pointer = format!("{}/{}", pointer(self.prefix), escape_pointer_segment(name));
+        let (pointer, shown) = match entry {
+            Some(entry) => (format!("{pointer}/{entry}"), format!("{}{name}[{entry}]", self.prefix)),
+            None => (pointer, format!("{}{name}", self.prefix)),
+        };
+        self.problems.push(Broken { pointer, text: format!("{shown} {rule}"), rule: rule.to_owned(), missing });
     }
 
     /// Fields that nobody knows are problems.
@@ -43,7 +78,7 @@ impl<'a> Fields<'a> {
     pub(crate) fn required(&mut self, name: &str) -> Option<&'a Value> {
         let value = self.object.get(name);
         if value.is_none() {
-            self.problem(name, "is required");
+            self.missing(name, "is required");
         }
         value
     }
@@ -51,22 +86,22 @@ impl<'a> Fields<'a> {
     /// A text that is there.
     pub(crate) fn text(&mut self, name: &str, rule: &Text) -> Option<&'a str> {
         let value = self.required(name)?;
-        self.check_text(name, value, rule)
+        self.check_text((name, None), value, rule)
     }
 
     /// A text that may be missing.
     pub(crate) fn optional_text(&mut self, name: &str, rule: &Text) -> Option<&'a str> {
         let value = self.optional(name)?;
-        self.check_text(name, value, rule)
+        self.check_text((name, None), value, rule)
     }
 
-    fn check_text(&mut self, name: &str, value: &'a Value, rule: &Text) -> Option<&'a str> {
+    fn check_text(&mut self, name: (&str, Option<usize>), value: &'a Value, rule: &Text) -> Option<&'a str> {
         let Some(text) = value.as_str() else {
-            self.problem(name, "must be a string");
+            self.note(name, "must be a string", false);
             return None;
         };
         if let Some(problem) = rule.problem(text) {
-            self.problem(name, problem);
+            self.note(name, &problem, false);
             return None;
         }
         Some(text)
@@ -120,9 +155,9 @@ impl<'a> Fields<'a> {
         let mut texts = Vec::with_capacity(list.len());
         let mut seen = std::collections::HashSet::new();
         for (at, entry) in list.iter().enumerate() {
-            if let Some(text) = self.check_text(&format!("{name}[{at}]"), entry, rule) {
+            if let Some(text) = self.check_text((name, Some(at)), entry, rule) {
                 if unique && !seen.insert(text) {
-                    self.problem(&format!("{name}[{at}]"), "is there twice");
+                    self.note((name, Some(at)), "is there twice", false);
                 }
                 texts.push(text.to_owned());
             }
@@ -144,6 +179,12 @@ impl<'a> Fields<'a> {
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&'a String, &'a Value)> + use<'a> {
         self.object.iter()
     }
+}
+
+/// Where the fields with this prefix are. Prefixes are made of the protocol's own names, which need no escapes.
+fn pointer(prefix: &str) -> String {
+    let path = prefix.trim_end_matches('.').replace('.', "/");
+    if path.is_empty() { path } else { format!("/{path}") }
 }
 
 /// What a text has to look like.
@@ -204,6 +245,9 @@ pub(crate) const PROJECT_ID: Text = Text {
     is: |text| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._/-".contains(&b)),
     shape: "made of letters, digits, `.`, `_`, `/` and `-`",
 };
+/// Names of artifacts.
+pub(crate) const ARTIFACT_NAME: Text =
+    Text { min: 1, max: 1024, is: |text| !text.chars().any(char::is_control), shape: "free of control characters" };
 /// Task ids.
 pub(crate) const TASK_ID: Text =
     Text { min: 0, max: usize::MAX, is: |text| super::state::TaskId::parse(text).is_some(), shape: "a slugid (22 characters)" };
@@ -251,8 +295,13 @@ mod tests {
         fields.optional_integer("number", 0..=49);
         fields.texts("list", &WORD, 10, true);
         fields.optional_date("date");
+        let pointers: Vec<&str> = problems.iter().map(|problem| problem.pointer.as_str()).collect();
+        assert_eq!(pointers, ["/odd", "/a", "/missing", "/number", "/list/1", "/list/2", "/date"]);
+        let missing: Vec<bool> = problems.iter().map(|problem| problem.missing).collect();
+        assert_eq!(missing, [false, false, true, false, false, false, false]);
+        let said: Vec<&str> = problems.iter().map(AsRef::as_ref).collect();
         assert_eq!(
-            problems,
+            said,
             [
                 "odd is not a field here",
                 "a must be a string",

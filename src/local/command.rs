@@ -85,7 +85,8 @@ pub async fn serve_foreground(
     if let Some(warning) = command.check().map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))? {
         tracing::warn!("{warning}");
     }
-    let roster = command.clients.as_deref().map(Roster::read).transpose().map_err(io::Error::other)?.unwrap_or_default();
+    let roster = command.clients.as_deref().map(Roster::read).transpose();
+    let roster = roster.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?.unwrap_or_default();
     let access = Access::of(&command.given, command.data_dir.as_deref())?;
     let temporary = match &command.data_dir {
         Some(_) => None,

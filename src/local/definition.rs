@@ -6,14 +6,16 @@ use jiff::{SignedDuration, Timestamp, ToSpan as _, tz::TimeZone};
 use serde_json::{Map, Value, json, value::RawValue};
 
 use super::{
-    check::{Fields, PROJECT_ID, SCOPE, TASK_ID, TASK_QUEUE_ID, Text, WORD, WORKER_TYPE},
+    check::{Broken, Fields, PROJECT_ID, SCOPE, TASK_ID, TASK_QUEUE_ID, Text, WORD, WORKER_TYPE},
     fault::{Code, Fault},
     state::{Definition, Priority, Requires, TaskId, indexing},
 };
 
 const DRIFT: SignedDuration = SignedDuration::from_mins(15);
-const LONGEST_DEADLINE: SignedDuration = SignedDuration::from_hours(5 * 24);
-const MOST_DEPENDENCIES: usize = 10_000;
+/// How far from its creation the deadline of a task may be.
+pub(crate) const LONGEST_DEADLINE: SignedDuration = SignedDuration::from_hours(5 * 24);
+/// How many tasks one task may wait for.
+pub(crate) const MOST_DEPENDENCIES: usize = 10_000;
 const MOST_ROUTES: usize = 64;
 const ROUTE: Text = Text { min: 1, max: 249, is: |_| true, shape: "" };
 const SOURCE: Text = Text {
@@ -22,7 +24,8 @@ const SOURCE: Text = Text {
     is: |text| ["http://", "https://", "ssh://", "git@"].iter().any(|scheme| text.starts_with(scheme)),
     shape: "a link that begins with http://, https://, ssh:// or git@",
 };
-const FIELDS: &[&str] = &[
+/// All fields of a definition.
+pub(crate) const FIELDS: &[&str] = &[
     "provisionerId",
     "workerType",
     "taskQueueId",
@@ -60,6 +63,27 @@ pub(crate) fn define(id: TaskId, body: &Value, now: Timestamp) -> Result<Definit
         ));
     }
     draft.finish(id, body)
+}
+
+/// Everything that createTask has against a definition at any time: against its fields, not against its dates.
+pub(crate) fn shape(body: &Value) -> Vec<Broken> {
+    let mut problems = Vec::new();
+    if let Some(mut fields) = Fields::of(body, "", &mut problems) {
+        Draft::read(&mut fields);
+    }
+    problems
+}
+
+/// What createTask has against the order of a definition's dates: the field, and the rule that it breaks.
+pub(crate) fn disorder(created: Timestamp, deadline: Timestamp, expires: Option<Timestamp>) -> Vec<(&'static str, String)> {
+    let mut problems = Vec::new();
+    if created > deadline {
+        problems.push(("deadline", format!("({deadline:.3}) must not be before created ({created:.3})")));
+    }
+    if let Some(expires) = expires.filter(|expires| *expires < deadline) {
+        problems.push(("expires", format!("({expires:.3}) must not be before deadline ({deadline:.3})")));
+    }
+    problems
 }
 
 struct Draft {
@@ -141,17 +165,13 @@ impl Draft {
         if created.duration_since(now).abs() > DRIFT {
             problems.push(format!("created ({created:.3}) must be within 15 minutes of now ({now:.3})"));
         }
-        if created > deadline {
-            problems.push(format!("deadline ({deadline:.3}) must not be before created ({created:.3})"));
-        }
+        problems
+            .extend(disorder(*created, *deadline, Some(*expires)).into_iter().map(|(field, rule)| format!("{field} {rule}")));
         if *deadline < now {
             problems.push(format!("deadline ({deadline:.3}) must not be in the past; it is {now:.3}"));
         }
         if deadline.duration_since(now) > LONGEST_DEADLINE + DRIFT {
             problems.push(format!("deadline ({deadline:.3}) must be within 5 days from now ({now:.3})"));
-        }
-        if expires < deadline {
-            problems.push(format!("expires ({expires:.3}) must not be before deadline ({deadline:.3})"));
         }
         problems
     }
@@ -209,7 +229,7 @@ fn read_task_queue_id(fields: &mut Fields<'_>) -> Option<String> {
         && fields.optional("provisionerId").is_none()
         && fields.optional("workerType").is_none()
     {
-        fields.problem("taskQueueId", "is required, or provisionerId and workerType");
+        fields.missing("taskQueueId", "is required, or provisionerId and workerType");
         return None;
     }
     if fields.optional("taskQueueId").is_some() {

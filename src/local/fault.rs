@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     auth::{Caller, Need},
+    check::Broken,
     ledger::Unsettled,
     reply::Reply,
     state::Refusal,
@@ -85,7 +86,8 @@ impl Fault {
     }
 
     /// All problems of a body in one message.
-    pub(crate) fn invalid_body(method: &str, problems: &[String]) -> Self {
+    pub(crate) fn invalid_body(method: &str, problems: &[Broken]) -> Self {
+        let problems: Vec<&str> = problems.iter().map(AsRef::as_ref).collect();
         Self::new(
             Code::InputValidationError,
             format!("the request body is not what {method} takes:\n  * {}", problems.join("\n  * ")),

@@ -17,16 +17,16 @@
 //! - `secrets`, `object`, `worker_manager` and `purge` are services of their own, with no influence on the books. What they keep is on
 //!   shelves.
 //! - `store` and `transfer` keep artifact bytes in files behind signed URLs; `object` keeps its own beside them.
-//! - [`ledger`] keeps what has to survive a restart, if there is a data directory.
+//! - `ledger` keeps what has to survive a restart, if there is a data directory.
 //! - [`faults`] spoils requests and answers, and `network` makes connections slow, when that is asked for.
 
 pub mod amount;
 mod artifacts;
 mod auth;
-mod check;
+pub(crate) mod check;
 mod claims;
 pub mod command;
-mod definition;
+pub(crate) mod definition;
 mod desk;
 mod endpoint;
 mod exposure;

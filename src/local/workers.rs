@@ -79,7 +79,7 @@ pub(crate) async fn quarantine(desk: Arc<Desk>, call: Call) -> Result<Reply, Fau
     call.authorize(&Need::scope(format!("queue:quarantine-worker:{queue}/{}/{}", worker.group, worker.id)))?;
     let client_id = call.caller().name();
     let seen = desk.books(|state, now| {
-        let change = Quarantined { until, at: now, client_id: client_id.into(), info: info.into() };
+        let change = Quarantined { until, at: now, client_id: client_id.into(), info: info.as_str().into() };
         state.quarantine(now, &queue, &worker, change)
     })?;
     Ok(Reply::json(&whole(&queue, &worker, &seen)))

@@ -69,16 +69,19 @@ class Deployment:
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("TASKCLUSTER_")}
         self.environment["TC_SESSION_MARK"] = self.mark
         self.queue = self.worker = None
+        # Everything that was started, in this order.
+        self.programs = []
         self.workers_started = 0
 
-    def start_queue(self, claim_timeout):
+    def start_queue(self, claim_timeout, *options):
         env_file = self.directory / "queue.env"
         self.queue = Program(
             "queue",
-            [self.binary, "queue", "--port", "0", "--claim-timeout", str(claim_timeout), "--env-file", str(env_file)],
+            [self.binary, "queue", "--port", "0", "--claim-timeout", str(claim_timeout), "--env-file", str(env_file), *options],
             self.directory,
             self.environment,
         )
+        self.programs.append(self.queue)
 
         def exports():
             self.queue.check_alive()
@@ -118,7 +121,7 @@ class Deployment:
             "tcWorker": {"cancelPollSecs": 1},
             **settings,
         }
-        path = self.directory / "worker.json"
+        path = self.directory / f"worker-{self.workers_started}.json"
         path.write_text(json.dumps(config))
         path.chmod(0o600)
         # The credentials are in the worker's environment, too, as a careless service file would have them: no task may see
@@ -126,6 +129,7 @@ class Deployment:
         environment = {**self.environment, **self.exports, "TC_SESSION_HARMLESS": "inherited"}
         name = f"worker-{self.workers_started}"
         self.worker = Program(name, [self.binary, "run", "--config", str(path)], self.directory, environment)
+        self.programs.append(self.worker)
 
     def processes(self):
         """Ids and command lines of all live processes that descend from this deployment."""
@@ -147,9 +151,8 @@ class Deployment:
 
     def stop(self):
         """The end of a session that went wrong: nothing that it started survives it."""
-        for program in (self.worker, self.queue):
-            if program:
-                program.kill()
+        for program in reversed(self.programs):
+            program.kill()
         for pid in self.processes():
             try:
                 os.kill(pid, signal.SIGKILL)

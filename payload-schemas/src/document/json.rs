@@ -35,7 +35,7 @@ pub(super) fn locate(text: &str, wanted: &mut Wanted) {
     Scanner::new(text).value(Some(wanted));
 }
 
-fn problem_of(text: &str, error: &serde_json::Error) -> Problem {
+pub(super) fn problem_of(text: &str, error: &serde_json::Error) -> Problem {
     let full = error.to_string();
     // The position is said in front of the message, so it is cut off behind it.
     let message = full.rsplit_once(" at line ").map_or(full.as_str(), |(message, _)| message);

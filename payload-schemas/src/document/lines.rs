@@ -3,7 +3,8 @@
 use crate::Place;
 
 /// Turns ascending byte offsets into places without counting any byte twice.
-pub(super) struct Cursor<'t> {
+#[derive(Debug)]
+pub struct Cursor<'t> {
     text: &'t str,
     offset: usize,
     line: u32,
@@ -11,12 +12,13 @@ pub(super) struct Cursor<'t> {
 }
 
 impl<'t> Cursor<'t> {
-    pub(super) fn new(text: &'t str) -> Cursor<'t> {
+    /// Begins at the first character.
+    pub fn new(text: &'t str) -> Cursor<'t> {
         Cursor { text, offset: 0, line: 1, column: 1 }
     }
 
     /// The place of an offset, which must not be before the one asked last and must be a character boundary.
-    pub(super) fn place(&mut self, offset: usize) -> Place {
+    pub fn place(&mut self, offset: usize) -> Place {
         let passed = self.text.get(self.offset..offset).unwrap_or_default();
         let tail = match passed.rfind('\n') {
             Some(last) => {

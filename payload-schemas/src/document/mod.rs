@@ -5,6 +5,7 @@
 
 mod json;
 mod lines;
+mod members;
 mod merging;
 mod wanted;
 mod yaml;
@@ -14,6 +15,9 @@ use serde_json::Value;
 use crate::problem::pointer_segments;
 use crate::{Place, Problem};
 use wanted::Wanted;
+
+pub use lines::Cursor;
+pub use members::{MAX_MEMBERS, Member, members};
 
 /// The longest document that is read, in bytes.
 pub const MAX_DOCUMENT_BYTES: usize = 10 << 20;
@@ -67,20 +71,7 @@ impl Document {
     /// The syntax is told by the first character, never by the file's name: what begins with `{` or `[` is JSON. (Runner
     /// configurations are JSON in files called `.yaml`, and YAML readers stumble over JSON's surrogate pairs.)
     pub fn parse_with(name: &str, bytes: &[u8], repeats: Repeats) -> Result<Document, Problem> {
-        if bytes.len() > MAX_DOCUMENT_BYTES {
-            let message = format!("has {} bytes; at most {MAX_DOCUMENT_BYTES} are read", bytes.len());
-            return Err(Problem::of_file(name, message));
-        }
-        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-        let text = match std::str::from_utf8(bytes) {
-            Ok(text) => text,
-            Err(error) => {
-                let valid = std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default();
-                let byte = bytes.get(error.valid_up_to()).copied().unwrap_or_default();
-                let problem = Problem::of_file(name, format!("is not UTF-8: byte 0x{byte:02x} cannot stand here"));
-                return Err(problem.at(lines::place_of(valid, valid.len())));
-            }
-        };
+        let text = text(name, bytes, MAX_DOCUMENT_BYTES)?;
         let first = text.trim_start().as_bytes().first();
         let syntax = match first {
             None => return Err(Problem::of_file(name, "is empty")),
@@ -143,6 +134,21 @@ impl Document {
         }
         pointers.iter().map(|pointer| wanted.found(pointer_segments(pointer))).collect()
     }
+}
+
+/// The text of a file of at most so many bytes, without the mark that some editors put in front.
+pub fn text<'b>(name: &str, bytes: &'b [u8], most_bytes: usize) -> Result<&'b str, Problem> {
+    if bytes.len() > most_bytes {
+        let message = format!("has {} bytes; at most {most_bytes} are read", bytes.len());
+        return Err(Problem::of_file(name, message));
+    }
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    std::str::from_utf8(bytes).map_err(|error| {
+        let valid = std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default();
+        let byte = bytes.get(error.valid_up_to()).copied().unwrap_or_default();
+        let problem = Problem::of_file(name, format!("is not UTF-8: byte 0x{byte:02x} cannot stand here"));
+        problem.at(lines::place_of(valid, valid.len()))
+    })
 }
 
 fn too_deep() -> Problem {

@@ -27,22 +27,28 @@ const NEW_FILE: OFlag =
 const FILE_MODE: Mode = Mode::from_bits_truncate(0o666);
 const DIRECTORY_MODE: Mode = Mode::from_bits_truncate(0o777);
 
+/// A file that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedFile {
+    /// The artifact's name.
+    pub name: String,
+    /// Where it is.
+    pub path: String,
+    /// Its content type.
+    pub content_type: String,
+    /// Its size there, without a content encoding.
+    pub bytes: u64,
+}
+
 /// What became of the artifacts of one task.
 #[derive(Debug, Default)]
 pub struct Saved {
     /// Files that were written.
-    pub files: usize,
+    pub files: Vec<SavedFile>,
     /// Artifacts that are no files, with the reason, and names that are no file names. One line each.
     pub notes: Vec<String>,
     /// Files that could not be written. One line each.
     pub failures: Vec<String>,
-}
-
-impl Saved {
-    /// Nothing is known to be saved, for this reason.
-    pub fn failed(error: &dyn std::error::Error) -> Self {
-        Self { failures: vec![format!("save artifacts: {error}")], ..Self::default() }
-    }
 }
 
 /// Writes the artifacts of the task's last run below `folder` in `dir`. Only `dir` itself may be behind a symbolic link: what is
@@ -63,7 +69,12 @@ pub fn save(dir: &Path, folder: &str, published: &[StoredArtifact]) -> Saved {
             continue;
         };
         match write(stored, artifact.content_encoding.as_deref(), dir, folder, &parts) {
-            Ok(()) => saved.files += 1,
+            Ok(bytes) => saved.files.push(SavedFile {
+                name: artifact.name.clone(),
+                path: dir.join(folder).join(&artifact.name).display().to_string(),
+                content_type: artifact.content_type.clone(),
+                bytes,
+            }),
             Err(error) => saved.failures.push(format!("save artifact {name}: {error}")),
         }
     }
@@ -84,7 +95,7 @@ fn printable(text: &str) -> String {
 
 /// Writes one file under another name and puts it in its place, so that a file is whole or not there, and a symbolic link in its
 /// place is replaced and not followed.
-fn write(stored: &Path, encoding: Option<&str>, dir: &Path, folder: &str, parts: &[&str]) -> io::Result<()> {
+fn write(stored: &Path, encoding: Option<&str>, dir: &Path, folder: &str, parts: &[&str]) -> io::Result<u64> {
     let Some((name, between)) = parts.split_last() else { return Err(io::ErrorKind::InvalidFilename.into()) };
     let mut here = openat(AT_FDCWD, dir, DIRECTORY, Mode::empty())?;
     for component in std::iter::once(&folder).chain(between) {
@@ -98,7 +109,10 @@ fn write(stored: &Path, encoding: Option<&str>, dir: &Path, folder: &str, parts:
         // The kernel copies, and on many file systems it only counts references.
         _ => io::copy(content.file_mut(), &mut file),
     };
-    let placed = written.and_then(|_| Ok(renameat(&here, temporary.as_str(), &here, *name)?));
+    let placed = written.and_then(|bytes| {
+        renameat(&here, temporary.as_str(), &here, *name)?;
+        Ok(bytes)
+    });
     if placed.is_err() {
         // The error that is reported says more than one from here would.
         let _ = unlinkat(&here, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
@@ -192,7 +206,7 @@ mod tests {
         assert_eq!(std::fs::read_to_string(dir.join("task/public/b")).expect("saved"), "unpacked");
         assert_eq!(std::fs::read_to_string(&precious).expect("untouched"), "precious");
         assert!(!dir.join("task/old").exists() && !dir.join("evil").exists());
-        assert_eq!((saved.files, saved.notes.len(), saved.failures.len()), (2, 2, 1), "{saved:?}");
+        assert_eq!((saved.files.len(), saved.notes.len(), saved.failures.len()), (2, 2, 1), "{saved:?}");
         assert!(!saved.notes.concat().contains('\u{1b}'));
         assert_eq!(std::fs::read_dir(dir.join("task/public")).expect("listed").count(), 2, "no temporary file is left");
         let mode = dir.join("task/public/a").metadata().expect("there").permissions().mode();
@@ -212,10 +226,10 @@ mod tests {
         symlink(&outside, dir.join("other")).expect("linked");
         let one = [stored("public/a", 0, Some(plain.clone()), None), stored("private/a", 0, Some(plain), None)];
         let saved = save(&dir, "task", &one);
-        assert_eq!((saved.files, saved.failures.len()), (1, 1), "{saved:?}");
+        assert_eq!((saved.files.len(), saved.failures.len()), (1, 1), "{saved:?}");
         assert!(saved.failures[0].contains("\"public\" is there and is no directory"), "{saved:?}");
         assert_eq!(std::fs::read_to_string(home.path().join("out/task/private/a")).expect("saved"), "plain");
-        assert_eq!(save(&dir, "other", &one).files, 0);
+        assert_eq!(save(&dir, "other", &one).files.len(), 0);
         assert_eq!(std::fs::read_dir(&outside).expect("listed").count(), 0);
     }
 }

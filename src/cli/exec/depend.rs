@@ -4,7 +4,10 @@
 //! entry of `dependencies` is the id or the label of another task. What names no task of this session is left out, since
 //! nobody here would ever run it.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, HashSet},
+};
 
 use serde_json::Value;
 use tc_payload::Problem;
@@ -84,10 +87,10 @@ pub fn place(tasks: &[Named<'_>], mut fresh: impl FnMut() -> String) -> Vec<Plac
     let placed = tasks.iter().zip(&ids).map(|(task, id)| {
         let named = task.value.get("payload").and_then(|_| task.value.get("dependencies")).and_then(Value::as_array);
         let named = named.into_iter().flatten().filter_map(Value::as_str);
-        let (mut waits_for, mut unknown) = (Vec::new(), Vec::new());
+        let (mut waits_for, mut unknown, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
         for name in task.edges.iter().copied().chain(named) {
             match keys.get(&(task.file, name)).or_else(|| known.get(name)) {
-                Some(position) if !waits_for.contains(position) => waits_for.push(*position),
+                Some(position) if seen.insert(*position) => waits_for.push(*position),
                 Some(_) => {}
                 None => unknown.push(name.to_owned()),
             }
@@ -100,23 +103,27 @@ pub fn place(tasks: &[Named<'_>], mut fresh: impl FnMut() -> String) -> Vec<Plac
 /// Positions in an order in which each comes after those it waits for, as near to the given order as that allows; and the
 /// positions that wait for themselves, directly or through others.
 pub fn order(placed: &[Placed]) -> (Vec<usize>, Vec<usize>) {
-    let mut ordered = Vec::with_capacity(placed.len());
-    let mut done = HashSet::new();
-    let mut waiting: Vec<usize> = (0..placed.len()).collect();
-    loop {
-        let before = ordered.len();
-        waiting.retain(|position| {
-            let ready = placed[*position].waits_for.iter().all(|on| done.contains(on));
-            if ready {
-                done.insert(*position);
-                ordered.push(*position);
-            }
-            !ready
-        });
-        if ordered.len() == before {
-            return (ordered, waiting);
+    let mut dependents = vec![Vec::new(); placed.len()];
+    let mut missing: Vec<usize> = placed.iter().map(|task| task.waits_for.len()).collect();
+    for (position, task) in placed.iter().enumerate() {
+        for on in &task.waits_for {
+            dependents[*on].push(position);
         }
     }
+    let ready = missing.iter().enumerate().filter(|(_, missing)| **missing == 0);
+    let mut ready: BinaryHeap<Reverse<usize>> = ready.map(|(position, _)| Reverse(position)).collect();
+    let mut ordered = Vec::with_capacity(placed.len());
+    while let Some(Reverse(position)) = ready.pop() {
+        ordered.push(position);
+        for next in &dependents[position] {
+            missing[*next] -= 1;
+            if missing[*next] == 0 {
+                ready.push(Reverse(*next));
+            }
+        }
+    }
+    let circular = (0..placed.len()).filter(|position| missing[*position] > 0).collect();
+    (ordered, circular)
 }
 
 #[cfg(test)]
@@ -171,6 +178,21 @@ mod tests {
         let placed =
             placed(&[("a", task(&["b"])), ("b", task(&["c"])), ("c", task(&["b"])), ("d", task(&[])), ("e", task(&["e"]))]);
         assert_eq!(order(&placed), (vec![3], vec![0, 1, 2, 4]));
+    }
+
+    #[test]
+    fn many_tasks_are_ordered_without_a_walk_over_all_of_them_for_each() {
+        // Backwards, so that each walk over all of them would order a single one.
+        let last = 99_999_usize;
+        let placed: Vec<Placed> = (0..=last)
+            .map(|position| Placed {
+                id: String::new(),
+                waits_for: (position < last).then_some(position + 1).into_iter().collect(),
+                unknown: Vec::new(),
+            })
+            .collect();
+        let (ordered, circular) = order(&placed);
+        assert_eq!((ordered.len(), ordered[0], ordered[last], circular.len()), (100_000, last, 0, 0));
     }
 
     #[test]

@@ -8,7 +8,9 @@ use std::{
 };
 
 use serde_json::Value;
-use tc_payload::{Document, MAX_DOCUMENT_BYTES, Problem, apply_places, docker, is_container_payload, native};
+use tc_payload::{Document, MAX_DOCUMENT_BYTES, Problem, docker, is_container_payload, native};
+
+use super::{documents, template::Rendered};
 
 /// Extensions of files for tasks.
 const EXTENSIONS: [&str; 3] = ["yml", "yaml", "json"];
@@ -19,6 +21,8 @@ pub struct TaskFile {
     pub document: Document,
     /// Its name without folders and extension, for people.
     pub stem: String,
+    /// The tasks that it gives, if it is a template.
+    pub rendered: Option<Vec<Rendered>>,
 }
 
 /// The files that a path stands for: itself, or if it is a directory, the files for tasks in it, in the order of their names.
@@ -48,16 +52,30 @@ pub fn expand(path: &Path) -> Result<Vec<PathBuf>, Box<Problem>> {
     Ok(found)
 }
 
-/// Reads a file; `-` is standard input.
-pub fn read(path: &Path) -> Result<TaskFile, Box<Problem>> {
+/// Reads a file; `-` is standard input. YAML may have several documents, and each of them counts as a file then.
+pub fn read(path: &Path) -> Result<Vec<TaskFile>, Box<Problem>> {
     let stdin = path == Path::new("-");
     let name = if stdin { "<stdin>".to_owned() } else { path.display().to_string() };
     let bytes = if stdin { take(io::stdin().lock()) } else { File::open(path).and_then(take) };
     let bytes = bytes.map_err(|error| Problem::of_file(&name, format!("cannot be read: {error}")))?;
-    let document = Document::parse(&name, &bytes).map_err(|problem| Box::new(with_format(problem)))?;
     let stem = if stdin { None } else { path.file_stem() };
     let stem = stem.map_or_else(|| "stdin".to_owned(), |stem| stem.to_string_lossy().into_owned());
-    Ok(TaskFile { document, stem })
+    let parse = |bytes: &[u8], stem: String| {
+        let document = Document::parse(&name, bytes).map_err(|problem| Box::new(with_format(problem)))?;
+        Ok(TaskFile { document, stem, rendered: None })
+    };
+    let documents = match std::str::from_utf8(&bytes) {
+        Ok(text) if bytes.len() <= MAX_DOCUMENT_BYTES => documents::split(text),
+        _ => Vec::new(),
+    };
+    if documents.len() > documents::MOST {
+        return Err(Box::new(Problem::of_file(&name, format!("has more than {} documents", documents::MOST))));
+    }
+    if documents.len() < 2 {
+        return Ok(vec![parse(&bytes, stem)?]);
+    }
+    let each = documents.iter().enumerate();
+    each.map(|(number, document)| parse(document.padded().as_bytes(), format!("{stem}-{}", number + 1))).collect()
 }
 
 /// Says which format the text was taken for, where YAML may have been meant: its short forms begin like JSON.
@@ -80,28 +98,37 @@ pub fn is_definition(value: &Value) -> bool {
     value.get("payload").is_some()
 }
 
-/// Everything that is wrong with the payload of a task, or with a bare payload, that stands at `pointer` in a file.
-pub fn problems(document: &Document, value: &Value, pointer: &str) -> Vec<Problem> {
+/// Everything that is wrong with the payload of a task, or with a bare payload. Pointers begin at the task, and there are no places.
+pub fn problems(value: &Value) -> Vec<Problem> {
     let (payload, prefix) = match value.get("payload") {
-        Some(payload) => (payload, format!("{pointer}/payload")),
-        None => (value, pointer.to_owned()),
+        Some(payload) => (payload, "/payload"),
+        None => (value, ""),
     };
-    let mut problems = if is_container_payload(payload) {
+    let problems = if is_container_payload(payload) {
         docker::check(payload).err().unwrap_or_default()
     } else {
         native::check(payload).err().unwrap_or_default()
     };
-    apply_places(&mut problems, document, &prefix);
     problems
+        .into_iter()
+        .map(|mut problem| {
+            problem.pointer.insert_str(0, prefix);
+            problem
+        })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use tc_payload::apply_places;
+
     use super::*;
 
     fn said(text: &str) -> Vec<String> {
         let document = Document::parse("t.yml", text.as_bytes()).expect("parsed");
-        problems(&document, document.value(), "").iter().map(ToString::to_string).collect()
+        let mut problems = problems(document.value());
+        apply_places(&mut problems, &document, "");
+        problems.iter().map(ToString::to_string).collect()
     }
 
     #[test]

@@ -6,70 +6,38 @@
 //!
 //! Whoever reads slowly holds up the readers, which hold up nobody: a log is a file.
 
-use std::io::{self, Write as _};
+use std::io;
 
-use tokio::sync::{mpsc, oneshot};
-
-use super::colour::{DIM, RED, RESET, YELLOW};
+use super::{
+    colour::{DIM, RED, RESET, YELLOW},
+    output::{Piece, Writer},
+};
 use crate::log::LogReader;
 
 /// Longest line that waits for its end before it gets its prefix.
 const LONGEST_LINE: usize = 64 << 10;
 /// What begins the lines of the worker in a task's log.
 const OURS: &[u8] = b"[taskcluster";
-/// Pieces on their way to standard output.
-const PIECES: usize = 16;
 
-/// Standard output, written by a thread of its own so that a stalled terminal stalls nothing else.
-pub struct Output {
-    pieces: mpsc::Sender<Vec<u8>>,
-    done: oneshot::Receiver<io::Result<()>>,
-}
-
-impl Output {
-    /// Starts the thread.
-    pub fn start() -> io::Result<Self> {
-        let (pieces, mut queue) = mpsc::channel::<Vec<u8>>(PIECES);
-        let (tell, done) = oneshot::channel();
-        std::thread::Builder::new().name("standard output".to_owned()).spawn(move || {
-            let mut written = Ok(());
-            while let Some(piece) = queue.blocking_recv() {
-                if written.is_ok() {
-                    let mut out = io::stdout().lock();
-                    written = out.write_all(&piece).and_then(|()| out.flush());
-                }
-            }
-            // A reader that has gone away (`| head`) has seen what it wanted.
-            let told = written.or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) });
-            // Nobody waits any more when the time for it is over.
-            drop(tell.send(told));
-        })?;
-        Ok(Self { pieces, done })
-    }
-
-    /// For one follower.
-    pub fn writer(&self) -> mpsc::Sender<Vec<u8>> {
-        self.pieces.clone()
-    }
-
-    /// Waits until everything is written.
-    pub async fn close(self) -> io::Result<()> {
-        drop(self.pieces);
-        self.done.await.unwrap_or_else(|_| Err(io::Error::other("its thread has failed")))
-    }
+/// What a log becomes on its way.
+pub trait Format: Send {
+    /// The next bytes of the log.
+    fn feed(&mut self, bytes: &[u8], out: &mut Vec<u8>);
+    /// It has ended.
+    fn end(&mut self, out: &mut Vec<u8>);
 }
 
 /// Copies a log until it ends.
-pub async fn follow(mut log: LogReader, mut painter: Painter, to: mpsc::Sender<Vec<u8>>) -> io::Result<()> {
+pub async fn follow(mut log: LogReader, mut format: Box<dyn Format>, to: Writer) -> io::Result<()> {
     loop {
         let piece = log.next().await?;
         let mut out = Vec::new();
         match &piece {
-            Some(bytes) => painter.feed(bytes, &mut out),
-            None => painter.end(&mut out),
+            Some(bytes) => format.feed(bytes, &mut out),
+            None => format.end(&mut out),
         }
         // The thread only ends when this sender is gone, so this cannot fail.
-        if !out.is_empty() && to.send(out).await.is_err() {
+        if !out.is_empty() && to.send(Piece::Bytes(out)).await.is_err() {
             return Ok(());
         }
         if piece.is_none() {
@@ -93,8 +61,23 @@ impl Painter {
         Self { prefix, colours, ..Self::default() }
     }
 
-    /// The next bytes.
-    pub fn feed(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+    /// What is held, as one line without its end.
+    fn line(&mut self, out: &mut Vec<u8>) {
+        if !std::mem::take(&mut self.mid_line) {
+            out.extend_from_slice(self.prefix.as_bytes());
+            let colour = self.colours.then(|| colour(&self.held)).flatten();
+            if let Some(colour) = colour {
+                out.extend_from_slice(colour.as_bytes());
+                out.append(&mut self.held);
+                out.extend_from_slice(RESET.as_bytes());
+            }
+        }
+        out.append(&mut self.held);
+    }
+}
+
+impl Format for Painter {
+    fn feed(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         if self.prefix.is_empty() && !self.colours {
             out.extend_from_slice(bytes);
             return;
@@ -120,8 +103,7 @@ impl Painter {
         }
     }
 
-    /// The end of the stream.
-    pub fn end(&mut self, out: &mut Vec<u8>) {
+    fn end(&mut self, out: &mut Vec<u8>) {
         if !self.held.is_empty() {
             self.line(out);
             // Without it, the next line of another task would follow on the same line.
@@ -129,20 +111,6 @@ impl Painter {
                 out.push(b'\n');
             }
         }
-    }
-
-    /// What is held, as one line without its end.
-    fn line(&mut self, out: &mut Vec<u8>) {
-        if !std::mem::take(&mut self.mid_line) {
-            out.extend_from_slice(self.prefix.as_bytes());
-            let colour = self.colours.then(|| colour(&self.held)).flatten();
-            if let Some(colour) = colour {
-                out.extend_from_slice(colour.as_bytes());
-                out.append(&mut self.held);
-                out.extend_from_slice(RESET.as_bytes());
-            }
-        }
-        out.append(&mut self.held);
     }
 }
 

@@ -98,7 +98,7 @@ fn shown(name: &str) -> String {
 }
 
 /// Whether a label is one plain component of a path.
-fn is_directory_name(label: &str) -> bool {
+pub fn is_directory_name(label: &str) -> bool {
     !label.is_empty()
         && label.len() <= LONGEST
         && !label.starts_with('.')

@@ -1,7 +1,7 @@
 //! Values that stand for something which is known only when a graph is about to run: ids of tasks, addresses of artifacts, dates.
 //!
 //! taskgraph writes them as objects with one key: `{"task-reference": "<edge>"}`, `{"artifact-reference": "<edge/public/x>"}`
-//! and `{"relative-datestamp": "1 day"}`. Names between angle brackets are those of the task's dependencies, and `self`.
+//! and `{"relative-datestamp": "1 day"}`. Names between angle brackets are those of the task's dependencies, `self` and `decision`.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
@@ -68,12 +68,17 @@ fn reference(key: &str, value: &Value, known: &Known<'_>) -> Option<Result<Value
     }
 }
 
-/// Replaces each `<…>`.
+/// Replaces each `<…>`. A bracket that is none of a reference is written `<<>`.
 fn fill(text: &str, of: impl Fn(&str) -> Result<String, String>) -> Result<String, String> {
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('<') {
         filled.push_str(before);
+        if let Some(after) = after.strip_prefix("<>") {
+            filled.push('<');
+            rest = after;
+            continue;
+        }
         match after.split_once('>') {
             Some((name, after)) if !name.is_empty() => {
                 filled.push_str(&of(name)?);
@@ -93,7 +98,10 @@ fn task(name: &str, known: &Known<'_>) -> Result<String, String> {
     if name == "self" {
         return Ok(known.own_id.to_owned());
     }
-    (known.task)(name).ok_or_else(|| format!("<{name}> names no dependency of this task that is here"))
+    // Nobody decided about a graph that is run alone. A decision's id is that of its tasks' group, and a task that names none is
+    // a group of its own.
+    let decision = || (name == "decision").then(|| known.own_id.to_owned());
+    (known.task)(name).or_else(decision).ok_or_else(|| format!("<{name}> names no dependency of this task that is here"))
 }
 
 fn artifact(inner: &str, known: &Known<'_>) -> Result<String, String> {
@@ -158,15 +166,16 @@ mod tests {
     fn references_are_filled_in_wherever_they_stand() {
         let (value, problems) = resolved(&json!({
             "env": { "A": { "task-reference": "x<build>y<self>z" }, "B": { "artifact-reference": "<build/public/a b.zip>" } },
-            "list": [{ "relative-datestamp": "1 day 2 hours" }, { "relative-datestamp": "- 1 mo" }],
-            "two": { "task-reference": "<build>", "other": 1 }, "odd": { "task-reference": "a <> b < c" },
+            "alone": { "task-reference": "<decision>" }, "list": [{ "relative-datestamp": "1 day 2 hours" }, { "relative-datestamp": "- 1 mo" }],
+            "two": { "task-reference": "<build>", "other": 1 }, "odd": { "task-reference": "a <> b <<> c < d" },
         }));
         assert_eq!(problems, [""; 0]);
         assert_eq!(value["env"]["A"], "xBUILDyOWNz");
         assert_eq!(value["env"]["B"], "http://q/api/queue/v1/task/BUILD/artifacts/public/a%20b.zip");
+        assert_eq!(value["alone"], "OWN");
         assert_eq!(value["list"], json!(["2026-01-02T02:00:00.000Z", "2025-12-02T00:00:00.000Z"]));
         assert_eq!(value["two"]["task-reference"], "<build>", "an object with more than one key is no reference");
-        assert_eq!(value["odd"], "a <> b < c");
+        assert_eq!(value["odd"], "a <> b < c < d");
     }
 
     #[test]

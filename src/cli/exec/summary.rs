@@ -84,31 +84,45 @@ pub fn text(rows: &[Row], colours: bool) -> String {
     let width = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or(0);
     let words = width(&mut rows.iter().map(|row| row.outcome.word().chars().count()));
     let names = width(&mut rows.iter().map(|row| row.name.chars().count()));
-    let times: Vec<String> = rows.iter().map(|row| row.took.map_or(String::new(), seconds)).collect();
-    let time_width = width(&mut times.iter().map(String::len));
-    let mut text = String::new();
-    for (row, time) in rows.iter().zip(&times) {
-        let word = paint(colours, row.outcome.colour(), &format!("{:words$}", row.outcome.word()));
-        let mut line = format!("{word}  {:names$}  {time:>time_width$}", row.name);
-        if let Some(artifacts) = &row.artifacts {
-            let _ = write!(line, "  {artifacts}");
-        }
-        if let Some(why) = row.why.as_deref().and_then(|why| why.lines().find(|line| !line.trim().is_empty())) {
-            let cut = if why.chars().count() > SHOWN { "…" } else { "" };
-            let _ = write!(line, "  ({}{cut})", why.trim().chars().take(SHOWN).collect::<String>());
-        }
-        // Writing to a string does not fail.
-        let _ = writeln!(text, "{}", line.trim_end());
-    }
-    if rows.len() > 1 {
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for row in rows {
-            *counts.entry(row.outcome.word()).or_default() += 1;
-        }
-        let counts: Vec<String> = counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
-        let _ = writeln!(text, "{} tasks: {}", rows.len(), counts.join(", "));
-    }
+    let times = width(&mut rows.iter().map(|row| row.took.map_or(0, |took| seconds(took).len())));
+    let mut text: String = rows.iter().map(|row| aligned(row, colours, (words, names, times))).collect();
+    text.push_str(&counts(rows));
     text
+}
+
+/// One row alone.
+pub fn line(row: &Row, colours: bool) -> String {
+    aligned(row, colours, (0, 0, 0))
+}
+
+fn aligned(row: &Row, colours: bool, (words, names, times): (usize, usize, usize)) -> String {
+    let word = paint(colours, row.outcome.colour(), &format!("{:words$}", row.outcome.word()));
+    let time = row.took.map_or(String::new(), seconds);
+    let mut line = format!("{word}  {:names$}  {time:>times$}", row.name);
+    line.truncate(line.trim_end().len());
+    if let Some(artifacts) = &row.artifacts {
+        line.push_str("  ");
+        line.push_str(artifacts);
+    }
+    if let Some(why) = row.why.as_deref().and_then(|why| why.lines().find(|line| !line.trim().is_empty())) {
+        let cut = if why.chars().count() > SHOWN { "…" } else { "" };
+        // Writing to a string does not fail.
+        let _ = write!(line, "  ({}{cut})", why.trim().chars().take(SHOWN).collect::<String>());
+    }
+    line + "\n"
+}
+
+/// How many tasks ended in which way, if there are several.
+pub fn counts(rows: &[Row]) -> String {
+    if rows.len() < 2 {
+        return String::new();
+    }
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for row in rows {
+        *counts.entry(row.outcome.word()).or_default() += 1;
+    }
+    let counts: Vec<String> = counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
+    format!("{} tasks: {}\n", rows.len(), counts.join(", "))
 }
 
 /// `0.1 s`, `12.3 s`, `4 min 5 s`.

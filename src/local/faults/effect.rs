@@ -19,9 +19,8 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Frame, SizeHint};
-use serde_json::Value;
 
 use super::{
     Faults,
@@ -29,19 +28,17 @@ use super::{
     names::{self, ARTIFACT, STORE},
     plan::{Action, Fate, Plan},
     rule::{After, Described, Refused},
+    theft::{run_in, steal, steal_claims},
 };
 use crate::local::{
     desk::Desk,
     fault::{Code, Fault},
-    state::TaskId,
     store,
     transfer::StoreError,
 };
 
 /// How long the next byte of a request may take that is read only to be refused.
 const DRAIN: Duration = Duration::from_secs(60);
-/// Largest answer that is looked into.
-const ANSWER_BYTES: usize = 256 << 20;
 /// How many expired URLs are remembered.
 const EXPIRED: usize = 10_000;
 /// No JSON, and no HTTP.
@@ -285,35 +282,6 @@ impl hyper::body::Body for Cut {
     }
 }
 
-/// Takes the runs away that an answer to claimWork gives, as if the claims had expired on the way.
-async fn steal_claims(desk: &Desk, response: Response) -> Response {
-    let (head, body) = response.into_parts();
-    // An answer of ours is whole, and not larger than what this server takes in.
-    let Ok(body) = Limited::new(body, ANSWER_BYTES).collect().await else { return Breach::Silence.answer() };
-    let bytes = body.to_bytes();
-    let answer: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-    for task in answer["tasks"].as_array().into_iter().flatten() {
-        let id = task["status"]["taskId"].as_str().and_then(TaskId::parse);
-        steal(desk, id.zip(task["runId"].as_u64().and_then(|run| u32::try_from(run).ok())));
-    }
-    Response::from_parts(head, Body::from(bytes))
-}
-
-fn steal(desk: &Desk, run: Option<(TaskId, u32)>) {
-    if let Some((id, run)) = run {
-        // A run that is not running cannot be stolen, and the call will say so.
-        let _ = desk.books(|state, now| state.lapse(now, id, run));
-    }
-}
-
 fn decoded(text: &str) -> String {
     percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
-}
-
-/// The run that a path is about: `…/task/<taskId>/runs/<runId>/…`
-fn run_in(path: &str) -> Option<(TaskId, u32)> {
-    let mut parts = path.split('/').skip_while(|part| *part != "task").skip(1);
-    let id = TaskId::parse(parts.next()?)?;
-    (parts.next()? == "runs").then_some(())?;
-    Some((id, parts.next()?.parse().ok()?))
 }

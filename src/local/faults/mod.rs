@@ -10,7 +10,7 @@
 //!                              endpoint        answer ────── Breach ──────▶ listen: written past hyper, then closed
 //! ```
 //! - `grammar`, `rule`, `names`: what a rule says. `plan`: which request meets which fault; the same seed gives the same faults.
-//! - `effect`: the one layer in front of every endpoint. `breach`: answers that no HTTP library would send.
+//! - `effect`: the one layer in front of every endpoint. `breach`: answers that no HTTP library would send. `theft`: claims that are lost.
 //!
 //! Faults that spoil an answer let the call take effect first, as in real networks; what takes no effect is `drop request`, `cut request`,
 //! `status`, `expired`. Refusals leave the connection open.
@@ -23,6 +23,7 @@ mod plan;
 mod rule;
 #[cfg(test)]
 mod tests;
+mod theft;
 
 pub use grammar::ParseError;
 pub use rule::Rule;

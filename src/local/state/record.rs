@@ -129,7 +129,7 @@ impl Reopening {
 
     /// A name in the index that was kept.
     pub fn indexed(&mut self, namespace: &str, entry: Indexed) {
-        self.state.index.put(namespace.into(), entry);
+        self.state.index.put(namespace, entry);
     }
 
     /// A task group that was sealed.

@@ -122,7 +122,7 @@ async fn bad_requests_are_refused_in_the_services_format() {
     raw("[".repeat(100_000)).await.refused(400, "MalformedPayload");
     raw(format!("\"{}\"", "x".repeat(10 * 1024 * 1024))).await.refused(413, "InputTooLarge");
 
-    let message = rig.get("/task-group/x/list").await.refused(404, "ResourceNotFound");
+    let message = rig.get("/task-group/x/members").await.refused(404, "ResourceNotFound");
     assert!(message.contains("not offered"), "{message}");
     rig.call_as(As::Root, Method::DELETE, &task, None).await.refused(405, "MethodNotAllowed");
     let mut deep = definition(Timestamp::now());

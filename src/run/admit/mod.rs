@@ -9,14 +9,18 @@
 pub mod scope;
 mod withhold;
 
+use serde_json::Value;
 use tc_payload::{Problem, docker, native};
 
-use self::withhold::withhold;
+pub use self::withhold::withhold;
 use super::{
     context::{Basics, RunContext},
     outcome::{Blame, CORE, Findings, Phase, RunError},
 };
-use crate::feature::{self, table::Table};
+use crate::{
+    config::Config,
+    feature::{self, table::Table},
+};
 
 /// A run that may begin.
 pub struct Admitted {
@@ -84,9 +88,7 @@ pub async fn admit(basics: &Basics, findings: &mut Findings) -> Option<Admitted>
             (payload.common, Some(payload.container))
         }
     };
-    let limit = config.max_task_run_time;
-    if payload.max_run_time_secs > u64::from(limit) {
-        let message = format!("task's maxRunTime of {} exceeded allowed maximum of {limit}", payload.max_run_time_secs);
+    if let Some(message) = too_long(&payload, config) {
         refuse(RunError::new(Blame::Payload, message));
     }
     let cx = RunContext::new(basics.clone(), payload, container);
@@ -109,22 +111,35 @@ pub async fn admit(basics: &Basics, findings: &mut Findings) -> Option<Admitted>
 
 /// Holds the payload against the schema of its kind, if the pool takes that kind.
 fn check(basics: &Basics) -> Result<Checked, RunError> {
-    let (raw, config) = (&basics.task.payload, &basics.shop.config);
-    let pool = format!("{}/{}", config.provisioner_id, config.worker_type);
-    let refused = |message: String| Err(RunError::new(Blame::Payload, message));
+    let raw = &basics.task.payload;
+    if let Some(message) = not_taken(raw, &basics.shop.config) {
+        return Err(RunError::new(Blame::Payload, message));
+    }
     if tc_payload::is_container_payload(raw) {
-        if !config.d2g.enable_d2g {
-            return refused(format!(
-                "docker worker payload detected, but D2G is not enabled on this worker pool ({pool}). \
-                 Its owner can set `d2gConfig.enableD2G` to have such payloads run."
-            ));
-        }
         return docker::check(raw).map(Checked::Container).map_err(|wrong| not_valid(basics, docker::schema_text(), &wrong));
     }
-    if config.disable_native_payloads {
-        return refused(format!("native Generic Worker payloads are disabled on this worker pool ({pool})"));
-    }
     native::check(raw).map(Checked::Native).map_err(|wrong| not_valid(basics, native::schema_text(), &wrong))
+}
+
+/// Why the pool does not take payloads of this one's kind, if it does not.
+pub fn not_taken(payload: &Value, config: &Config) -> Option<String> {
+    let pool = config.task_queue_id();
+    if !tc_payload::is_container_payload(payload) {
+        let disabled = config.disable_native_payloads;
+        return disabled.then(|| format!("native Generic Worker payloads are disabled on this worker pool ({pool})"));
+    }
+    (!config.d2g.enable_d2g).then(|| {
+        format!(
+            "docker worker payload detected, but D2G is not enabled on this worker pool ({pool}). \
+             Its owner can set `d2gConfig.enableD2G` to have such payloads run."
+        )
+    })
+}
+
+/// What the pool has against the time that a payload wants, if it has anything.
+pub fn too_long(payload: &native::Payload, config: &Config) -> Option<String> {
+    let (wanted, limit) = (payload.max_run_time_secs, config.max_task_run_time);
+    (wanted > u64::from(limit)).then(|| format!("task's maxRunTime of {wanted} exceeded allowed maximum of {limit}"))
 }
 
 /// Shows the schema and all problems in the task log. Programs look for these sentences.

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Beginning of scopes that stand for a role, and so for others.
-const ROLE: &str = "assume:";
+pub(crate) const ROLE: &str = "assume:";
 
 /// Whether `scopes` satisfy `wanted`: one of them is the same, or ends in `*` and begins it.
 pub fn satisfied(scopes: &[String], wanted: &str) -> bool {
@@ -46,10 +46,19 @@ pub fn needed(payload: &docker::Payload, queue: &str) -> Vec<Vec<String>> {
     asked.into_iter().filter(|(asked, _)| *asked).map(|(_, group)| group).chain(caches).collect()
 }
 
+/// What a native payload needs: all of these. `queue` is the task queue's id.
+pub fn os_groups(groups: &[String], queue: &str) -> Vec<String> {
+    groups.iter().map(|group| format!("generic-worker:os-group:{queue}/{group}")).collect()
+}
+
+/// The groups of which none of these scopes is one.
+pub fn missing<'g>(groups: &'g [Vec<String>], scopes: &[String]) -> impl Iterator<Item = &'g Vec<String>> {
+    groups.iter().filter(|group| !group.iter().any(|scope| satisfied(scopes, scope)))
+}
+
 /// Checks that of each group the task has one scope. The error names all groups of which it has none.
 pub fn require(groups: &[Vec<String>], scopes: &[String]) -> Result<(), RunError> {
-    let missing = groups.iter().filter(|group| !group.iter().any(|scope| satisfied(scopes, scope)));
-    let missing: Vec<String> = missing.map(|group| format!("({})", group.join(", or\n"))).collect();
+    let missing: Vec<String> = missing(groups, scopes).map(|group| format!("({})", group.join(", or\n"))).collect();
     if missing.is_empty() {
         return Ok(());
     }

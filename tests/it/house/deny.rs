@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 /// `section.key` → the strings of its value, in order.
 pub struct Rules {
     values: BTreeMap<String, Vec<String>>,
+    texts: BTreeMap<String, String>,
 }
 
 impl Rules {
     /// Reads the text of the file. Panics with the line's number on a shape that it does not know: a rule that is not
     /// understood must not count as kept.
     pub fn parse(text: &str) -> Rules {
-        let mut values = BTreeMap::new();
+        let (mut values, mut texts) = (BTreeMap::new(), BTreeMap::new());
         let mut section = String::new();
         let mut lines = text.lines().enumerate();
         while let Some((number, line)) = lines.next() {
@@ -27,12 +28,14 @@ impl Rules {
                     let (_, more) = lines.next().unwrap_or_else(|| panic!("deny.toml:{}: the list has no end", number + 1));
                     value.push_str(without_comment(more));
                 }
-                values.insert(format!("{section}.{}", key.trim()), strings(&value));
+                let name = format!("{section}.{}", key.trim());
+                values.insert(name.clone(), strings(&value));
+                texts.insert(name, value);
             } else {
                 assert!(line.is_empty(), "deny.toml:{}: not understood: {line}", number + 1);
             }
         }
-        Rules { values }
+        Rules { values, texts }
     }
 
     /// The strings of one rule. A rule that is missing is an error, not an empty list.
@@ -40,11 +43,44 @@ impl Rules {
         self.values.get(rule).unwrap_or_else(|| panic!("deny.toml has no rule {rule}"))
     }
 
-    /// The banned packages with the reason of each.
-    pub fn bans(&self) -> Vec<(&str, &str)> {
-        let strings = self.list("bans.deny");
-        assert!(strings.len().is_multiple_of(2), "each ban has a crate and a reason");
-        strings.chunks(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).collect()
+    /// The banned packages.
+    pub fn bans(&self) -> Vec<Ban<'_>> {
+        let tables = self.texts.get("bans.deny").expect("deny.toml has bans").split('{').skip(1);
+        tables.map(Ban::of).collect()
+    }
+}
+
+/// A banned package.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Ban<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Why.
+    pub reason: &'a str,
+    /// Packages that may use it all the same.
+    pub wrappers: Vec<&'a str>,
+}
+
+impl<'a> Ban<'a> {
+    /// Reads one inline table. Each key has to be known: a rule that is not understood must not count as kept.
+    fn of(table: &'a str) -> Self {
+        let mut ban = Self { name: "", reason: "", wrappers: Vec::new() };
+        let mut quoted = table.split('"');
+        let mut key = "";
+        while let Some(between) = quoted.next() {
+            if let Some((before, _)) = between.split_once('=') {
+                key = before.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+            }
+            let Some(value) = quoted.next() else { break };
+            match key {
+                "crate" => ban.name = value,
+                "reason" => ban.reason = value,
+                "wrappers" => ban.wrappers.push(value),
+                other => panic!("deny.toml: a ban has the unknown key {other:?}"),
+            }
+        }
+        assert!(!ban.name.is_empty() && !ban.reason.is_empty(), "each ban has a crate and a reason: {table}");
+        ban
     }
 }
 
@@ -152,5 +188,9 @@ fn rules_are_read_over_lines_and_comments() {
     );
     assert_eq!(rules.list("a.x"), ["one"]);
     assert_eq!(rules.list("a.y"), ["two", "three"]);
-    assert_eq!(rules.bans(), [("c", "r")]);
+    assert_eq!(rules.bans(), [Ban { name: "c", reason: "r", wrappers: Vec::new() }]);
+    let text = "[bans]\ndeny = [\n  { crate = \"c\", wrappers = [\"a\", \"b\"], reason = \"r\" },\n  { crate = \"d\", reason = \"s\" },\n]";
+    let rules = Rules::parse(text);
+    let first = Ban { name: "c", reason: "r", wrappers: vec!["a", "b"] };
+    assert_eq!(rules.bans(), [first, Ban { name: "d", reason: "s", wrappers: Vec::new() }]);
 }

@@ -243,5 +243,6 @@ proptest! {
         }
         state.advance(at(memory.now + 100));
         prop_assert!(state.tasks.all().is_empty() && state.next_wakeup().is_none());
+        prop_assert!(state.groups.is_empty() && state.needs.is_empty());
     }
 }

@@ -16,6 +16,8 @@ struct Kept {
     tasks: HashMap<TaskId, String>,
     artifacts: HashMap<(TaskId, u32, Box<str>), String>,
     index: HashMap<Arc<str>, String>,
+    seals: HashMap<TaskId, String>,
+    quarantines: HashMap<String, String>,
 }
 
 fn set<K: std::hash::Hash + Eq>(map: &mut HashMap<K, String>, key: K, record: Option<impl serde::Serialize>) {
@@ -38,6 +40,11 @@ impl Kept {
                     let record = state.artifact_record(id, run, &name);
                     set(&mut self.artifacts, (id, run, name), record);
                 }
+                Change::Seal(group) => set(&mut self.seals, group, state.seal_record(group)),
+                Change::Quarantine(queue, worker) => {
+                    let record = state.quarantine_record(&queue, &worker).map(<[_]>::to_vec);
+                    set(&mut self.quarantines, format!("{queue} {worker:?}"), record);
+                }
                 Change::Indexed(name) => set(&mut self.index, name.clone(), state.index_record(&name)),
             }
         }
@@ -57,6 +64,9 @@ impl Kept {
         for (name, text) in &self.index {
             reopening.indexed(name, parse(text));
         }
+        for (group, text) in &self.seals {
+            reopening.seal(*group, parse(text));
+        }
         reopening.finish()
     }
 }
@@ -69,8 +79,7 @@ fn shown(state: &State) -> String {
     let mut places: Vec<_> = tasks.values().filter_map(|task| task.place).collect();
     places.sort_unstable();
     for (id, task) in tasks {
-        let mut dependents = task.dependents.clone();
-        dependents.sort_unstable();
+        let dependents = state.needs.waiting(*id);
         let unscheduled = task.runs.is_empty();
         let blocked_by = unscheduled.then_some(task.blocked_by);
         let dependents: Vec<_> =
@@ -145,20 +154,10 @@ fn publish(state: &mut State, memory: &Memory) {
 }
 
 #[test]
-fn who_waits_for_a_task_that_is_forgotten_waits_on() {
+fn nobody_waits_for_a_task_that_is_forgotten_first() {
     let mut state = state();
-    state.note_changes();
-    let mut kept = Kept::default();
     create(&mut state, 0, 0, |d| (d.deadline, d.expires) = (at(5), at(10))).expect("created");
-    create(&mut state, 0, 1, |d| d.priority = Priority::Highest).expect("created");
-    create(&mut state, 0, 2, |d| d.dependencies = [id(0), id(1)].into()).expect("created");
-    kept.note(&mut state);
-    state.advance(at(20));
-    assert!(state.status(at(20), id(0)).is_err(), "it is forgotten, and was not completed");
-    kept.note(&mut state);
-    let mut state = kept.reopen();
-    let claim = claim_one(&mut state, 21);
-    assert_eq!(claim.status.task_id, id(1));
-    state.report(at(22), id(1), 0, Report::Completed).expect("reported");
-    assert_eq!(state.status(at(22), id(2)).expect("a task").state(), TaskState::Unscheduled);
+    let refused = create(&mut state, 0, 1, |d| d.dependencies = [id(0)].into()).expect_err("refused");
+    assert!(matches!(&refused, Refusal::Input(why) if why.contains("expire before its deadline")), "{refused}");
+    create(&mut state, 0, 1, |d| (d.deadline, d.dependencies) = (at(10), [id(0)].into())).expect("created");
 }

@@ -1,0 +1,154 @@
+//! Artifacts: their names, when they expire, and those of other tasks.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+use tc_payload::{Problem, escape_pointer_segment};
+
+use super::{
+    Notes,
+    payload::{Checked, has_proxy},
+    rule,
+    task::Task,
+};
+use crate::{
+    feature::artifacts::{Untimely, untimely},
+    local::check::ARTIFACT_NAME,
+};
+
+/// Below this, artifacts can be read by everybody.
+const PUBLIC: &str = "public/";
+
+/// Looks at the artifacts of a payload.
+pub(super) fn check(task: &Task<'_>, payload: &Checked, notes: &mut Notes<'_>) {
+    let common = payload.common();
+    let mut known: HashMap<&str, usize> = HashMap::new();
+    for (index, spec) in common.artifacts.iter().enumerate() {
+        let published = spec.published_name();
+        // Containers have an object of them, whose keys are the names.
+        let (pointer, named) = match payload {
+            Checked::Native(_) => {
+                let at = format!("{}/artifacts/{index}", task.payload_at);
+                let named = if spec.name.is_some() { format!("{at}/name") } else { format!("{at}/path") };
+                (at, named)
+            }
+            Checked::Container(_) => {
+                let at = format!("{}/artifacts/{}", task.payload_at, escape_pointer_segment(published));
+                (at.clone(), at)
+            }
+        };
+        let about_name = |message: String| {
+            let problem = Problem::new(&named, message);
+            if matches!(payload, Checked::Container(_)) { problem.about_key() } else { problem }
+        };
+        if spec.name.as_ref().is_some_and(|name| !name.is_empty()) {
+            if let Some(why) = ARTIFACT_NAME.problem(published) {
+                notes.add(&rule::ARTIFACT_NAME, about_name(why));
+            } else if let Some(why) = odd(published) {
+                notes.add(&rule::ARTIFACT_NAME, about_name(format!("{} {why}", Value::from(published))));
+            }
+        }
+        if let Some(first) = known.insert(published, index) {
+            let message = format!("{} is the name of artifact {first}, too", Value::from(published));
+            notes.add(&rule::ARTIFACT_DUPLICATE, about_name(message));
+        }
+        if let Some(log) = log(payload, published) {
+            let message = format!("{} is the name of {log}, which takes its place", Value::from(published));
+            notes.add(&rule::ARTIFACT_LOG, about_name(message));
+        }
+        expiry(task, spec.expires, &format!("{pointer}/expires"), notes);
+    }
+}
+
+/// Why a name is no plain path.
+fn odd(name: &str) -> Option<&'static str> {
+    if name.starts_with('/') {
+        return Some("begins with a slash, which no name of an artifact does");
+    }
+    // A directory may be called with a slash at its end.
+    let mut parts = name.strip_suffix('/').unwrap_or(name).split('/');
+    parts.find_map(|part| match part {
+        "" => Some("has two slashes in a row"),
+        "." | ".." => Some("has a part that is `.` or `..`, which no directory for artifacts can have"),
+        _ => None,
+    })
+}
+
+fn log(payload: &Checked, name: &str) -> Option<&'static str> {
+    let common = payload.common();
+    let (features, logs) = (&common.features, &common.logs);
+    if features.live_log && logs.live == name {
+        return Some("the live log");
+    }
+    (features.backing_log && logs.backing == name).then_some("the log")
+}
+
+fn expiry(task: &Task<'_>, expires: Option<jiff::Timestamp>, pointer: &str, notes: &mut Notes<'_>) {
+    let Some(expires) = expires else { return };
+    if expires < task.options.now {
+        notes.add(&rule::EXPIRY_ARTIFACT_PASSED, Problem::new(pointer, format!("({expires}) has passed")));
+    }
+    // A date that the file does not say is chosen so that it fits.
+    let deadline = task.deadline.unwrap_or(jiff::Timestamp::MIN);
+    let end = task.expires.unwrap_or(jiff::Timestamp::MAX);
+    let (deadline, end) = (deadline.max(earliest()), end.min(latest()));
+    match untimely(expires, deadline, end) {
+        Some(Untimely::BeforeDeadline) => {
+            let message = format!("({expires}) is before the task's deadline ({deadline})");
+            notes.add(&rule::EXPIRY_ARTIFACT_EARLY, Problem::new(pointer, message));
+        }
+        Some(Untimely::AfterTask) => {
+            let message = format!("({expires}) is after the task expires ({end})");
+            notes.add(&rule::EXPIRY_ARTIFACT_LATE, Problem::new(pointer, message));
+        }
+        None => {}
+    }
+}
+
+/// Dates that leave room for a tolerance.
+fn earliest() -> jiff::Timestamp {
+    jiff::Timestamp::MIN.saturating_add(jiff::SignedDuration::from_hours(1)).unwrap_or(jiff::Timestamp::MIN)
+}
+
+fn latest() -> jiff::Timestamp {
+    jiff::Timestamp::MAX.saturating_sub(jiff::SignedDuration::from_hours(1)).unwrap_or(jiff::Timestamp::MAX)
+}
+
+/// Looks for addresses of artifacts that cannot be fetched as they are.
+pub(super) fn references(definition: &Value, pointer: &str, notes: &mut Notes<'_>) {
+    if !has_proxy(definition.get("payload")) {
+        walk(definition, pointer, notes);
+    }
+}
+
+/// Values are at most 100 levels deep.
+fn walk(value: &Value, pointer: &str, notes: &mut Notes<'_>) {
+    match value {
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(index, item)| walk(item, &format!("{pointer}/{index}"), notes));
+        }
+        Value::Object(fields) => {
+            if let (1, Some(text)) = (fields.len(), fields.get("artifact-reference").and_then(Value::as_str)) {
+                return private(text, pointer, notes);
+            }
+            fields.iter().filter(|(_, field)| field.is_object() || field.is_array()).for_each(|(key, field)| {
+                walk(field, &format!("{pointer}/{}", escape_pointer_segment(key)), notes);
+            });
+        }
+        _ => {}
+    }
+}
+
+fn private(text: &str, pointer: &str, notes: &mut Notes<'_>) {
+    let inner = text.split('<').skip(1).filter_map(|rest| rest.split_once('>')).map(|(inner, _)| inner);
+    for path in inner.filter_map(|inner| inner.split_once('/')).map(|(_, path)| path) {
+        if !path.starts_with(PUBLIC) {
+            let message = format!("the artifact {} is not public, so its address alone does not give it", Value::from(path));
+            let problem = Problem::new(pointer, message);
+            notes.add(
+                &rule::ARTIFACT_PRIVATE,
+                problem.with_hint("publish it below public/, or fetch it through features.taskclusterProxy with a scope"),
+            );
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Payloads: their schema, and what a worker has against them.
+
+use serde_json::Value;
+use tc_payload::{Problem, docker, docker::Container, is_container_payload, native};
+
+use super::{
+    Notes,
+    rule::{self, Rule},
+    task::Task,
+};
+use crate::{
+    config::Config,
+    feature::later,
+    run::admit::{not_taken, too_long, withhold},
+};
+
+/// Beginnings of task queues whose tasks no worker of this kind runs: the queue itself, and services with payloads of their own.
+const FOREIGN: [&str; 2] = ["built-in/", "scriptworker"];
+/// What taskgraph writes into the tag `worker-implementation` of tasks with payloads that are known here.
+const OWN: [&str; 2] = ["docker-worker", "generic-worker"];
+/// What it writes into the tag `os` of tasks whose payloads are those of generic-worker elsewhere.
+const ELSEWHERE: [&str; 2] = ["windows", "macosx"];
+
+/// A payload that its schema accepts.
+pub(super) enum Checked {
+    Native(native::Payload),
+    Container(docker::Payload),
+}
+
+impl Checked {
+    /// What all payloads have.
+    pub(super) fn common(&self) -> &native::Payload {
+        match self {
+            Self::Native(payload) => payload,
+            Self::Container(payload) => &payload.common,
+        }
+    }
+
+    /// What only containers have.
+    pub(super) fn container(&self) -> Option<&Container> {
+        match self {
+            Self::Native(_) => None,
+            Self::Container(payload) => Some(&payload.container),
+        }
+    }
+}
+
+/// Holds a payload against its schema and, if there is one, against the worker's configuration. Nothing if other rules had
+/// better not look at it.
+pub(super) fn check(task: &Task<'_>, notes: &mut Notes<'_>) -> Option<Checked> {
+    let raw = task.payload?;
+    if is_foreign(task) {
+        return None;
+    }
+    let worker = task.options.worker.filter(|_| task.is_for_worker());
+    if let Some(message) = worker.and_then(|worker| not_taken(raw, worker)) {
+        notes.add(&rule::WORKER_KIND, Problem::new(task.payload_at, message));
+    }
+    let checked = if is_container_payload(raw) {
+        docker::check(raw).map(Checked::Container)
+    } else {
+        native::check(raw).map(Checked::Native)
+    };
+    match checked {
+        Ok(checked) => {
+            offered(task, &checked, worker, notes);
+            Some(checked)
+        }
+        Err(problems) => {
+            let by_schema = if is_container_payload(raw) { docker::against_schema(raw).len() } else { problems.len() };
+            for (number, problem) in problems.into_iter().enumerate() {
+                let rule = if number < by_schema { &rule::PAYLOAD_SCHEMA } else { beyond_schema(&problem.pointer) };
+                notes.add(rule, problem.below(task.payload_at));
+            }
+            None
+        }
+    }
+}
+
+/// Whether the payload is one for programs of another kind.
+fn is_foreign(task: &Task<'_>) -> bool {
+    let tag = |name: &str| task.definition.and_then(|definition| definition.get("tags")?.get(name)?.as_str());
+    task.queue.as_ref().is_some_and(|queue| FOREIGN.iter().any(|foreign| queue.starts_with(foreign)))
+        || tag("worker-implementation").is_some_and(|implementation| !OWN.contains(&implementation))
+        || tag("os").is_some_and(|os| ELSEWHERE.contains(&os))
+}
+
+/// The rule that a container payload breaks beyond its schema.
+fn beyond_schema(pointer: &str) -> &'static Rule {
+    let about = |field: &str| pointer.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if about("/image") {
+        &rule::IMAGE_NAME
+    } else if about("/cache") {
+        &rule::CACHE_MOUNT_POINT
+    } else if about("/artifacts") {
+        &rule::ARTIFACT_PATH
+    } else if about("/log") {
+        &rule::ARTIFACT_NAME
+    } else {
+        &rule::PAYLOAD_LIMIT
+    }
+}
+
+/// What the payload asks for in vain.
+fn offered(task: &Task<'_>, checked: &Checked, worker: Option<&Config>, notes: &mut Notes<'_>) {
+    let at = |field: &str| format!("{}/{}", task.payload_at, field.replace('.', "/"));
+    let mut left;
+    let mut common = checked.common();
+    if let (Some(worker), Checked::Container(payload)) = (worker, checked) {
+        left = payload.clone();
+        for (what, setting) in withhold(&mut left, &worker.d2g) {
+            let message = format!("has no effect: the worker's configuration does not allow it (d2gConfig.{setting})");
+            notes.add(&rule::FEATURE_WITHHELD, Problem::new(at(what), message));
+        }
+        common = &left.common;
+        let can = left.container.capabilities;
+        if worker.capacity > 1 && (can.loopback_audio || can.loopback_video) {
+            let what = if can.loopback_video { "loopbackVideo" } else { "loopbackAudio" };
+            let message = format!("is one device for the {} tasks that the worker runs at a time (capacity)", worker.capacity);
+            notes.add(&rule::WORKER_DEVICE, Problem::new(at(&format!("capabilities.devices.{what}")), message));
+        }
+    }
+    for field in later::asked(common) {
+        let message = "comes with a later version of this worker, which cannot run this task";
+        notes.add(&rule::FEATURE_NOT_OFFERED, Problem::new(at(field), message));
+    }
+    let Some(worker) = worker else { return };
+    let mut off = |field: &str, setting: &str| {
+        let message = format!("is not enabled on this worker ({setting} is false)");
+        notes.add(&rule::FEATURE_SWITCHED_OFF, Problem::new(at(field), message));
+    };
+    if !worker.enable_os_groups && !common.os_groups.is_empty() {
+        off("osGroups", "enableOSGroups");
+    }
+    if !worker.enable_mounts && checked.container().is_some_and(|container| !container.caches.is_empty()) {
+        off("cache", "enableMounts");
+    }
+    if let Some(message) = too_long(common, worker) {
+        notes.add(&rule::WORKER_RUN_TIME, Problem::new(at("maxRunTime"), message));
+    }
+}
+
+/// Whether a payload asks for the proxy, through which it can read what is not public.
+pub(super) fn has_proxy(payload: Option<&Value>) -> bool {
+    payload.and_then(|payload| payload.pointer("/features/taskclusterProxy")) == Some(&Value::Bool(true))
+}

@@ -1,0 +1,269 @@
+//! The board: how each task of a session stands. Pure: events in, what has changed out.
+//!
+//! ```text
+//!            ┌──────── a run of it was given up ───────┐
+//!            ▼                                         │
+//! created ─▶ waiting ──begin──▶ running ──run_ended──▶ asked for ──resolve──▶ over
+//!            │                                                                 ▲
+//!            └── refused by the queue, or something that it waits for is lost ─┘
+//! ```
+//!
+//! A task is over when the queue says so, since only the queue knows whether a lost run is repeated. What waits for a task that
+//! did not end as it has to is over at that moment, too, through any number of tasks in between.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use super::summary::Outcome;
+
+/// One task of the session.
+#[derive(Debug, Clone)]
+pub struct Card {
+    /// Its number among all tasks of the files.
+    pub number: usize,
+    /// Its id.
+    pub id: String,
+    /// For people.
+    pub name: String,
+    /// The directory of its artifacts.
+    pub folder: String,
+    /// The cards that it waits for, by their place on the board.
+    pub waits_for: Vec<usize>,
+    /// It is begun also if they fail.
+    pub whatever_comes: bool,
+    /// How it ended.
+    pub end: Option<Outcome>,
+    /// Why, unless it completed.
+    pub why: Option<String>,
+    /// How long its last run took.
+    pub took: Option<Duration>,
+    /// How many runs of it have begun.
+    pub runs: u32,
+}
+
+/// All tasks.
+#[derive(Debug, Default)]
+pub struct Board {
+    cards: Vec<Card>,
+    by_id: HashMap<String, usize>,
+    dependents: Vec<Vec<usize>>,
+    /// Runs that have begun and not ended.
+    open_runs: HashSet<(usize, u32)>,
+    /// Tasks whose run has ended, and about which the queue has not been asked since.
+    to_ask: Vec<usize>,
+    not_over: usize,
+    /// Whether the queue is known to have the task.
+    created: Vec<bool>,
+}
+
+impl Board {
+    /// A board with these cards.
+    pub fn new(cards: Vec<Card>) -> Self {
+        let by_id = cards.iter().enumerate().map(|(at, card)| (card.id.clone(), at)).collect();
+        let mut dependents = vec![Vec::new(); cards.len()];
+        for (at, card) in cards.iter().enumerate() {
+            for on in &card.waits_for {
+                if let Some(dependents) = dependents.get_mut(*on) {
+                    dependents.push(at);
+                }
+            }
+        }
+        let not_over = cards.iter().filter(|card| card.end.is_none()).count();
+        let created = vec![false; cards.len()];
+        Self { created, cards, by_id, dependents, open_runs: HashSet::new(), to_ask: Vec::new(), not_over }
+    }
+
+    /// All cards.
+    pub fn cards(&self) -> &[Card] {
+        &self.cards
+    }
+
+    /// Whether nothing is left that could end.
+    pub fn is_over(&self) -> bool {
+        self.not_over == 0
+    }
+
+    /// How many runs have begun and not ended.
+    pub fn running(&self) -> usize {
+        self.open_runs.len()
+    }
+
+    /// The queue has this task, as it has answered or as is seen by a run. Returns whether that is new.
+    pub fn created(&mut self, at: usize) -> bool {
+        !std::mem::replace(&mut self.created[at], true)
+    }
+
+    /// A run has begun. Returns whose it is.
+    pub fn begin(&mut self, task_id: &str, run_id: u32) -> Option<usize> {
+        let at = *self.by_id.get(task_id)?;
+        self.open_runs.insert((at, run_id));
+        self.cards[at].runs += 1;
+        Some(at)
+    }
+
+    /// A run has ended, as its worker says.
+    pub fn run_ended(&mut self, task_id: &str, run_id: u32, why: Option<String>, took: Duration) -> Option<usize> {
+        let at = *self.by_id.get(task_id)?;
+        self.open_runs.remove(&(at, run_id));
+        let card = &mut self.cards[at];
+        card.why = why;
+        card.took = Some(took);
+        self.to_ask.push(at);
+        Some(at)
+    }
+
+    /// The queue does not take this task. Returns what is over by that.
+    pub fn refuse(&mut self, at: usize, why: &str) -> Vec<usize> {
+        let mut over = Vec::new();
+        if self.cards[at].end.is_none() {
+            self.cards[at].why = Some(why.to_owned());
+            self.end(at, Outcome::Invalid, &mut over);
+        }
+        over
+    }
+
+    /// The ids of tasks about which the queue has to be asked now: those whose runs have ended.
+    pub fn take_questions(&mut self) -> Vec<String> {
+        let asked: Vec<usize> = std::mem::take(&mut self.to_ask);
+        asked.into_iter().filter(|at| self.cards[*at].end.is_none()).map(|at| self.cards[at].id.clone()).collect()
+    }
+
+    /// There was no answer about this task.
+    pub fn ask_again(&mut self, task_id: &str) {
+        self.to_ask.extend(self.by_id.get(task_id));
+    }
+
+    /// The ids of all tasks that are not over.
+    pub fn open_ids(&self) -> Vec<String> {
+        self.cards.iter().filter(|card| card.end.is_none()).map(|card| card.id.clone()).collect()
+    }
+
+    /// The queue says how a task has ended. Returns what is over by that, the task first.
+    pub fn resolve(&mut self, task_id: &str, outcome: &Outcome) -> Vec<usize> {
+        let mut over = Vec::new();
+        let Some(at) = self.by_id.get(task_id).copied() else { return over };
+        // The worker tells why shortly after it has told the queue; that is waited for.
+        if self.cards[at].end.is_none() && !self.has_open_run(at) {
+            self.end(at, outcome.clone(), &mut over);
+        }
+        over
+    }
+
+    /// What is not over ends like this, because the session does.
+    pub fn give_up(&mut self, outcome: &Outcome) -> Vec<usize> {
+        let over: Vec<usize> = (0..self.cards.len()).filter(|at| self.cards[*at].end.is_none()).collect();
+        for at in &over {
+            self.cards[*at].end = Some(outcome.clone());
+        }
+        self.not_over = 0;
+        over
+    }
+
+    /// Whether a run of this task has begun and not ended.
+    pub fn runs_now(&self, task_id: &str) -> bool {
+        self.by_id.get(task_id).is_some_and(|at| self.has_open_run(*at))
+    }
+
+    fn has_open_run(&self, at: usize) -> bool {
+        // A task has few runs, and they are numbered from 0.
+        (0..self.cards[at].runs).any(|run| self.open_runs.contains(&(at, run)))
+    }
+
+    /// Ends a task and everything that is lost with it. Without recursion: chains are long.
+    fn end(&mut self, at: usize, outcome: Outcome, over: &mut Vec<usize>) {
+        let mut ending = vec![(at, outcome, None)];
+        while let Some((at, outcome, why)) = ending.pop() {
+            let card = &mut self.cards[at];
+            if card.end.is_some() {
+                continue;
+            }
+            card.end = Some(outcome.clone());
+            if let Some(why) = why {
+                card.why = Some(why);
+            }
+            self.not_over -= 1;
+            over.push(at);
+            let never = match outcome {
+                Outcome::Completed => continue,
+                Outcome::Failed | Outcome::Exception(_) => false,
+                Outcome::Invalid | Outcome::Stopped | Outcome::NotRun => true,
+            };
+            let why = format!("it waits for {}", self.cards[at].name);
+            for next in self.dependents[at].iter().rev() {
+                let lost = never || !self.cards[*next].whatever_comes;
+                if lost && self.cards[*next].end.is_none() && self.cards[*next].runs == 0 {
+                    ending.push((*next, Outcome::NotRun, Some(why.clone())));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn board(waits_for: &[&[usize]]) -> Board {
+        let card = |(number, waits_for): (usize, &&[usize])| Card {
+            number,
+            id: format!("id-{number}"),
+            name: format!("task-{number}"),
+            folder: String::new(),
+            waits_for: waits_for.to_vec(),
+            whatever_comes: false,
+            end: None,
+            why: None,
+            took: None,
+            runs: 0,
+        };
+        Board::new(waits_for.iter().enumerate().map(card).collect())
+    }
+
+    #[test]
+    fn a_task_is_over_when_the_queue_says_so_and_its_run_has_ended() {
+        let mut board = board(&[&[]]);
+        assert_eq!(board.begin("id-0", 0), Some(0));
+        assert_eq!(board.resolve("id-0", &Outcome::Completed), [0_usize; 0], "its run has not ended yet");
+        board.run_ended("id-0", 0, None, Duration::from_secs(1));
+        assert_eq!(board.take_questions(), ["id-0"]);
+        assert_eq!(board.take_questions(), [""; 0], "it is asked once");
+        // The run was given up: another one follows.
+        board.begin("id-0", 1);
+        board.run_ended("id-0", 1, Some("exit status 1".to_owned()), Duration::from_secs(2));
+        assert_eq!(board.resolve("id-0", &Outcome::Failed), [0]);
+        assert!(board.is_over());
+        assert_eq!(board.cards()[0].why.as_deref(), Some("exit status 1"));
+        assert_eq!(board.resolve("id-0", &Outcome::Completed), [0_usize; 0], "it ends once");
+    }
+
+    #[test]
+    fn what_waits_for_a_lost_task_is_lost_with_it() {
+        let mut board = board(&[&[], &[0], &[1], &[0], &[]]);
+        board.cards[3].whatever_comes = true;
+        assert_eq!(board.resolve("id-0", &Outcome::Failed), [0, 1, 2]);
+        assert_eq!(board.cards()[2].end, Some(Outcome::NotRun));
+        assert_eq!(board.cards()[2].why.as_deref(), Some("it waits for task-1"));
+        assert_eq!(board.open_ids(), ["id-3", "id-4"], "a failure is enough for one of them");
+        assert_eq!(board.refuse(4, "refused"), [4]);
+        assert!(!board.is_over());
+        assert_eq!(board.give_up(&Outcome::Stopped), [3]);
+        assert!(board.is_over());
+    }
+
+    #[test]
+    fn a_task_that_is_never_resolved_keeps_everything_that_waits_for_it() {
+        let mut board = board(&[&[], &[0]]);
+        board.cards[1].whatever_comes = true;
+        assert_eq!(board.refuse(0, "refused"), [0, 1]);
+    }
+
+    #[test]
+    fn a_long_chain_ends_at_once() {
+        let chain: Vec<Vec<usize>> = (0..100_000_usize).map(|at| at.checked_sub(1).into_iter().collect()).collect();
+        let mut board = board(&chain.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        assert_eq!(board.resolve("id-0", &Outcome::Failed).len(), 100_000);
+        assert!(board.is_over());
+    }
+}

@@ -1,0 +1,118 @@
+//! `check` as a process: what is written where, and how it ends.
+
+use std::{
+    io::Write as _,
+    os::unix::fs::symlink,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::support::BINARY;
+
+const FINE: &str = "command: [[echo, hello]]\nmaxRunTime: 60\n";
+const WRONG: &str = "payload:\n  command: [[echo, hello]]\n  maxRunTime: long\n";
+const WARNED: &str = "label: a/b\npayload:\n  command: [[echo, hello]]\n  maxRunTime: 60\n";
+
+fn check(dir: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(BINARY);
+    command.arg("check").args(arguments).current_dir(dir).stdin(Stdio::null()).env_remove("NO_COLOR");
+    command.output().expect("it starts")
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn files(of: &[(&str, &str)]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    for (name, text) in of {
+        std::fs::write(dir.path().join(name), text).expect("written");
+    }
+    dir
+}
+
+#[test]
+fn the_exit_code_is_that_of_the_worst_file() {
+    let dir = files(&[("fine.yml", FINE), ("wrong.yml", WRONG), ("warned.yml", WARNED)]);
+    for (arguments, code, last) in [
+        (vec!["fine.yml"], 0, "no problems in 1 file"),
+        (vec!["fine.yml", "warned.yml"], 0, "1 warning in 2 files"),
+        (vec!["--strict", "warned.yml"], 1, "1 warning in 1 file"),
+        (vec!["."], 1, "1 error, 1 warning in 3 files"),
+        (vec!["wrong.yml", "nothing.yml"], 2, "2 errors in 2 files"),
+        (vec!["--config", "fine.yml", "fine.yml"], 2, "errors in 1 file"),
+    ] {
+        let output = check(dir.path(), &arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", out(&output));
+        assert!(out(&output).lines().last().is_some_and(|line| line.ends_with(last)), "{arguments:?}: {}", out(&output));
+        assert!(output.stderr.is_empty(), "{arguments:?}");
+    }
+    for usage in [&[][..], &["--kind", "poem", "fine.yml"], &["--rules", "fine.yml"]] {
+        assert_eq!(check(dir.path(), usage).status.code(), Some(2), "{usage:?}");
+    }
+}
+
+#[test]
+fn problems_look_like_those_of_a_compiler() {
+    let dir = files(&[("wrong.yml", WRONG)]);
+    let output = check(dir.path(), &["wrong.yml"]);
+    let expected = "error[payload/schema]: wrong.yml:3:15: payload.maxRunTime: must be a whole number, not the string \"long\"\n \
+                    3 |   maxRunTime: long\n   |               ^\n1 error in 1 file\n";
+    assert_eq!(out(&output), expected, "no colours where there is no terminal");
+    let output = check(dir.path(), &["--output", "json", "wrong.yml"]);
+    let lines: Vec<Value> = out(&output).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let [problem] = lines.as_slice() else { panic!("{lines:?}") };
+    assert_eq!((&problem["file"], &problem["line"], &problem["column"]), (&"wrong.yml".into(), &3.into(), &15.into()));
+    assert_eq!((&problem["rule"], &problem["severity"]), (&"payload/schema".into(), &"error".into()));
+    assert_eq!(output.status.code(), Some(1));
+    let rules = out(&check(dir.path(), &["--rules"]));
+    assert!(rules.lines().any(|line| line.starts_with("payload/schema ")), "{rules}");
+}
+
+#[test]
+fn standard_input_and_pipes_are_files() {
+    let dir = files(&[]);
+    let mut child = Command::new(BINARY)
+        .args(["check", "-"])
+        .current_dir(dir.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    child.stdin.take().expect("a pipe").write_all(WRONG.as_bytes()).expect("written");
+    let output = child.wait_with_output().expect("it ends");
+    assert!(out(&output).contains("<stdin>:3:15"), "{}", out(&output));
+    let shell = Command::new("bash")
+        .args(["-c", "exec \"$0\" check <(printf 'command: [[a]]\\nmaxRunTime: 1\\n')", BINARY])
+        .output()
+        .expect("bash starts");
+    assert_eq!((out(&shell).as_str(), shell.status.code()), ("no problems in 1 file\n", Some(0)));
+}
+
+#[test]
+fn links_in_a_circle_are_left_out_of_directories_and_told_as_files() {
+    let dir = files(&[("fine.yml", FINE)]);
+    symlink("loop.yml", dir.path().join("loop.yml")).expect("made");
+    symlink(".", dir.path().join("again.yml")).expect("made");
+    nix::unistd::mkfifo(&dir.path().join("pipe.yml"), nix::sys::stat::Mode::S_IRWXU).expect("made");
+    let output = check(dir.path(), &["."]);
+    assert_eq!((out(&output).as_str(), output.status.code()), ("no problems in 1 file\n", Some(0)));
+    let output = check(dir.path(), &["loop.yml"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(out(&output).starts_with("error[file/unreadable]: loop.yml: cannot be read: "), "{}", out(&output));
+}
+
+#[test]
+fn a_template_and_a_graph_are_told_apart_from_tasks() {
+    let dir = files(&[
+        (".taskcluster.yml", "version: 1\ntasks:\n  - $fi: x\n    then: {}\n"),
+        ("task-graph.json", "{\"a\": {\"task\": {\"payload\": {}}, \"dependencies\": {\"b\": \"b\"}}}"),
+    ]);
+    let output = check(dir.path(), &["."]);
+    let text = out(&output);
+    assert!(text.contains("error[template/operator]: ./.taskcluster.yml:3:5: "), "{text}");
+    assert!(text.contains("error[dependency/dangling]: ./task-graph.json:1:"), "{text}");
+    assert_eq!(output.status.code(), Some(1));
+}
