@@ -8,6 +8,7 @@ use super::*;
 
 const TASKS: usize = 6;
 pub(super) const QUEUES: usize = 2;
+pub(super) const GROUPS: usize = 3;
 
 #[derive(Debug, Clone)]
 pub(super) enum Step {
@@ -19,6 +20,10 @@ pub(super) enum Step {
     Reclaim { task: usize, run: u32 },
     Report { task: usize, run: u32, report: usize },
     Cancel { task: usize },
+    Schedule { task: usize },
+    Rerun { task: usize },
+    Prioritize { task: usize, priority: usize },
+    Seal { group: usize },
     Pass { seconds: i64 },
 }
 
@@ -53,7 +58,11 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => (0..8_usize).prop_map(|claim| Step::GiveBack { claim }),
         3 => (task.clone(), run.clone()).prop_map(|(task, run)| Step::Reclaim { task, run }),
         6 => (task.clone(), run, 0..REPORTS.len()).prop_map(|(task, run, report)| Step::Report { task, run, report }),
-        1 => task.prop_map(|task| Step::Cancel { task }),
+        1 => task.clone().prop_map(|task| Step::Cancel { task }),
+        1 => task.clone().prop_map(|task| Step::Schedule { task }),
+        3 => task.clone().prop_map(|task| Step::Rerun { task }),
+        1 => (task, 0..Priority::ALL.len()).prop_map(|(task, priority)| Step::Prioritize { task, priority }),
+        1 => (0..GROUPS).prop_map(|group| Step::Seal { group }),
         4 => (0..14_i64).prop_map(|seconds| Step::Pass { seconds }),
     ]
 }
@@ -82,6 +91,7 @@ pub(super) fn take(state: &mut State, memory: &mut Memory, step: &Step) {
             let known = state.status(at(now), id(*task)).ok();
             let answer = create(state, now, *task, |d| {
                 d.task_queue_id = queue(*number);
+                d.task_group_id = id(*task % GROUPS);
                 d.priority = Priority::ALL[*priority];
                 d.retries = *retries;
                 (d.deadline, d.expires) = (at(now + deadline), at(now + deadline + 100));
@@ -135,6 +145,18 @@ pub(super) fn take(state: &mut State, memory: &mut Memory, step: &Step) {
         Step::Cancel { task } => {
             let _ = state.cancel(at(now), id(*task));
         }
+        Step::Schedule { task } => {
+            let _ = state.schedule(at(now), id(*task));
+        }
+        Step::Rerun { task } => {
+            let _ = state.rerun(at(now), id(*task));
+        }
+        Step::Prioritize { task, priority } => {
+            let _ = state.prioritize(at(now), id(*task), Priority::ALL[*priority]);
+        }
+        Step::Seal { group } => {
+            let _ = state.seal_group(at(now), id(*group));
+        }
         Step::Pass { seconds } => {
             memory.now += seconds;
             state.advance(at(memory.now));
@@ -182,8 +204,9 @@ pub(super) fn audit(state: &mut State, memory: &mut Memory) {
         let definition = &task.definition;
         let open: Vec<_> = task.runs.iter().enumerate().filter(|(_, run)| !run.state.is_resolved()).collect();
         assert!(open.iter().all(|(at, _)| at + 1 == task.runs.len()), "an open run that is not the last: {:?}", task.runs);
-        let retries =
-            task.runs.iter().filter(|run| matches!(run.why_created, WhyCreated::Retry | WhyCreated::TaskRetry)).count();
+        let since = task.runs.iter().rposition(|run| run.why_created == WhyCreated::Rerun).unwrap_or_default();
+        let latest = &task.runs[since..];
+        let retries = latest.iter().filter(|run| matches!(run.why_created, WhyCreated::Retry | WhyCreated::TaskRetry)).count();
         assert_eq!(u32::try_from(retries).expect("few") + task.retries_left, definition.retries, "retries do not add up");
         for run in &task.runs {
             assert_eq!(run.state.is_resolved(), run.resolved.is_some());

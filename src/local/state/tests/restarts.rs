@@ -17,7 +17,7 @@ struct Kept {
     artifacts: HashMap<(TaskId, u32, Box<str>), String>,
     index: HashMap<Arc<str>, String>,
     seals: HashMap<TaskId, String>,
-    quarantines: HashMap<String, String>,
+    quarantines: HashMap<(Arc<str>, Arc<Worker>), String>,
 }
 
 fn set<K: std::hash::Hash + Eq>(map: &mut HashMap<K, String>, key: K, record: Option<impl serde::Serialize>) {
@@ -43,7 +43,7 @@ impl Kept {
                 Change::Seal(group) => set(&mut self.seals, group, state.seal_record(group)),
                 Change::Quarantine(queue, worker) => {
                     let record = state.quarantine_record(&queue, &worker).map(<[_]>::to_vec);
-                    set(&mut self.quarantines, format!("{queue} {worker:?}"), record);
+                    set(&mut self.quarantines, (queue, worker), record);
                 }
                 Change::Indexed(name) => set(&mut self.index, name.clone(), state.index_record(&name)),
             }
@@ -67,6 +67,9 @@ impl Kept {
         for (group, text) in &self.seals {
             reopening.seal(*group, parse(text));
         }
+        for ((queue, worker), text) in &self.quarantines {
+            reopening.quarantine(queue, worker, parse(text));
+        }
         reopening.finish()
     }
 }
@@ -86,7 +89,8 @@ fn shown(state: &State) -> String {
             dependents.into_iter().filter(|other| state.tasks.get(other).is_some_and(|other| other.runs.is_empty())).collect();
         writeln!(
             text,
-            "{id} {} {:?} {:?} {blocked_by:?} {dependents:?} {:?}",
+            "{id} {:?} {} {:?} {:?} {blocked_by:?} {dependents:?} {:?}",
+            task.priority,
             task.retries_left,
             task.runs,
             task.place.map(|place| places.binary_search(&place)),
@@ -96,7 +100,11 @@ fn shown(state: &State) -> String {
     }
     writeln!(text, "{:?}", state.alarms).expect("written");
     for number in 0..QUEUES {
-        writeln!(text, "{:?}", state.lanes.lengths(&queue(number)).0).expect("written");
+        writeln!(text, "{:?}", state.lanes.counts(&queue(number))).expect("written");
+    }
+    for number in 0..GROUPS {
+        let group = state.seal_record(id(number));
+        writeln!(text, "{group:?}").expect("written");
     }
     let names: BTreeMap<_, _> = state.index.all().collect();
     writeln!(text, "{names:?}").expect("written");
@@ -151,6 +159,26 @@ fn publish(state: &mut State, memory: &Memory) {
     let data = Arc::new(serde_json::json!({ "a": [1.5, "b"] }));
     let entry = Indexed { task_id: id, rank: memory.now.into(), data, expires: at(memory.now + 5) };
     state.index_task(now, "a.b", entry);
+}
+
+#[test]
+fn a_quarantine_is_kept_until_its_worker_is_forgotten() {
+    let mut state = state();
+    state.note_changes();
+    let mut kept = Kept::default();
+    state.claim(at(0), &queue(0), &worker("w"), 1);
+    let change = |until| Quarantined { until: at(until), at: at(0), client_id: "c".into(), info: "i".into() };
+    state.quarantine(at(0), &queue(0), &worker("w"), change(100)).expect("in quarantine");
+    kept.note(&mut state);
+    let mut restored = kept.reopen();
+    create(&mut restored, 50, 1, |_| {}).expect("created");
+    assert!(restored.claim(at(99), &queue(0), &worker("w"), 1).is_empty());
+    assert_eq!(restored.worker(at(99), "p/w0", &worker("w")).expect("a worker").quarantine, [change(100)]);
+    assert_eq!(restored.claim(at(100), &queue(0), &worker("w"), 1).len(), 1);
+    state.advance(at(200_000));
+    assert!(state.task_queues(at(1_000_000), None, 9).is_empty());
+    kept.note(&mut state);
+    assert!(kept.quarantines.is_empty());
 }
 
 #[test]
