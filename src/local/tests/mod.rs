@@ -3,6 +3,8 @@
 
 mod auth;
 mod calls;
+mod fleet;
+mod groups;
 mod index;
 mod line;
 mod objects;
@@ -13,6 +15,7 @@ mod roles;
 mod scopes;
 mod secrets;
 mod server;
+mod shapes;
 mod uploads;
 mod workers;
 
