@@ -75,6 +75,23 @@ async fn a_group_is_listed_page_by_page_sealed_and_canceled() {
 }
 
 #[tokio::test]
+async fn seals_and_priorities_survive_a_restart() {
+    let data = tempfile::tempdir().expect("a directory");
+    let start = || Rig::with(|options| options.data_dir = Some(data.path().join("data")));
+    let rig = start().await;
+    let (group, members) = rig.group_of(2).await;
+    let sealed = rig.post(&format!("/task-group/{group}/seal"), &Value::Null).await.ok();
+    rig.post(&format!("/task/{}/priority", members[1]), &json!({ "newPriority": "high" })).await.ok();
+    rig.server.shutdown().await;
+    drop(rig);
+    let rig = start().await;
+    assert_eq!(rig.get_shaped(&format!("/task-group/{group}"), &GROUP).await, sealed);
+    assert_eq!(rig.claim("w", 1).await[0]["status"]["taskId"], *members[1]);
+    let canceled = rig.post(&format!("/task-group/{group}/cancel"), &Value::Null).await.ok();
+    assert_eq!(canceled["cancelledCount"], 2);
+}
+
+#[tokio::test]
 async fn all_tasks_of_a_group_have_one_scheduler() {
     let rig = Rig::start().await;
     let (group, _) = rig.group_of(1).await;

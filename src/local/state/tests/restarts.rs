@@ -162,6 +162,37 @@ fn publish(state: &mut State, memory: &Memory) {
 }
 
 #[test]
+fn what_was_satisfied_once_stays_so_while_it_runs_again() {
+    for restarted in [false, true] {
+        let mut state = state();
+        state.note_changes();
+        let mut kept = Kept::default();
+        create(&mut state, 0, 1, |d| d.priority = Priority::Highest).expect("created");
+        create(&mut state, 0, 2, |_| {}).expect("created");
+        create(&mut state, 0, 3, |d| d.dependencies = [id(1), id(2)].into()).expect("created");
+        let complete = |state: &mut State, number: usize| {
+            let claim = claim_one(state, 1);
+            assert_eq!(claim.status.task_id, id(number));
+            state.report(at(1), id(number), claim.run_id, Report::Completed).expect("reported");
+        };
+        complete(&mut state, 1);
+        kept.note(&mut state);
+        state.rerun(at(1), id(1)).expect("again");
+        complete(&mut state, 1);
+        assert_eq!(state.status(at(1), id(3)).expect("a task").state(), TaskState::Unscheduled, "one counts once");
+        state.rerun(at(1), id(1)).expect("again");
+        kept.note(&mut state);
+        if restarted {
+            state = kept.reopen();
+        }
+        let claims = state.claim(at(1), &queue(0), &worker("w"), 2);
+        assert_eq!(claims.len(), 2);
+        state.report(at(1), id(2), 0, Report::Completed).expect("reported");
+        assert_eq!(state.status(at(1), id(3)).expect("a task").state(), TaskState::Pending, "restarted: {restarted}");
+    }
+}
+
+#[test]
 fn a_quarantine_is_kept_until_its_worker_is_forgotten() {
     let mut state = state();
     state.note_changes();
