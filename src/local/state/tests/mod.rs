@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod histories;
+mod model;
 mod restarts;
 mod rules;
 
