@@ -190,6 +190,11 @@ impl Fleet {
             }
         }
     }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.queues.is_empty() && self.checks.is_empty()
+    }
 }
 
 impl State {

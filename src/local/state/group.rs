@@ -174,9 +174,7 @@ impl State {
             return Err(Refusal::Conflict(format!("task group {group} cannot be canceled before it is sealed")));
         }
         let batch = self.batch(group, after, limit, |state, id| state.close_task(now, id, WhyResolved::Canceled));
-        for id in &batch.changed {
-            self.resolved(now, *id);
-        }
+        self.together(now, |state| batch.changed.iter().for_each(|id| state.resolved(now, *id)));
         Ok(batch)
     }
 

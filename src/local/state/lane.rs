@@ -196,6 +196,12 @@ impl Lanes {
         self.by_name.get(&self.name(task_queue_id)).map_or((0, 0), |lane| (lane.pending.len(), lane.waiting.len()))
     }
 
+    /// Whether nothing is left of any lane.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_name.is_empty() && self.tickets.is_empty()
+    }
+
     fn forget_if_empty(&mut self, name: &Arc<str>) {
         if self
             .by_name

@@ -127,7 +127,7 @@ pub struct State {
     needs: need::Needs,
     groups: group::Groups,
     fleet: fleet::Fleet,
-    /// Task queues that have got runs while it was not the time to hand them out.
+    /// Task queues that have got runs while more may come, which is no time to hand them out.
     unserved: Option<Vec<Arc<str>>>,
 }
 

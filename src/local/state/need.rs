@@ -1,6 +1,7 @@
 //! Who waits for whom: one entry for each dependency of each task on the books, ordered by both.
 //!
-//! An entry is satisfied once, as soon as the dependency stands as the dependent requires, and stays so if the dependency is run again. How many
+//! An entry is satisfied once, as soon as the dependency stands as the dependent requires, and stays so if the dependency is run again. It goes
+//! with its dependent, not with the dependency: by then, the dependent waits for nothing any more. How many
 //! entries of a task are not satisfied is also in the task, so that nobody has to count.
 
 use std::{
@@ -23,14 +24,6 @@ impl Needs {
     /// There is no such dependent any more.
     pub(super) fn remove(&mut self, on: TaskId, dependent: TaskId) {
         self.0.remove(&(on, dependent));
-    }
-
-    /// There is no such dependency any more. Who still waits for it waits for ever, or until somebody schedules it.
-    pub(super) fn forget(&mut self, on: TaskId) {
-        let dependents: Vec<TaskId> = self.range(on, None).map(|(dependent, _)| dependent).collect();
-        for dependent in dependents {
-            self.remove(on, dependent);
-        }
     }
 
     /// Up to `limit` of those that depend on a task, in the order of their ids, after one of them.

@@ -16,16 +16,29 @@ impl State {
         if self.next_wakeup().is_none_or(|next| next > now) {
             return;
         }
-        self.unserved = Some(Vec::new());
-        while let Some(due) = self.alarms.first().copied().filter(|(when, ..)| *when <= now) {
-            self.alarms.remove(&due);
-            let (_, id, alarm) = due;
-            match alarm {
-                Alarm::Claim => self.end_run(now, id, RunState::Exception, WhyResolved::ClaimExpired, Some(WhyCreated::Retry)),
-                Alarm::Deadline => self.end_task(now, id, WhyResolved::DeadlineExceeded),
-                Alarm::Expiry => self.forget(now, id),
+        self.together(now, |state| {
+            while let Some(due) = state.alarms.first().copied().filter(|(when, ..)| *when <= now) {
+                state.alarms.remove(&due);
+                let (_, id, alarm) = due;
+                match alarm {
+                    Alarm::Claim => {
+                        state.end_run(now, id, RunState::Exception, WhyResolved::ClaimExpired, Some(WhyCreated::Retry));
+                    }
+                    Alarm::Deadline => state.end_task(now, id, WhyResolved::DeadlineExceeded),
+                    Alarm::Expiry => state.forget(now, id),
+                }
             }
+        });
+    }
+
+    /// Does something that may make several runs, and hands them out once all of them are there: the most urgent first, and as many as a worker
+    /// asks for.
+    pub(super) fn together(&mut self, now: Timestamp, act: impl FnOnce(&mut Self)) {
+        if self.unserved.is_some() {
+            return act(self);
         }
+        self.unserved = Some(Vec::new());
+        act(self);
         for queue in self.unserved.take().unwrap_or_default() {
             self.serve(now, &queue);
         }
@@ -177,6 +190,11 @@ impl State {
             let definition = task.definition.clone();
             self.index_completed(now, id, &definition);
         }
+        self.together(now, |books| books.release(now, id, state));
+    }
+
+    /// Tells those that wait for a task how it stands now.
+    fn release(&mut self, now: Timestamp, id: TaskId, state: Option<RunState>) {
         for dependent in self.needs.waiting(id) {
             let Some(other) = self.tasks.get_mut_unnoted(&dependent) else { continue };
             if !satisfies(state, other.definition.requires) {
@@ -195,7 +213,6 @@ impl State {
         // Its deadline is never after its expiry, so it is resolved; if both are the same instant, the deadline comes first.
         self.end_task(now, id, WhyResolved::DeadlineExceeded);
         let Some(task) = self.tasks.remove(&id) else { return };
-        self.needs.forget(id);
         for on in &task.definition.dependencies {
             self.needs.remove(*on, id);
         }

@@ -1,8 +1,11 @@
 //! Tests of the state machine: rules one by one, then random histories.
 
 mod artifacts;
+mod beside;
+mod chains;
 mod histories;
 mod model;
+mod orders;
 mod restarts;
 mod rules;
 
