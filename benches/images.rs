@@ -32,8 +32,13 @@ const NAMES: [&str; 2] = ["public/one.tar.zst", "public/two.tar.zst"];
 const LOOK: Duration = Duration::from_millis(20);
 
 fn main() {
-    let rounds = if std::env::args().any(|argument| argument == "--smoke") { 1 } else { 5 };
-    let engines = engines();
+    let smoke = std::env::args().any(|argument| argument == "--smoke");
+    let rounds = if smoke { 1 } else { 5 };
+    let mut engines = engines();
+    if smoke {
+        // That it runs, not what it measures: the last one takes every road.
+        engines.drain(..engines.len().saturating_sub(1));
+    }
     let Ok(tree) = std::env::var("TC_DOCKER_TREE") else { return println!("NOT RUN: TC_DOCKER_TREE names no file system") };
     if engines.is_empty() {
         return println!("NOT RUN: no variable names a Docker engine");

@@ -11,7 +11,7 @@
 //!                                     Finding {rule, task, pointer} ─place─▶ Diagnostic {line, column, the line itself}
 //! ```
 //!
-//! Rules look at one task at a time, on several threads, and leave behind a small [`card`] of it; what holds between tasks is
+//! Rules look at one task at a time, on several threads, and leave behind a small `card` of it; what holds between tasks is
 //! decided over the cards. Places are looked up at the end, for the problems that are shown, and only in the tasks that have
 //! some. So memory is bounded by the texts (at most [`MAX_TOTAL_BYTES`]), the cards, and one task per thread.
 

@@ -198,9 +198,12 @@ struct TaskPage<'a> {
     continuation_token: Option<String>,
 }
 
+/// Tasks with their positions in a list, and where the next page begins.
+type Asked = (Vec<(usize, TaskId)>, Option<String>);
+
 /// The tasks of one page of a call that names its tasks, with their positions in the caller's own list, and the token of the next page, which is
 /// such a position, too.
-fn asked_for(call: &Call, method: &str, scope: &str) -> Result<(Vec<(usize, TaskId)>, Option<String>), Fault> {
+fn asked_for(call: &Call, method: &str, scope: &str) -> Result<Asked, Fault> {
     let mut problems = Vec::new();
     let mut ids = Vec::new();
     if let Some(mut fields) = Fields::of(&call.body, "", &mut problems) {

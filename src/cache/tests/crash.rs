@@ -22,9 +22,11 @@ fn child() {
         match line.trim() {
             "lease" => {
                 let lease = one(&store, "a");
-                println!("\n>{}", content(&lease).unwrap_or_default());
+                let found = content(&lease).unwrap_or_default();
+                // Before the answer: what the other side does next may close the cache to this process.
                 put(&lease, "half");
                 leases.push(lease);
+                println!("\n>{found}");
             }
             "keep" => {
                 for lease in leases.drain(..) {

@@ -356,7 +356,8 @@ impl State {
 /// A definition as it is shown to somebody who made another one.
 fn shown(definition: &Definition) -> Cow<'_, str> {
     let json = definition.json.get();
-    match json.get(..json.floor_char_boundary(SHOWN_BYTES)) {
+    let end = (0..=SHOWN_BYTES.min(json.len())).rev().find(|at| json.is_char_boundary(*at)).unwrap_or_default();
+    match json.get(..end) {
         Some(start) if start.len() < json.len() => format!("{start}… ({} bytes)", json.len()).into(),
         _ => json.into(),
     }

@@ -36,7 +36,7 @@ const STACK_BYTES: usize = 256 << 20;
 /// The largest result.
 const RESULT_BYTES: u64 = 64 << 20;
 
-/// Renders in a kitchen. Blocks for [`PATIENCE`] at most, and a little.
+/// Renders in a kitchen. Blocks for `PATIENCE` at most, and a little.
 pub fn cook(request: &Request) -> Result<Vec<Rendered>, Failed> {
     let whole = |message: String| Failed { message, pointer: "/tasks".to_owned() };
     let order = serde_json::to_vec(request).map_err(|error| whole(format!("cannot be handed over: {error}")))?;

@@ -1,5 +1,7 @@
 //! Random histories of the state machine beside the [`model`](super::model): after each step both have answered the same and show the same.
 
+use std::fmt::Write as _;
+
 use proptest::prelude::*;
 
 use super::{
@@ -175,12 +177,12 @@ fn show(status: &Status) -> String {
         });
         let resolved = run.resolved.as_ref().map(|(why, when)| (why.as_str(), seconds(*when)));
         let (state, created) = (run.state.as_str(), run.why_created.as_str());
-        text += &format!(" [{state} {created} {} {held:?} {resolved:?}]", seconds(run.scheduled));
+        write!(text, " [{state} {created} {} {held:?} {resolved:?}]", seconds(run.scheduled)).expect("written");
     }
     text
 }
 
-fn kind(refusal: Refusal) -> String {
+fn kind(refusal: &Refusal) -> String {
     match refusal {
         Refusal::NotFound(_) => "not found",
         Refusal::Conflict(_) => "conflict",
@@ -191,10 +193,10 @@ fn kind(refusal: Refusal) -> String {
 }
 
 fn shown(answer: Result<Status, Refusal>) -> Result<String, String> {
-    answer.map(|status| show(&status)).map_err(kind)
+    answer.map(|status| show(&status)).map_err(|refusal| kind(&refusal))
 }
 
-fn show_group(group: Group) -> String {
+fn show_group(group: &Group) -> String {
     let scheduler = group.scheduler_id.strip_prefix('s').expect("a scheduler").to_owned();
     format!("s{scheduler} {} {:?}", seconds(group.expires), group.sealed.map(seconds))
 }
@@ -244,7 +246,9 @@ impl Both {
                 self.remember(ours, theirs);
             }
             Step::ClaimRun { task, run, worker } => {
-                let ours = state.claim_run(date, id(*task), u32::try_from(*run).expect("few"), &named(*worker)).map_err(kind);
+                let ours = state
+                    .claim_run(date, id(*task), u32::try_from(*run).expect("few"), &named(*worker))
+                    .map_err(|refusal| kind(&refusal));
                 match (ours, model.claim_run(now, *task, *run, *worker)) {
                     (Ok(ours), Ok(theirs)) => self.remember(vec![ours], vec![theirs]),
                     (ours, theirs) => assert_eq!(ours.err(), theirs.err()),
@@ -268,12 +272,12 @@ impl Both {
             }
             Step::Reclaim { task, run } => {
                 let ours = state.reclaim(date, id(*task), u32::try_from(*run).expect("few"));
-                let ours = ours.map(|claim| seconds(claim.taken_until)).map_err(kind);
+                let ours = ours.map(|claim| seconds(claim.taken_until)).map_err(|refusal| kind(&refusal));
                 assert_eq!(ours, model.reclaim(now, *task, *run));
             }
             Step::Lapse { task, run } => {
                 let ours = state.lapse(date, id(*task), u32::try_from(*run).expect("few"));
-                assert_eq!(ours.map_err(kind), model.lapse(now, *task, *run));
+                assert_eq!(ours.map_err(|refusal| kind(&refusal)), model.lapse(now, *task, *run));
             }
             Step::Report { task, run, report } => {
                 let (report, word, why) = REPORTS[*report];
@@ -288,14 +292,14 @@ impl Both {
                 assert_eq!(shown(ours), model.prioritize(now, *task, *priority));
             }
             Step::Seal { group } => {
-                let ours = state.seal_group(date, id(*group)).map(show_group).map_err(kind);
+                let ours = state.seal_group(date, id(*group)).map(|group| show_group(&group)).map_err(|refusal| kind(&refusal));
                 assert_eq!(ours, model.seal(now, *group));
             }
             Step::CancelGroup { group } => {
                 let members = model.members(*group);
                 let mut after = None;
                 for members in members.chunks(BATCH) {
-                    let ours = state.cancel_group(date, id(*group), after, BATCH).map_err(kind);
+                    let ours = state.cancel_group(date, id(*group), after, BATCH).map_err(|refusal| kind(&refusal));
                     let theirs = model.cancel_group(now, *group, members);
                     let changed = ours.as_ref().map(|batch| batch.changed.iter().map(|id| number(*id)).collect());
                     assert_eq!(changed.map_err(Clone::clone), theirs);
@@ -304,13 +308,16 @@ impl Both {
             }
             Step::PrioritizeGroup { group, priority } => {
                 let ours = state.prioritize_group(date, id(*group), Priority::ALL[*priority], None, TASKS);
-                let ours = ours.map(|batch| batch.changed.into_iter().map(number).collect()).map_err(kind);
+                let ours = ours.map(|batch| batch.changed.into_iter().map(number).collect()).map_err(|refusal| kind(&refusal));
                 assert_eq!(ours, model.prioritize_group(now, *group, *priority));
             }
             Step::Quarantine { queue: name, worker, seconds } => {
                 let until = now + seconds;
                 let change = Quarantined { until: at(until), at: date, client_id: "c".into(), info: "i".into() };
-                let ours = state.quarantine(date, &queue(*name), &named(*worker), change).map(|_| ()).map_err(kind);
+                let ours = state
+                    .quarantine(date, &queue(*name), &named(*worker), change)
+                    .map(|_| ())
+                    .map_err(|refusal| kind(&refusal));
                 assert_eq!(ours, model.quarantine(now, *name, *worker, until));
             }
             Step::Pass { seconds } => {
@@ -344,18 +351,20 @@ impl Both {
         assert_eq!(state.next_wakeup().map(seconds), model.next().map(|(when, ..)| when), "what comes next");
         for task in 0..TASKS {
             assert_eq!(shown(state.status(now, id(task))), model.show(task));
-            let first = state.dependents(now, id(task), None, 1).map_err(kind);
+            let first = state.dependents(now, id(task), None, 1).map_err(|refusal| kind(&refusal));
             let all = first.and_then(|mut first| {
-                let rest = state.dependents(now, id(task), first.last().map(|last| last.task_id), TASKS).map_err(kind)?;
+                let rest = state
+                    .dependents(now, id(task), first.last().map(|last| last.task_id), TASKS)
+                    .map_err(|refusal| kind(&refusal))?;
                 first.extend(rest);
                 Ok(numbers(first))
             });
             assert_eq!(all, model.dependents(task), "who depends on {task}");
         }
         for group in 0..GROUPS {
-            let ours = state.group_page(now, id(group), None, TASKS).map_err(kind);
+            let ours = state.group_page(now, id(group), None, TASKS).map_err(|refusal| kind(&refusal));
             let theirs = model.group(group).map(|shown| (shown, model.members(group)));
-            assert_eq!(ours.map(|(group, members)| (show_group(group), numbers(members))), theirs, "group {group}");
+            assert_eq!(ours.map(|(group, members)| (show_group(&group), numbers(members))), theirs, "group {group}");
         }
         for name in 0..QUEUES {
             let mut lane = |claimed| -> Vec<_> {

@@ -5,7 +5,10 @@
 
 mod asked;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 pub(super) const PATIENCE: i64 = 10;
 const MOST_RUNS: usize = 50;
@@ -93,7 +96,7 @@ impl Task {
         let mut text = format!("{} p{} r{}", self.spec.task, self.priority, self.retries_left);
         for run in &self.runs {
             let held = run.held.as_ref().map(|held| (held.worker, held.started, held.until));
-            text += &format!(" [{} {} {} {held:?} {:?}]", run.state, run.created, run.scheduled, run.resolved);
+            write!(text, " [{} {} {} {held:?} {:?}]", run.state, run.created, run.scheduled, run.resolved).expect("written");
         }
         text
     }

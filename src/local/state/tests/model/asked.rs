@@ -82,8 +82,12 @@ impl Model {
         }
         let places: Vec<usize> =
             members.iter().filter_map(|task| self.find(*task)).filter(|at| self.tasks[*at].is_open()).collect();
-        places.iter().for_each(|at| self.close(now, *at, "canceled"));
-        places.iter().for_each(|at| self.release(now, *at));
+        for at in &places {
+            self.close(now, *at, "canceled");
+        }
+        for at in &places {
+            self.release(now, *at);
+        }
         self.serve(now);
         Ok(places.iter().map(|at| self.tasks[*at].spec.task).collect())
     }
