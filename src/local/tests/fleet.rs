@@ -65,7 +65,7 @@ async fn queues_are_known_once_they_were_used() {
     shaped(&rig, "/provisioners/p", &PROVISIONER).await;
     let types = shaped(&rig, "/provisioners/p/worker-types", &WORKER_TYPES).await;
     assert_eq!(names(&types, "workerTypes", "workerType"), ["other", "w"]);
-    shaped(&rig, "/provisioners/p/worker-types/w", &shapes::WORKER_TYPE).await;
+    shaped(&rig, "/provisioners/p/worker-types/w", &WORKER_TYPE).await;
 }
 
 #[tokio::test]
@@ -74,8 +74,8 @@ async fn a_worker_in_quarantine_gets_nothing_over_restarts_until_it_is_let_out()
     let start = || Rig::with(|options| options.data_dir = Some(data.path().join("data")));
     let worker = "/provisioners/p/worker-types/w/workers/g/w";
     let until = |hours: i64| {
-        let date = Timestamp::now().saturating_add(SignedDuration::from_hours(hours)).expect("a date");
-        json!({ "quarantineUntil": format!("{date:.3}"), "quarantineInfo": "it smokes" })
+        let until = Timestamp::now().saturating_add(SignedDuration::from_hours(hours)).expect("a date");
+        json!({ "quarantineUntil": format!("{until:.3}"), "quarantineInfo": "it smokes" })
     };
     let rig = start().await;
     let put = async |rig: &Rig, body: &Value| rig.root(Method::PUT, worker, Some(body)).await;
