@@ -14,7 +14,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Change, Definition, Priority, Refusal, State, Status, TaskId, WhyResolved};
+use super::{Change, Definition, Priority, Refusal, State, Status, TaskId, WhyResolved, books::Tasks};
 
 /// A task group as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,22 +38,34 @@ pub struct Batch {
     pub next: Option<TaskId>,
 }
 
+impl Group {
+    /// The group of which nothing is known but this task.
+    fn of(definition: &Definition) -> Self {
+        Self { scheduler_id: Arc::from(&*definition.scheduler_id), expires: definition.expires, sealed: None }
+    }
+}
+
 /// All groups.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
+    /// Those that cannot be told from their only task: most tasks may well be groups of their own.
     by_id: HashMap<TaskId, Group>,
     members: BTreeSet<(TaskId, TaskId)>,
 }
 
 impl Groups {
-    fn get(&self, group: TaskId) -> Result<&Group, Refusal> {
-        self.by_id.get(&group).ok_or_else(|| Refusal::NotFound(format!("task group {group} does not exist")))
+    fn get(&self, tasks: &Tasks, group: TaskId) -> Option<Group> {
+        let known = self.by_id.get(&group).cloned();
+        known.or_else(|| {
+            let only = self.page(group, None, 1).first().copied()?;
+            tasks.get(&only).map(|task| Group::of(&task.definition))
+        })
     }
 
     /// Whether a new task of this definition may join its group.
-    pub(super) fn admit(&self, id: TaskId, definition: &Definition) -> Result<(), Refusal> {
+    pub(super) fn admit(&self, tasks: &Tasks, id: TaskId, definition: &Definition) -> Result<(), Refusal> {
         let (group, scheduler) = (definition.task_group_id, &definition.scheduler_id);
-        let Some(known) = self.by_id.get(&group) else { return Ok(()) };
+        let Some(known) = self.get(tasks, group) else { return Ok(()) };
         if *known.scheduler_id != **scheduler {
             return Err(Refusal::Conflict(format!(
                 "task {id} has schedulerId \"{scheduler}\", but the tasks of task group {group} have \"{}\"",
@@ -68,43 +80,36 @@ impl Groups {
         }
     }
 
-    /// A task joins its group, which may be new.
-    pub(super) fn join(&mut self, id: TaskId, definition: &Definition) {
-        self.members.insert((definition.task_group_id, id));
-        self.found(definition);
+    /// A task that is not on the books yet joins its group, which may be new.
+    pub(super) fn join(&mut self, tasks: &Tasks, id: TaskId, definition: &Definition) {
+        let group = definition.task_group_id;
+        if let Some(mut known) = self.get(tasks, group) {
+            known.expires = known.expires.max(definition.expires);
+            self.by_id.insert(group, known);
+        }
+        self.members.insert((group, id));
     }
 
-    /// A task leaves its group, which may have been its last. Whether it was.
+    /// A task leaves its group, which may have been its last. Whether a seal has gone with it.
     pub(super) fn leave(&mut self, group: TaskId, id: TaskId) -> bool {
         self.members.remove(&(group, id));
         let is_empty = self.page(group, None, 1).is_empty();
-        if is_empty {
-            self.by_id.remove(&group);
-        }
-        is_empty
+        is_empty && self.by_id.remove(&group).is_some_and(|group| group.sealed.is_some())
     }
 
     /// All tasks that were kept join their groups, which is faster at once than one by one.
-    pub(super) fn restore<'a>(tasks: impl Iterator<Item = (TaskId, &'a Definition)>) -> Self {
-        let mut groups = Self::default();
-        let mut members = Vec::new();
-        for (id, definition) in tasks {
-            members.push((definition.task_group_id, id));
-            groups.found(definition);
+    pub(super) fn restore(tasks: &Tasks) -> Self {
+        let mut members: Vec<_> =
+            tasks.all().iter().map(|(id, task)| ((task.definition.task_group_id, *id), &*task.definition)).collect();
+        members.sort_unstable_by_key(|(member, _)| *member);
+        let mut by_id = HashMap::new();
+        for of_one in members.chunk_by(|((group, _), _), ((other, _), _)| group == other) {
+            if let [((group, _), first), _, ..] = of_one {
+                let expires = of_one.iter().map(|(_, definition)| definition.expires).max().unwrap_or(first.expires);
+                by_id.insert(*group, Group { expires, ..Group::of(first) });
+            }
         }
-        members.sort_unstable();
-        groups.members = members.into_iter().collect();
-        groups
-    }
-
-    /// The group of this definition, which expires no earlier than this task.
-    fn found(&mut self, definition: &Definition) {
-        let known = self.by_id.entry(definition.task_group_id).or_insert_with(|| Group {
-            scheduler_id: Arc::from(&*definition.scheduler_id),
-            expires: definition.expires,
-            sealed: None,
-        });
-        known.expires = known.expires.max(definition.expires);
+        Self { by_id, members: members.into_iter().map(|(member, _)| member).collect() }
     }
 
     fn page(&self, group: TaskId, after: Option<TaskId>, limit: usize) -> Vec<TaskId> {
@@ -122,7 +127,8 @@ impl State {
     /// The group as it stands.
     pub fn group(&mut self, now: Timestamp, group: TaskId) -> Result<Group, Refusal> {
         self.advance(now);
-        self.groups.get(group).cloned()
+        let known = self.groups.get(&self.tasks, group);
+        known.ok_or_else(|| Refusal::NotFound(format!("task group {group} does not exist")))
     }
 
     /// Up to `limit` of the group's tasks in the order of their ids, after one of them. Fewer are the last.
@@ -155,8 +161,8 @@ impl State {
 
     /// The group was sealed at this date, here or before a restart. Nothing happens if it is gone.
     pub fn keep_seal(&mut self, group: TaskId, sealed: Timestamp) {
-        if let Some(known) = self.groups.by_id.get_mut(&group) {
-            known.sealed = Some(sealed);
+        if let Some(known) = self.groups.get(&self.tasks, group) {
+            self.groups.by_id.insert(group, Group { sealed: Some(sealed), ..known });
             self.tasks.note(|| Change::Seal(group));
         }
     }

@@ -192,9 +192,9 @@ impl State {
                 shown(&definition)
             )));
         }
-        self.groups.admit(id, &definition)?;
+        self.groups.admit(&self.tasks, id, &definition)?;
         let blocked_by = self.enlist(id, &definition)?;
-        self.groups.join(id, &definition);
+        self.groups.join(&self.tasks, id, &definition);
         self.fleet.wanted(now, &definition.task_queue_id);
         self.alarms.insert((definition.deadline, id, Alarm::Deadline));
         self.alarms.insert((definition.expires, id, Alarm::Expiry));

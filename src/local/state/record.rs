@@ -158,7 +158,7 @@ impl Reopening {
             }
         }
         state.restore_needs(dependents);
-        state.groups = Groups::restore(state.tasks.all().iter().map(|(id, task)| (*id, &*task.definition)));
+        state.groups = Groups::restore(&state.tasks);
         for (group, sealed) in seals {
             state.keep_seal(group, sealed);
         }
