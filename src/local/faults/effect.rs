@@ -31,6 +31,7 @@ use super::{
     theft::{run_in, steal, steal_claims},
 };
 use crate::local::{
+    auth::Unanswered,
     desk::Desk,
     fault::{Code, Fault},
     store,
@@ -128,7 +129,7 @@ pub(crate) async fn around_store(State(desk): State<Arc<Desk>>, request: Request
     around(&desk, ARTIFACT, request, |request| next.run(request)).await
 }
 
-async fn spoiled<F, Fut>(desk: &Desk, layer: &Layer, name: &'static str, request: Request, call: F) -> Response
+async fn spoiled<F, Fut>(desk: &Desk, layer: &Layer, name: &'static str, mut request: Request, call: F) -> Response
 where
     F: FnOnce(Request) -> Fut + Send,
     Fut: Future<Output = Response> + Send,
@@ -151,6 +152,10 @@ where
         }
     }
     let Some((_, action)) = fate.action else { return call(request).await };
+    if action.breaks_the_answer() {
+        // A client that has to ask again may do so with the same signature.
+        request.extensions_mut().insert(Unanswered);
+    }
     match action {
         Action::DropRequest => Breach::Silence.answer(),
         Action::DropAnswer => {

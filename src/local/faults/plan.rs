@@ -38,6 +38,13 @@ pub(crate) enum Action {
     Steal,
 }
 
+impl Action {
+    /// Whether what the call answers is handed out, but does not arrive as it is.
+    pub(crate) fn breaks_the_answer(self) -> bool {
+        matches!(self, Self::CutAnswer(_) | Self::WrongLength { .. })
+    }
+}
+
 /// Rules and what they have seen.
 #[derive(Debug)]
 pub(crate) struct Plan {

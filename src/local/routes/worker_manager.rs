@@ -1,6 +1,8 @@
 //! The worker-manager service, for workers that nobody starts.
 
-use super::{DELETE, GET, POST, PUT, Routes, endpoint, health};
+use axum::routing::any;
+
+use super::{DELETE, GET, POST, PUT, Routes, endpoint, health, not_offered};
 use crate::local::worker_manager::{errors, pools, register, workers};
 
 const WORKER_MANAGER: &str = "/api/worker-manager/v1";
@@ -17,6 +19,8 @@ pub(super) fn add(router: Routes) -> Routes {
                 .merge(endpoint(DELETE, "deleteWorkerPool", pools::delete)),
         )
         .route(&route("/worker-pools"), endpoint(GET, "listWorkerPools", pools::list))
+        // Else `stats` would be taken for the name of a pool.
+        .route(&route("/worker-pool-errors/stats"), any(not_offered))
         .route(
             &route("/worker-pool-errors/{workerPoolId}"),
             endpoint(GET, "listWorkerPoolErrors", errors::list).merge(endpoint(POST, "reportWorkerError", errors::report)),

@@ -244,7 +244,12 @@ async fn every_service_says_that_it_is_there() {
     for path in ["clients", "clients/", "roles", "roles2", "roleids", "roleids/"] {
         rig.get(&format!("{AUTH}/{path}")).await.ok();
     }
-    for path in ["/api/github/v1/repository/a/b", "/api/auth/v1/azure/accounts", "/api/hooks/v1/hooks"] {
+    for path in [
+        "/api/github/v1/repository/a/b",
+        "/api/auth/v1/azure/accounts",
+        "/api/hooks/v1/hooks",
+        "/api/worker-manager/v1/worker-pool-errors/stats",
+    ] {
         let message = rig.get(path).await.refused(404, "ResourceNotFound");
         assert!(message.contains("not offered"), "{message}");
     }

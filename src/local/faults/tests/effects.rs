@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::local::{
     Faults,
-    tests::{As, Rig},
+    tests::{As, Rig, signed},
 };
 
 const PING: &str = "GET /api/queue/v1/ping HTTP/1.1\r\nhost: localhost\r\n\r\n";
@@ -169,7 +169,7 @@ async fn what_takes_effect_and_what_does_not() {
         let path = format!("/task/{id}/runs/0/exception");
         let url = rig.url(&path);
         let body = json!({ "reason": "malformed-payload" }).to_string();
-        let authorization = crate::local::tests::signed(&Method::POST, &url);
+        let authorization = signed(&Method::POST, &url);
         let request = rig.http.post(url).header("authorization", authorization).header("content-type", "application/json");
         let answer = match request.body(body).send().await {
             Ok(answer) if answer.status().is_success() => answer.bytes().await.ok(),
@@ -188,6 +188,23 @@ async fn put_url(rig: &Rig, id: &str, claim: &Value) -> String {
     let body = json!({ "storageType": "s3", "contentType": "text/plain", "expires": claim["task"]["expires"] });
     let answer = rig.call_as(As::Task(&claim["credentials"]), Method::POST, &path, Some(&body)).await.ok();
     answer["putUrl"].as_str().expect("a URL").to_owned()
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_does_not_spend_its_signature() {
+    for rule in ["status: half body, first 1", "status: wrong length, first 1"] {
+        let rig = rig(&[rule]).await;
+        let url = rig.url(&format!("/task/{}/status", rig.create(|_| {}).await));
+        let authorization = signed(&Method::GET, &url);
+        let ask = || rig.http.get(url.clone()).header("authorization", &authorization).send();
+        let answer = match ask().await {
+            Ok(response) => response.bytes().await.ok(),
+            Err(_) => None,
+        };
+        assert!(!answer.is_some_and(|bytes| serde_json::from_slice::<Value>(&bytes).is_ok()), "{rule}");
+        assert_eq!(ask().await.expect("an answer").status(), 200, "{rule}: a client that repeats its call");
+        assert_eq!(ask().await.expect("an answer").status(), 401, "{rule}: it was answered");
+    }
 }
 
 #[tokio::test]
