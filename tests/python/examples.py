@@ -11,10 +11,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-from checks import NotRun, run_all
+from checks import NotRun, run_each
 from deployment import PATIENCE_SECS, Deployment, Program, wait_for
 
 EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"
@@ -217,17 +216,5 @@ CHECKS = [
 ]
 
 
-def main():
-    failed = 0
-    for check in CHECKS:
-        with tempfile.TemporaryDirectory(prefix="tc-examples-") as directory:
-            case = Exec(directory)
-            try:
-                failed += run_all([check], case)
-            finally:
-                case.deployment.stop()
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_each(CHECKS, Exec, prefix="tc-examples-"))

@@ -7,10 +7,9 @@ import json
 import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-from checks import run_all
+from checks import run_each
 from deployment import PATIENCE_SECS
 from examples import Exec, expect
 from repository import BUNDLE, LABELS, PLATFORMS, TESTS, Repository, taskgraph
@@ -236,17 +235,5 @@ CHECKS = [
 ]
 
 
-def main():
-    failed = 0
-    for check in CHECKS:
-        with tempfile.TemporaryDirectory(prefix="tc-graphs-") as directory:
-            case = Graphs(Path(directory))
-            try:
-                failed += run_all([check], case)
-            finally:
-                case.deployment.stop()
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_each(CHECKS, Graphs, prefix="tc-graphs-"))
