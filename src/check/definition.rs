@@ -8,7 +8,7 @@ use super::{
     task::{Role, Task},
 };
 use crate::{
-    cli::exec::label::LABEL,
+    graph::label::LABEL,
     local::definition::{FIELDS, MOST_DEPENDENCIES, shape},
 };
 

@@ -14,7 +14,7 @@ use super::{
     task::{Role, Task},
 };
 use crate::{
-    cli::exec::label::{LABEL, is_directory_name},
+    graph::label::{LABEL, is_directory_name},
     local::{check, state::TaskId},
 };
 

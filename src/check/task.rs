@@ -12,7 +12,7 @@ use super::{
     name, payload, rule, scope,
 };
 use crate::{
-    cli::exec::reference::{self, Known},
+    graph::reference::{self, Known},
     local::state::TaskId,
 };
 

@@ -7,10 +7,9 @@ use tc_payload::docker;
 
 use super::{
     depend::TASK_ID,
-    label::LABEL,
     settings::{PROVISIONER_ID, WORKER_TYPE},
 };
-use crate::{log::format::date, run::admit::scope};
+use crate::{graph::label::LABEL, log::format::date, run::admit::scope};
 
 /// How far `created` may be from now; the queue has this rule.
 const DRIFT: SignedDuration = SignedDuration::from_mins(15);

@@ -9,10 +9,12 @@ use tc_payload::Problem;
 use super::{
     depend::{self, Named, Placed},
     files::{self, TaskFile},
-    graph,
-    label::{self, Called},
-    reference::{self, Known},
     template::Rendered,
+};
+use crate::graph::{
+    label::{self, Called},
+    node,
+    reference::{self, Known},
 };
 
 /// One task of a file.
@@ -66,8 +68,8 @@ pub fn items(files: &[TaskFile]) -> Vec<Item<'_>> {
                 let named = Some((key, text("/metadata/name").unwrap_or(key)));
                 Found { value, pointer: pointer.clone(), named, ..one.clone() }
             }));
-        } else if graph::is_graph(value) {
-            found.extend(graph::nodes(value).into_iter().map(|node| Found {
+        } else if node::is_graph(value) {
+            found.extend(node::nodes(value).into_iter().map(|node| Found {
                 value: node.task,
                 pointer: node.pointer,
                 named: Some((node.key, node.label)),

@@ -11,12 +11,12 @@ use super::{
     depend::{self, Placed},
     files::{self, TaskFile},
     items::{self, Finder, Item},
-    label::Called,
     select::{self, Wanted},
     summary::{Outcome, Row},
 };
 use crate::{
     cli::problems::{self, say},
+    graph::label::Called,
     seam::{SystemRandom, slugid},
 };
 

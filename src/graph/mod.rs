@@ -1,0 +1,7 @@
+//! Graphs of tasks in files: what tasks are called, how they name one another, and the form in which taskgraph writes them.
+//!
+//! Both who runs such files and who only checks them go by this. It reads no files and decides nothing about tasks.
+
+pub mod label;
+pub mod node;
+pub mod reference;
