@@ -31,17 +31,6 @@ const BODY_BYTES: usize = 10 * 1024 * 1024;
 const BODY_PATIENCE: Duration = Duration::from_secs(120);
 /// Runs of a task are numbered up to this.
 const LAST_RUN: u32 = 1000;
-/// Calls that change nothing although they are no GET.
-const READS: &[&str] = &[
-    "authenticateHawk",
-    "expandScopes",
-    "findTasksAtIndex",
-    "listNamespaces",
-    "listTasks",
-    "statuses",
-    "tasks",
-    "testAuthenticate",
-];
 /// Entries on a page, unless fewer are asked for.
 const PAGE: usize = 1000;
 
@@ -148,22 +137,41 @@ where
     F: Fn(Arc<Desk>, Call) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<Reply, Fault>> + Send + 'static,
 {
-    route(filter, method, Clients::authenticate, handler)
+    route(filter, Kind { method, authenticate: Clients::authenticate, changes: true }, handler)
 }
 
-/// A route whose handler finds out itself who calls; to everything else the caller is nobody.
-pub(crate) fn open_endpoint<F, Fut>(filter: MethodFilter, method: &'static str, handler: F) -> MethodRouter<Arc<Desk>>
+/// A route that changes nothing although its calls have a body, so that its answers wait for nothing.
+pub(crate) fn question<F, Fut>(filter: MethodFilter, method: &'static str, handler: F) -> MethodRouter<Arc<Desk>>
 where
     F: Fn(Arc<Desk>, Call) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<Reply, Fault>> + Send + 'static,
 {
-    route(filter, method, |clients, now, _| Ok(clients.nobody(now)), handler)
+    route(filter, Kind { method, authenticate: Clients::authenticate, changes: false }, handler)
+}
+
+/// The same for everybody: its handler finds out itself who calls, and to everything else the caller is nobody.
+pub(crate) fn open_question<F, Fut>(filter: MethodFilter, method: &'static str, handler: F) -> MethodRouter<Arc<Desk>>
+where
+    F: Fn(Arc<Desk>, Call) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<Reply, Fault>> + Send + 'static,
+{
+    route(filter, Kind { method, authenticate: |clients, now, _| Ok(clients.nobody(now)), changes: false }, handler)
 }
 
 /// Finds out who calls.
 type Authenticate = fn(&Clients, Timestamp, Signed<'_>) -> Result<Caller, String>;
 
-fn route<F, Fut>(filter: MethodFilter, method: &'static str, authenticate: Authenticate, handler: F) -> MethodRouter<Arc<Desk>>
+/// What a route is.
+#[derive(Clone, Copy)]
+struct Kind {
+    /// Its name in the services' references.
+    method: &'static str,
+    authenticate: Authenticate,
+    /// Whether calls other than GET may change something.
+    changes: bool,
+}
+
+fn route<F, Fut>(filter: MethodFilter, kind: Kind, handler: F) -> MethodRouter<Arc<Desk>>
 where
     F: Fn(Arc<Desk>, Call) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<Reply, Fault>> + Send + 'static,
@@ -176,15 +184,15 @@ where
               request: Request<Body>| {
             let handler = handler.clone();
             async move {
-                let call = |request| answer((method, authenticate), desk.clone(), &uri, params, request, handler);
-                faults::around(&desk, method, request, call).await
+                let call = |request| answer(kind, desk.clone(), &uri, params, request, handler);
+                faults::around(&desk, kind.method, request, call).await
             }
         },
     )
 }
 
 async fn answer<F, Fut>(
-    (method, authenticate): (&'static str, Authenticate),
+    kind: Kind,
     desk: Arc<Desk>,
     uri: &Uri,
     params: Result<Path<Vec<(String, String)>>, PathRejection>,
@@ -195,7 +203,7 @@ where
     F: Fn(Arc<Desk>, Call) -> Fut + Send,
     Fut: Future<Output = Result<Reply, Fault>> + Send,
 {
-    let now = desk.now();
+    let (now, method) = (desk.now(), kind.method);
     let (head, body) = request.into_parts();
     let Ok(Path(params)) = params else { return refuse(method, "the path is not UTF-8", now) };
     let Some((host, port)) = reached_by(&head.headers, uri, desk.scheme) else {
@@ -208,7 +216,7 @@ where
     };
     let resource = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let signed = Signed { method: head.method.as_str(), resource, host: &host, port, authorization };
-    let caller = match authenticate(&desk.clients, now, signed) {
+    let caller = match (kind.authenticate)(&desk.clients, now, signed) {
         Ok(caller) => caller,
         Err(why) => return Fault::new(Code::AuthenticationFailed, why).reply(method, &params, None, now).into_response(),
     };
@@ -226,7 +234,7 @@ where
     };
     let base = base_url(desk.scheme, &host, port);
     // Reads wait for nothing; what they show may not be durable yet, but whoever changed it has not been answered either.
-    let changes = !matches!(head.method, Method::GET | Method::HEAD) && !READS.contains(&method);
+    let changes = kind.changes && !matches!(head.method, Method::GET | Method::HEAD);
     if changes && let Err(why) = desk.ledger.room().await {
         return refused(why.into(), &params);
     }

@@ -14,7 +14,7 @@ use http::{Method, Uri};
 use super::{
     artifacts,
     desk::Desk,
-    endpoint::{endpoint, open_endpoint},
+    endpoint::{endpoint, open_question, question},
     fault::{Code, Fault},
     faults, store, tasks, transfer,
 };
@@ -53,10 +53,10 @@ pub(crate) fn router(desk: Arc<Desk>) -> Router {
 /// What every service answers about itself. Broken credentials are no matter there.
 fn health(router: Routes, service: &str) -> Routes {
     router
-        .route(&format!("{service}/ping"), open_endpoint(GET, "ping", tasks::ping))
-        .route(&format!("{service}/__heartbeat__"), open_endpoint(GET, "heartbeat", tasks::ping))
-        .route(&format!("{service}/__lbheartbeat__"), open_endpoint(GET, "lbheartbeat", tasks::ping))
-        .route(&format!("{service}/__version__"), open_endpoint(GET, "version", tasks::version))
+        .route(&format!("{service}/ping"), open_question(GET, "ping", tasks::ping))
+        .route(&format!("{service}/__heartbeat__"), open_question(GET, "heartbeat", tasks::ping))
+        .route(&format!("{service}/__lbheartbeat__"), open_question(GET, "lbheartbeat", tasks::ping))
+        .route(&format!("{service}/__version__"), open_question(GET, "version", tasks::version))
 }
 
 /// A list whose route ends in a slash, which some clients leave out.

@@ -1,6 +1,6 @@
 //! The auth service.
 
-use super::{DELETE, GET, POST, PUT, Routes, endpoint, health, list, open_endpoint};
+use super::{DELETE, GET, POST, PUT, Routes, endpoint, health, list, open_question, question};
 use crate::local::auth::calls::{clients, credentials, roles, scopes};
 
 const AUTH: &str = "/api/auth/v1";
@@ -12,7 +12,7 @@ pub(super) fn add(router: Routes) -> Routes {
         ("/roles/", endpoint(GET, "listRoles", roles::list)),
         ("/roles2/", endpoint(GET, "listRoles2", roles::list_pages)),
         ("/roleids/", endpoint(GET, "listRoleIds", roles::list_ids)),
-        ("/test-authenticate-get/", open_endpoint(GET, "testAuthenticateGet", credentials::test_get)),
+        ("/test-authenticate-get/", open_question(GET, "testAuthenticateGet", credentials::test_get)),
     ];
     lists
         .into_iter()
@@ -36,7 +36,7 @@ pub(super) fn add(router: Routes) -> Routes {
         )
         .route(
             &auth("/scopes/expand"),
-            endpoint(POST, "expandScopes", scopes::expand).merge(endpoint(GET, "expandScopes", scopes::expand)),
+            question(POST, "expandScopes", scopes::expand).merge(endpoint(GET, "expandScopes", scopes::expand)),
         )
         .route(&auth("/scopes/current"), endpoint(GET, "currentScopes", scopes::current))
         .route(&auth("/sentry/{project}/dsn"), endpoint(GET, "sentryDSN", credentials::sentry))
@@ -44,6 +44,6 @@ pub(super) fn add(router: Routes) -> Routes {
             &auth("/websocktunnel/{wstAudience}/{wstClient}"),
             endpoint(GET, "websocktunnelToken", credentials::tunnel_token),
         )
-        .route(&auth("/authenticate-hawk"), open_endpoint(POST, "authenticateHawk", credentials::hawk))
-        .route(&auth("/test-authenticate"), open_endpoint(POST, "testAuthenticate", credentials::test))
+        .route(&auth("/authenticate-hawk"), open_question(POST, "authenticateHawk", credentials::hawk))
+        .route(&auth("/test-authenticate"), open_question(POST, "testAuthenticate", credentials::test))
 }

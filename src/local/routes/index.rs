@@ -1,6 +1,6 @@
 //! The index.
 
-use super::{DELETE, GET, POST, PUT, Routes, endpoint, health, list};
+use super::{DELETE, GET, POST, PUT, Routes, endpoint, health, list, question};
 use crate::local::index;
 
 const INDEX: &str = "/api/index/v1";
@@ -9,9 +9,9 @@ const INDEX: &str = "/api/index/v1";
 pub(super) fn add(router: Routes) -> Routes {
     let route = |route: &str| format!("{INDEX}{route}");
     let namespaces = || {
-        endpoint(GET, "listNamespaces", index::namespaces).merge(endpoint(POST, "listNamespaces", index::namespaces_by_body))
+        endpoint(GET, "listNamespaces", index::namespaces).merge(question(POST, "listNamespaces", index::namespaces_by_body))
     };
-    let tasks = || endpoint(GET, "listTasks", index::tasks).merge(endpoint(POST, "listTasks", index::tasks_by_body));
+    let tasks = || endpoint(GET, "listTasks", index::tasks).merge(question(POST, "listTasks", index::tasks_by_body));
     let root = list(health(router, INDEX), &route("/namespaces/"), namespaces());
     list(root, &route("/tasks/"), tasks())
         .route(
@@ -24,7 +24,7 @@ pub(super) fn add(router: Routes) -> Routes {
         )
         .route(
             &route("/tasks/indexes"),
-            endpoint(POST, "findTasksAtIndex", index::find_many).merge(endpoint(GET, "listTasks", index::tasks)),
+            question(POST, "findTasksAtIndex", index::find_many).merge(endpoint(GET, "listTasks", index::tasks)),
         )
         .route(&route("/namespaces/{namespace}"), namespaces())
         .route(&route("/tasks/{namespace}"), tasks())

@@ -1,7 +1,7 @@
 //! Routes of the queue, but for artifacts.
 
-use super::{GET, POST, PUT, QUEUE, Routes};
-use crate::local::{claims, endpoint::endpoint, groups, queues, tasks, workers};
+use super::{GET, POST, PUT, QUEUE, Routes, endpoint, question};
+use crate::local::{claims, groups, queues, tasks, workers};
 
 pub(super) fn add(router: Routes) -> Routes {
     fleet(groups(claims(tasks(router))))
@@ -17,8 +17,8 @@ fn tasks(router: Routes) -> Routes {
         .route(&task("/rerun"), endpoint(POST, "rerunTask", tasks::rerun))
         .route(&task("/cancel"), endpoint(POST, "cancelTask", tasks::cancel))
         .route(&task("/priority"), endpoint(POST, "changeTaskPriority", tasks::priority))
-        .route(&format!("{QUEUE}/tasks"), endpoint(POST, "tasks", tasks::tasks))
-        .route(&format!("{QUEUE}/tasks/status"), endpoint(POST, "statuses", tasks::statuses))
+        .route(&format!("{QUEUE}/tasks"), question(POST, "tasks", tasks::tasks))
+        .route(&format!("{QUEUE}/tasks/status"), question(POST, "statuses", tasks::statuses))
 }
 
 fn claims(router: Routes) -> Routes {
