@@ -108,11 +108,11 @@ pub fn of_engine(error: &Error) -> (Refusal, String) {
         Error::HyperLegacyError { .. }
         | Error::HyperResponseError { .. }
         | Error::IOError { .. }
-        | Error::RequestTimeoutError
         | Error::SocketNotFoundError(_) => (Refusal::Gone, short(&with_causes(error))),
         Error::DockerResponseServerError { message, .. } | Error::DockerStreamError { error: message } => {
             (Refusal::Garbage, short(message))
         }
+        Error::RequestTimeoutError => (Refusal::Gone, "it does not answer".to_owned()),
         other => (Refusal::Garbage, short(&other.to_string())),
     }
 }
@@ -174,14 +174,14 @@ mod tests {
             ("write /var/lib/docker/x: no space left on device", Refusal::Room),
             ("something nobody has seen yet", Refusal::Passing),
             // As the three engines say it.
-            (
-                "unexpected status from HEAD request to http://r:5000/v2/x/manifests/1: 429 Too Many Requests",
-                Refusal::Limited,
-            ),
+            ("unexpected status from HEAD request to http://r:5000/v2/x/manifests/1: 429 Too Many Requests", Refusal::Limited),
             ("error parsing HTTP 429 response body: invalid character 'o' in literal null: \"nope\"", Refusal::Limited),
             ("Get \"https://r:5000/v2/\": dial tcp 127.0.0.1:5000: i/o timeout", Refusal::Passing),
             ("Head \"http://127.0.0.1:5000/v2/x/manifests/1\": EOF", Refusal::Passing),
-            ("failed to resolve reference \"r:5000/x:1\": unexpected status from HEAD request to x: 403 Forbidden", Refusal::Final),
+            (
+                "failed to resolve reference \"r:5000/x:1\": unexpected status from HEAD request to x: 403 Forbidden",
+                Refusal::Final,
+            ),
             // Names say nothing.
             ("manifest for r:4290/ci:20240429 not found: manifest unknown: manifest unknown", Refusal::Final),
             ("failed to resolve reference \"r:5000/ci:20240429\": r:5000/ci:20240429: not found", Refusal::Final),

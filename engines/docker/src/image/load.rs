@@ -32,7 +32,8 @@ pub const OWN_REPOSITORY: &str = "tc-worker.invalid/artifact";
 const CHUNKS: usize = 8;
 /// Longest without a byte from the archive, a byte into the engine, or a sign of life while it unpacks.
 pub const STALL: Duration = Duration::from_secs(15 * 60);
-/// Bound of a whole load by the client, which would otherwise give up after two minutes. What hangs is seen by [`STALL`].
+/// Bound of a whole load by the client, which would otherwise give up after two minutes. What hangs is seen by [`STALL`], and by
+/// `deaf` when the engine has all and answers nothing.
 const LOAD_BOUND: Duration = Duration::from_secs(24 * 3600);
 /// Longest that the engine may take to say why it closed the stream.
 const LAST_WORDS: Duration = Duration::from_secs(30);
@@ -167,13 +168,14 @@ impl Inner {
         let fed = {
             let mut feeding = pin!(self.feed(what, shown, bytes, (known, skip, name), report, sender));
             tokio::select! {
-                // What the engine has against the archive outranks what it does to the feeding of it.
+                // What the engine has against the archive outranks what it does to the feeding of it, and all of that its silence.
                 biased;
                 heard = &mut heard => {
                     let (refusal, message) = heard.failure.unwrap_or((Refusal::Final, "the engine did not want all of it".to_owned()));
                     return Ok(Pass::Refused { refusal, message, skipping: may_skip });
                 }
                 end = &mut feeding => end?,
+                why = self.deaf() => return Ok(Pass::Refused { refusal: Refusal::Gone, message: why, skipping: may_skip }),
             }
         };
         let (learned, sha256) = match fed {
@@ -186,7 +188,11 @@ impl Inner {
             }
         };
         report.now(format!("image {shown}: the engine unpacks it"));
-        let heard = heard.await;
+        let heard = tokio::select! {
+            biased; // As above.
+            heard = heard => heard,
+            why = self.deaf() => return Ok(Pass::Refused { refusal: Refusal::Gone, message: why, skipping: may_skip }),
+        };
         let skipping = learned.skipped.0 > 0;
         if let Some((refusal, message)) = heard.failure {
             return Ok(Pass::Refused { refusal, message, skipping });
@@ -275,7 +281,7 @@ impl Inner {
     async fn known(&self, what: &str) -> Result<(HashSet<String>, Known), EngineError> {
         let store = self.store(what).await?;
         let options = ListImagesOptionsBuilder::default().all(true).build();
-        let images = self.connection.docker().list_images(Some(options)).await;
+        let images = self.ask(self.connection.docker().list_images(Some(options))).await;
         let images = images.map_err(|error| failure::engine_error(what, &error))?;
         let ids: HashSet<String> = images.into_iter().map(|image| image.id).collect();
         let mut chains = Vec::new();

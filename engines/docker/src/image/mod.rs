@@ -9,6 +9,7 @@
 //! | `pull`, `reference` | registries: what is there, tags and digests, mirrors, passwords |
 //! | `table` | what was brought and what for, over restarts |
 //! | `room` | removing the least recently used |
+//! | `patience` | how long the engine may take, and whether it is still there |
 //! | `failure` | what the engine's bad news mean |
 //!
 //! An image is resolved to its identifier, and containers are made from that: a name can come to mean another image at
@@ -21,6 +22,7 @@ mod flight;
 mod known;
 mod load;
 mod past;
+mod patience;
 mod pull;
 mod reference;
 mod room;
@@ -43,6 +45,7 @@ use tokio::sync::OnceCell;
 
 pub use filter::Bounds;
 pub use load::OWN_REPOSITORY;
+pub use patience::Patience;
 
 use self::{flight::Flights, known::Store, table::Table};
 use crate::Connection;
@@ -137,6 +140,8 @@ pub struct ImagesOptions {
     pub keep_recent: Duration,
     /// Bounds of an archive.
     pub bounds: Bounds,
+    /// How long the engine may take.
+    pub patience: Patience,
     /// How often a pull is tried when nothing is there.
     pub pull_attempts: u32,
     /// How long to wait before the second attempt; twice as long before each further one.
@@ -160,6 +165,7 @@ impl ImagesOptions {
             past_the_engine: true,
             keep_recent: Duration::from_secs(1800),
             bounds: Bounds::default(),
+            patience: Patience::default(),
             pull_attempts: 6,
             first_wait: Duration::from_secs(1),
             now: Arc::new(SystemTime::now),
@@ -247,7 +253,7 @@ impl Inner {
 
     /// What the engine knows about an image; none if it has none.
     async fn inspect(&self, image: &str, what: &str) -> Result<Option<ImageInspect>, EngineError> {
-        match self.connection.docker().inspect_image(image).await {
+        match self.ask(self.connection.docker().inspect_image(image)).await {
             Ok(found) => Ok(Some(found)),
             Err(error) if failure::is_missing(&error) => Ok(None),
             Err(error) => Err(failure::engine_error(what, &error)),
@@ -257,12 +263,13 @@ impl Inner {
     /// Removes a name or an identifier, and the image if that was its last one and nobody uses it.
     async fn remove(&self, image: &str) -> Result<(), bollard::errors::Error> {
         let options = RemoveImageOptionsBuilder::default().force(false).noprune(false).build();
-        self.connection.docker().remove_image(image, Some(options), None).await.map(|_| ())
+        let removed = self.connection.docker().remove_image(image, Some(options), None);
+        patience::within(self.options.patience.removal, removed).await.map(|_| ())
     }
 
     /// How the engine keeps its images.
     async fn store(&self, what: &str) -> Result<Store, EngineError> {
-        let info = self.connection.docker().info().await.map_err(|error| failure::engine_error(what, &error))?;
+        let info = self.ask(self.connection.docker().info()).await.map_err(|error| failure::engine_error(what, &error))?;
         let status = info.driver_status.unwrap_or_default();
         if status.iter().any(|pair| pair.iter().any(|text| text.starts_with("io.containerd.snapshotter"))) {
             return Ok(Store::Containerd);

@@ -72,10 +72,11 @@ impl Inner {
 
     async fn try_make_room(&self, bytes: u64) -> Result<Vec<String>, bollard::errors::Error> {
         let docker = self.connection.docker();
-        let root = docker.info().await?.docker_root_dir.filter(|_| self.connection.host().starts_with("unix://"));
-        let containers = docker.list_containers(Some(ListContainersOptionsBuilder::default().all(true).build())).await?;
+        let root = self.ask(docker.info()).await?.docker_root_dir.filter(|_| self.connection.host().starts_with("unix://"));
+        let all = ListContainersOptionsBuilder::default().all(true).build();
+        let containers = self.ask(docker.list_containers(Some(all))).await?;
         let used: HashSet<String> = containers.into_iter().filter_map(|container| container.image_id).collect();
-        let images = docker.list_images(Some(ListImagesOptionsBuilder::default().all(false).build())).await?;
+        let images = self.ask(docker.list_images(Some(ListImagesOptionsBuilder::default().all(false).build()))).await?;
         let recent = self.now_secs().saturating_sub(self.options.keep_recent.as_secs());
         let free = || root.as_deref().and_then(|root| (self.options.free_bytes)(Path::new(root)));
         let before = free();
