@@ -6,17 +6,15 @@
 
 use std::{collections::HashSet, io, pin::pin, time::Duration};
 
-use bollard::{
-    models::BuildInfo,
-    query_parameters::{ImportImageOptionsBuilder, ListImagesOptionsBuilder},
-};
+use bollard::query_parameters::{ImportImageOptionsBuilder, ListImagesOptionsBuilder};
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::stream;
 use tc_engine::{EngineError, Fault, Image, ImageBytes};
 use tokio::{sync::mpsc, time::timeout};
 
 use super::{
     Inner,
+    answer::{Heard, hear},
     documents::{Name, hex, sha256_hex},
     failure::{self, Refusal},
     filter::{Ending, Filter, Learned, Skip},
@@ -35,6 +33,8 @@ pub const STALL: Duration = Duration::from_secs(15 * 60);
 /// Bound of a whole load by the client, which would otherwise give up after two minutes. What hangs is seen by [`STALL`], and by
 /// `deaf` when the engine has all and answers nothing.
 const LOAD_BOUND: Duration = Duration::from_secs(24 * 3600);
+/// Longest that the engine may take for what it has wholly got. Some say nothing until it is done.
+const UNPACK: Duration = Duration::from_secs(2 * 3600);
 /// Longest that the engine may take to say why it closed the stream.
 const LAST_WORDS: Duration = Duration::from_secs(30);
 /// Most images that are looked into for their layers.
@@ -45,28 +45,6 @@ pub fn own_name(key: &str) -> Name {
     let mut tag = sha256_hex(key.as_bytes());
     tag.truncate(40);
     Name { repository: OWN_REPOSITORY.to_owned(), tag }
-}
-
-/// What the engine said to a load.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Heard {
-    names: Vec<String>,
-    failure: Option<(Refusal, String)>,
-}
-
-impl Heard {
-    /// Takes a line of the answer. An engine with containerd's store says that an image was loaded, and then that it could not
-    /// be unpacked, both as ordinary text.
-    fn line(&mut self, text: &str) {
-        let text = text.trim();
-        if let Some(name) = text.strip_prefix("Loaded image: ").or_else(|| text.strip_prefix("Loaded image ID: ")) {
-            if self.names.len() < 16 {
-                self.names.push(name.to_owned());
-            }
-        } else if text.to_lowercase().starts_with("error") && self.failure.is_none() {
-            self.failure = Some((failure::about_archive(text), text.chars().take(600).collect()));
-        }
-    }
 }
 
 /// How one pass over the archive ended.
@@ -190,7 +168,7 @@ impl Inner {
         report.now(format!("image {shown}: the engine unpacks it"));
         let heard = tokio::select! {
             biased; // As above.
-            heard = heard => heard,
+            heard = timeout(UNPACK, heard) => heard.unwrap_or_else(|_| Heard::stalled(UNPACK)),
             why = self.deaf() => return Ok(Pass::Refused { refusal: Refusal::Gone, message: why, skipping: may_skip }),
         };
         let skipping = learned.skipped.0 > 0;
@@ -297,45 +275,6 @@ impl Inner {
     }
 }
 
-/// Reads the engine's answer to its end.
-async fn hear(answer: impl Stream<Item = Result<BuildInfo, bollard::errors::Error>>, report: &Report, shown: &str) -> Heard {
-    let mut answer = pin!(answer);
-    let mut heard = Heard::default();
-    // The first item comes when the archive is complete, or refused; feeding it has its own bounds.
-    let mut next = answer.next().await;
-    while let Some(item) = next {
-        match item {
-            Ok(info) => {
-                if let Some(text) = info.stream {
-                    heard.line(&text);
-                } else if let (Some(status), Some(detail)) = (info.status, info.progress_detail)
-                    && let (Some(current), Some(total)) = (detail.current, detail.total)
-                {
-                    let status: String = status.chars().filter(|c| !c.is_control()).take(40).collect();
-                    report.now(format!(
-                        "image {shown}: the engine: {status} {} of {} MB",
-                        current / 1_000_000,
-                        total / 1_000_000
-                    ));
-                }
-            }
-            Err(error) => {
-                heard.failure = Some(failure::of_load(&error));
-                return heard;
-            }
-        }
-        let Ok(item) = timeout(STALL, answer.next()).await else {
-            heard.failure = Some((Refusal::Passing, format!("the engine said nothing for {} s", STALL.as_secs())));
-            return heard;
-        };
-        next = item;
-    }
-    if heard.names.is_empty() && heard.failure.is_none() {
-        heard.failure = Some((Refusal::Final, "the engine found no image in it".to_owned()));
-    }
-    heard
-}
-
 /// How far an archive has come.
 pub fn progress(shown: &str, (now, all): (u64, Option<u64>), left_out: u64) -> String {
     let mega = |bytes: u64| bytes / 1_000_000;
@@ -383,20 +322,6 @@ fn unhex(digits: &str) -> Option<[u8; 32]> {
 #[expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 mod tests {
     use super::*;
-
-    #[test]
-    fn answers_of_both_stores_are_understood() {
-        let mut heard = Heard::default();
-        heard.line("Loaded image: a:b\n");
-        assert_eq!((heard.names.as_slice(), &heard.failure), (["a:b".to_owned()].as_slice(), &None));
-        heard.line("Error unpacking image a:b: apply layer error for \"a:b\": wrong diff id calculated on extraction\n");
-        assert_eq!(heard.failure.as_ref().unwrap().0, Refusal::Final);
-        let mut heard = Heard::default();
-        heard.line("Loaded image ID: sha256:12\n");
-        assert_eq!(heard.names, ["sha256:12"]);
-        heard.line("Error unpacking image: write /x: no space left on device");
-        assert_eq!(heard.failure.unwrap().0, Refusal::Room);
-    }
 
     #[test]
     fn digits_and_bytes() {

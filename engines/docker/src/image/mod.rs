@@ -3,7 +3,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `flight` | one acquisition however many wait, and what they are told |
-//! | `load` | archives: stream → filter → engine |
+//! | `load`, `answer` | archives: stream → filter → engine, and what it says to that |
 //! | `past` | archives past the engine, into containerd's store |
 //! | `filter`, `documents`, `known`, `tar` | what passes, what is rewritten, what need not be sent; pure |
 //! | `pull`, `reference` | registries: what is there, tags and digests, mirrors, passwords |
@@ -15,6 +15,7 @@
 //! An image is resolved to its identifier, and containers are made from that: a name can come to mean another image at
 //! any time. Archives bring no names of their own into the engine, see `documents`.
 
+mod answer;
 mod documents;
 mod failure;
 mod filter;
@@ -40,7 +41,7 @@ use std::{
 };
 
 use bollard::{models::ImageInspect, query_parameters::RemoveImageOptionsBuilder};
-use tc_engine::{EngineError, Fault, Image, ImageBytes, ImageWant, Progress};
+use tc_engine::{EngineError, Fault, Image, ImageBytes, ImageWant, Progress, Room};
 use tokio::sync::OnceCell;
 
 pub use filter::Bounds;
@@ -238,6 +239,11 @@ impl Images {
     /// See [`tc_engine::Engine::make_room`].
     pub async fn make_room(&self, bytes: u64) -> Vec<String> {
         self.inner.make_room(bytes).await
+    }
+
+    /// See [`tc_engine::Engine::room`].
+    pub async fn room(&self) -> Option<Room> {
+        self.inner.room().await
     }
 }
 

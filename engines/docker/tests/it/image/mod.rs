@@ -5,5 +5,6 @@ mod archives;
 mod faults;
 mod loads;
 mod pulls;
+mod refusals;
 mod room;
 mod support;
