@@ -360,7 +360,7 @@ impl Drop for Lease {
 }
 
 /// The process behind a Unix socket.
-async fn peer(socket: &str) -> Option<i32> {
+pub(crate) async fn peer(socket: &str) -> Option<i32> {
     let connected = tokio::time::timeout(PEER_BOUND, tokio::net::UnixStream::connect(socket)).await.ok()?.ok()?;
     connected.peer_cred().ok()?.pid().filter(|&pid| pid > 0)
 }

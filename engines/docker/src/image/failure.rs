@@ -66,6 +66,9 @@ fn about_registry(message: &str) -> Refusal {
         "no matching manifest",
         "unsupported",
         "not supported",
+        "http 401",
+        "http 403",
+        "http 404",
     ]) {
         Refusal::Final
     } else {
@@ -182,6 +185,7 @@ mod tests {
                 "failed to resolve reference \"r:5000/x:1\": unexpected status from HEAD request to x: 403 Forbidden",
                 Refusal::Final,
             ),
+            ("error parsing HTTP 404 response body: unexpected end of JSON input: \"\"", Refusal::Final),
             // Names say nothing.
             ("manifest for r:4290/ci:20240429 not found: manifest unknown: manifest unknown", Refusal::Final),
             ("failed to resolve reference \"r:5000/ci:20240429\": r:5000/ci:20240429: not found", Refusal::Final),

@@ -17,6 +17,7 @@ use nix::sys::statvfs::statvfs;
 use tc_engine::Room;
 
 use super::{Collect, Inner, load::OWN_REPOSITORY, table::Rows};
+use crate::containerd::peer;
 
 /// An image that may go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,10 +65,13 @@ fn in_full(name: &str) -> String {
 }
 
 impl Inner {
-    /// The directory of an engine on this machine.
+    /// The directory of an engine on this machine, as it can be seen from here.
     async fn root(&self) -> Result<Option<PathBuf>, bollard::errors::Error> {
         let root = self.ask(self.connection.docker().info()).await?.docker_root_dir;
-        Ok(root.filter(|_| self.connection.host().starts_with("unix://")).map(PathBuf::from))
+        let (Some(root), Some(socket)) = (root, self.connection.host().strip_prefix("unix://")) else { return Ok(None) };
+        // The engine may have mounts of its own, which are seen through its process by those who may look.
+        let inside = peer(socket).await.map(|pid| PathBuf::from(format!("/proc/{pid}/root{root}")));
+        Ok(Some(inside.filter(|path| statvfs(path).is_ok()).unwrap_or_else(|| PathBuf::from(root))))
     }
 
     pub(super) async fn room(&self) -> Option<Room> {
