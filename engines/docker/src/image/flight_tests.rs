@@ -109,13 +109,13 @@ async fn the_last_waiter_ends_it_and_no_other_one() {
 #[tokio::test(start_paused = true)]
 async fn the_others_do_not_fail_for_one_who_has_gone() {
     let flights = Arc::new(Flights::default());
-    let begun = Arc::new(Mutex::new(Vec::new()));
+    let flown = Arc::new(Mutex::new(Vec::new()));
     // Whose means are renewed no more fails, sooner or later.
     let spawn = |who: &'static str, ends: Result<Image, &'static str>| {
-        let (flights, begun) = (flights.clone(), begun.clone());
+        let (flights, flown) = (flights.clone(), flown.clone());
         tokio::spawn(async move {
             let begin = move |_| async move {
-                begun.lock().unwrap().push(who);
+                flown.lock().unwrap().push(who);
                 tokio::time::sleep(Duration::from_secs(10)).await;
                 ends.map_err(|message| EngineError::new(Fault::Resource, message))
             };
@@ -133,15 +133,15 @@ async fn the_others_do_not_fail_for_one_who_has_gone() {
     first.abort();
     first.await.unwrap_err();
     assert_eq!((second.await.unwrap().unwrap(), third.await.unwrap().unwrap()), (image(), image()));
-    assert_eq!(begun.lock().unwrap().len(), 2, "one after the other, and once for both who stayed");
+    assert_eq!(flown.lock().unwrap().len(), 2, "one after the other, and once for both who stayed");
 }
 
 #[tokio::test(start_paused = true)]
 async fn errors_reach_everyone_and_panics_are_noticed() {
     let flights = Flights::default();
-    let begun = AtomicUsize::new(0);
+    let flown = AtomicUsize::new(0);
     let fail = |_| {
-        begun.fetch_add(1, Ordering::SeqCst);
+        flown.fetch_add(1, Ordering::SeqCst);
         async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             Err(EngineError::new(Fault::Resource, "no"))
@@ -151,7 +151,7 @@ async fn errors_reach_everyone_and_panics_are_noticed() {
     for error in [one.unwrap_err(), two.unwrap_err()] {
         assert_eq!((error.fault, error.message.as_str()), (Fault::Resource, "no"));
     }
-    assert_eq!(begun.load(Ordering::SeqCst), 1, "nobody has gone, so it is the same for all");
+    assert_eq!(flown.load(Ordering::SeqCst), 1, "nobody has gone, so it is the same for all");
     let panics = |_| async { panic!("on purpose") };
     assert_eq!(flights.join(&1, Lines::new(), panics).await.unwrap_err().fault, Fault::Worker);
 }

@@ -10,7 +10,7 @@ use tc_engine_docker::{
 
 use super::{
     archives::{Built, busybox, layer},
-    support::{Archive, Bench, CleanUp, Lines, bring, engines, own_name},
+    support::{Archive, Bench, CleanUp, Lines, ROOM, bring, engines, own_name},
 };
 use crate::support::faulty::{Fault as Mood, Proxy, Rule};
 
@@ -24,7 +24,7 @@ const WORKER: Option<Fault> = Some(Fault::Worker);
 const TASK: Option<Fault> = Some(Fault::Task);
 const RESOURCE: Option<Fault> = Some(Fault::Resource);
 
-async fn images(proxy: &Proxy, state: &std::path::Path) -> Images {
+fn images(proxy: &Proxy, state: &std::path::Path) -> Images {
     let second = Duration::from_secs(1);
     let patience = Patience { call: second * 2, removal: second * 2, look: second };
     let connection = Connection::new(&proxy.host).unwrap();
@@ -46,10 +46,10 @@ async fn spoiled(
 ) -> Option<String> {
     let state = tempfile::tempdir().unwrap();
     let proxy = Proxy::new(&engine.host, vec![Rule { method, path, times: 1, fault: mood.clone() }]);
-    let images = images(&proxy, state.path()).await;
+    let images = images(&proxy, state.path());
     let case = format!("{engine:?}: {method} {path} {mood:?}");
-    let came = tokio::time::timeout(CASE_BOUND, acquire(&images)).await;
-    let fault = match &came {
+    let ended = tokio::time::timeout(CASE_BOUND, acquire(&images)).await;
+    let fault = match &ended {
         Err(_) => return Some(format!("{case}: it did not end")),
         Ok(Ok(_)) => None,
         Ok(Err(error)) => Some(error.fault),
@@ -57,11 +57,12 @@ async fn spoiled(
     if !proxy.unused().is_empty() {
         return Some(format!("{case}: the fault did not happen"));
     }
-    (!expected.contains(&fault)).then(|| format!("{case}: {came:?}"))
+    (!expected.contains(&fault)).then(|| format!("{case}: {ended:?}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_step_of_a_load_may_fail_or_hang() {
+    let _turn = ROOM.lock().await;
     let mut wrong = Vec::new();
     for engine in engines("each_step_of_a_load_may_fail_or_hang") {
         let archive = Archive::new(Built::new(vec![busybox("faults"), layer("which", "faults")], &[]).saved(true));
@@ -125,6 +126,7 @@ async fn each_step_of_a_pull_may_fail_or_hang() {
 /// An engine that has stopped answering altogether, with a load or a pull in its hands.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_answers_nothing_any_more_is_lost() {
+    let _turn = ROOM.lock().await;
     for engine in engines("an_engine_that_answers_nothing_any_more_is_lost") {
         let deaf = |path| {
             let rule = |method, path| Rule { method, path, times: u32::MAX, fault: Mood::Hang };
@@ -133,13 +135,13 @@ async fn an_engine_that_answers_nothing_any_more_is_lost() {
         let state = tempfile::tempdir().unwrap();
         let archive = Archive::new(Built::new(vec![layer("which", "deaf")], &[]).saved(true));
         let proxy = deaf("/images/load");
-        let images_there = images(&proxy, state.path()).await;
+        let images_there = images(&proxy, state.path());
         let loaded = tokio::time::timeout(CASE_BOUND, bring(&images_there, "test:faults/deaf", &archive)).await;
         let error = loaded.expect("it ends").unwrap_err();
         assert_eq!(error.fault, Fault::Lost, "{engine:?}: {error}");
 
         let proxy = deaf("/images/create");
-        let images_there = images(&proxy, state.path()).await;
+        let images_there = images(&proxy, state.path());
         let want = ImageWant::Registry { name: "127.0.0.1:1/tc-test/nowhere:1".to_owned(), as_it_is: false };
         let pulled = tokio::time::timeout(CASE_BOUND, images_there.image(&want, None, Arc::new(Lines::default()))).await;
         let error = pulled.expect("it ends").unwrap_err();
@@ -148,7 +150,7 @@ async fn an_engine_that_answers_nothing_any_more_is_lost() {
         // One that is only slow with it is waited for.
         let slow = Rule { method: "POST", path: "/images/load", times: 1, fault: Mood::Late(6000) };
         let proxy = Proxy::new(&engine.host, vec![slow]);
-        let images_there = images(&proxy, state.path()).await;
+        let images_there = images(&proxy, state.path());
         let archive = Archive::new(Built::new(vec![busybox("faults"), layer("which", "slow")], &[]).saved(true));
         let image = bring(&images_there, "test:faults/slow", &archive).await.unwrap();
         let _clean = CleanUp(&engine, vec![image.id.clone()]);
