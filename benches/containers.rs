@@ -1,0 +1,312 @@
+//! What a task in a container costs through the whole worker, beside the calls that have to be made by hand for the same.
+//!
+//! `cargo bench --profile ci --bench containers` prints a table for each engine that `TC_DOCKER_CLASSIC`, `TC_DOCKER_GRAPH` and
+//! `TC_DOCKER_CONTAINERD` name. They need `tc-test/busybox:latest`, which is loaded from `TC_DOCKER_IMAGES` where it is missing, or with
+//! `TC_DOCKER_REGISTRY` what that registry has by this name. Everything is in turns, so that whatever else the machine does hits both.
+//! With `--calls` the calls of one task are printed with their times, too.
+//!
+//! *By hand* is what a careful person calls for a container like ours (a terminal, no log of the engine's own, its default
+//! network), with bollard and its kept connections: create, attach, start, read to the end, wait, remove with volumes. A task of
+//! ours is in the default network, too, so neither makes a network. Ours makes these calls, of which those in one line are made at the
+//! same time:
+//!
+//! ```text
+//! GET    /images/x/json           the image that the name means now, so that the container is made from its identifier
+//! POST   /containers/create
+//! POST   /containers/x/attach     POST /containers/x/wait
+//! POST   /containers/x/start
+//! GET    /containers/x/json       out of memory? nothing runs?    (while the rest of the output is read)
+//! DELETE /containers/x
+//! GET    /containers/x/json       it is not there any more
+//! ```
+//!
+//! Both go through a relay before the engine, which sees when a container says its first byte and when no call is pending; the
+//! worker's claims go through one before the queue. *Set-up* is the time from a claim's answer to the first byte in which no call of
+//! the run is pending: what the worker itself takes.
+
+use std::time::{Duration, Instant};
+
+use bollard::{
+    API_DEFAULT_VERSION, Docker,
+    models::{ContainerCreateBody, HostConfig, HostConfigLogConfig},
+    query_parameters::{
+        AttachContainerOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions, WaitContainerOptions,
+    },
+};
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+use support::{
+    Deployment,
+    calls::{Call, Calls},
+    engines, middle, millis, now_ns, percentile,
+    relay::{Passed, Relay},
+    shell,
+    worker::worker,
+};
+
+#[expect(dead_code, reason = "each bench needs some of it")]
+mod support;
+
+/// As many containers are started at once.
+const AT_ONCE: usize = 8;
+const WORD: &str = "first";
+
+/// Rounds of each row.
+struct Sizes {
+    alone: usize,
+    at_once: usize,
+}
+
+fn main() {
+    let has = |flag: &str| std::env::args().any(|argument| argument == flag);
+    let (smoke, show_calls) = (has("--smoke"), has("--calls"));
+    let sizes = if smoke { Sizes { alone: 2, at_once: 1 } } else { Sizes { alone: 60, at_once: 15 } };
+    let mut engines = engines();
+    if smoke {
+        // That it runs, not what it measures.
+        engines.drain(..engines.len().saturating_sub(1));
+    }
+    if engines.is_empty() {
+        return println!("NOT RUN: no variable names a Docker engine");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        println!("| engine | row | measured | by hand in the same run | ratio |");
+        println!("|---|---|---|---|---|");
+        let mut shown = Vec::new();
+        for (kind, host) in engines {
+            let image = image(&host).await;
+            let bench = Bench::start(kind, &host, image.name()).await;
+            shown.push((kind, bench.alone(sizes.alone).await));
+            bench.at_once(sizes.at_once).await;
+            image.leave(&host).await;
+        }
+        println!("\nload: {}", std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim());
+        for (kind, calls) in shown.iter().filter(|_| show_calls) {
+            println!("\nThe calls of one task, {kind}; milliseconds after the answer to the claim:\n{calls}");
+        }
+    });
+}
+
+/// The image in which everything runs.
+struct Image {
+    name: String,
+    /// This bench brought it.
+    brought: bool,
+}
+
+async fn image(host: &str) -> Image {
+    let name = match std::env::var("TC_DOCKER_REGISTRY") {
+        Ok(registry) => format!("{registry}/tc-test/busybox:latest"),
+        Err(_) => "tc-test/busybox:latest".to_owned(),
+    };
+    let there = shell(format!("docker -H {host} image ls -q {name}")).await;
+    if there.is_empty() {
+        let images = std::env::var("TC_DOCKER_IMAGES").expect("TC_DOCKER_IMAGES names the archives of the test bed");
+        shell(format!("docker -H {host} load -qi {images}/busybox.tar")).await;
+    }
+    Image { name, brought: there.is_empty() }
+}
+
+impl Image {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn leave(self, host: &str) {
+        if self.brought {
+            shell(format!("docker -H {host} rmi {}", self.name)).await;
+        }
+    }
+}
+
+struct Bench {
+    kind: &'static str,
+    deployment: Deployment,
+    calls: Calls,
+    docker: Docker,
+    image: String,
+}
+
+impl Bench {
+    async fn start(kind: &'static str, host: &str, image: &str) -> Self {
+        let deployment = Deployment::start().await;
+        let calls = Calls::start(host, deployment.dir.path());
+        let docker = Docker::connect_with_unix(&calls.host(), 120, API_DEFAULT_VERSION).expect("a client");
+        let inspected = docker.inspect_image(image).await.expect("the engine has the image");
+        assert!(inspected.id.is_some());
+        Self { kind, deployment, calls, docker, image: image.to_owned() }
+    }
+
+    fn payload(&self) -> Value {
+        json!({ "image": self.image, "command": ["echo", WORD], "maxRunTime": 60 })
+    }
+
+    fn settings(&self, capacity: usize) -> Value {
+        json!({
+            "d2gConfig": { "enableD2G": true }, "capacity": capacity, "tcWorker": { "docker": { "host": self.calls.host() } },
+        })
+    }
+
+    fn row(&self, name: &str, measured: &str, floor: &str, ratio: &str) {
+        println!("| {} | {name} | {measured} | {floor} | {ratio} |", self.kind);
+    }
+
+    /// One task at a time. Returns what was called for the last one.
+    async fn alone(&self, rounds: usize) -> String {
+        let relay = Relay::start(&self.deployment, Duration::ZERO);
+        let mut worker = worker(&self.deployment, &relay.root_url(), &self.settings(1));
+        let (mut ours, mut floor, mut setup, mut last) = (Vec::new(), Vec::new(), Vec::new(), String::new());
+        // The first round is not counted: the worker compares the tag with the registry, and finds its files.
+        for round in 0..=rounds {
+            // Neither is done in the other's time: the worker has asked for work and waits.
+            until(|| relay.passed().claims.len() > round).await;
+            let before = self.calls.list().len();
+            let began = now_ns();
+            by_hand(&self.docker, &self.image).await;
+            let bare = first_byte(&self.calls.list()[before..]) - began;
+
+            let before = self.calls.list().len();
+            self.deployment.create(self.payload()).await;
+            until(|| relay.passed().completed.len() > round).await;
+            let calls = self.calls.list()[before..].to_vec();
+            assert_eq!(relay.passed().answered.len(), round + 1, "one claim a task");
+            let claimed = relay.passed().answered[round];
+            let first = first_byte(&calls);
+            if round > 0 {
+                floor.push(between(0, bare));
+                ours.push(between(claimed, first));
+                setup.push(unattended(&calls, claimed, first));
+            }
+            last = listed(&calls, claimed, first);
+        }
+        drop(worker.kill());
+        drop(worker.wait());
+        for list in [&mut ours, &mut floor, &mut setup] {
+            list.sort_by(f64::total_cmp);
+        }
+        for (label, share) in [("p50", 0.5), ("p99", 0.99)] {
+            let (mine, bare, own) = (percentile(&ours, share), percentile(&floor, share), percentile(&setup, share));
+            let name = format!("claim answered → first byte of output, {label}");
+            self.row(&name, &format!("{mine:.0} ms"), &format!("{bare:.0} ms"), &format!("{:.2} ×", mine / bare));
+            self.row(&format!("of that, no call of the run pending, {label}"), &format!("{own:.1} ms"), "", "");
+        }
+        last
+    }
+
+    /// Eight tasks at once.
+    async fn at_once(&self, rounds: usize) {
+        let (mut floor, mut removed, mut resolved) = (Vec::new(), Vec::new(), Vec::new());
+        for round in 0..=rounds {
+            let before = self.calls.list().len();
+            let began = now_ns();
+            let all = (0..AT_ONCE).map(|_| by_hand(&self.docker, &self.image));
+            futures_util::future::join_all(all).await;
+            let bare = last_removal(&self.calls.list()[before..]) - began;
+
+            // They wait before the worker is there, so that one call brings all of them. A worker of its own for each round makes
+            // it slower, if anything: it does everything for the first time.
+            let relay = Relay::start(&self.deployment, Duration::ZERO);
+            for _ in 0..AT_ONCE {
+                self.deployment.create(self.payload()).await;
+            }
+            let before = self.calls.list().len();
+            let mut worker = worker(&self.deployment, &relay.root_url(), &self.settings(AT_ONCE));
+            until(|| relay.passed().completed.len() == AT_ONCE).await;
+            drop(worker.kill());
+            drop(worker.wait());
+            let Passed { answered, completed, .. } = &*relay.passed();
+            let (claimed, last) = (answered[0], completed[AT_ONCE - 1]);
+            let calls = self.calls.list()[before..].to_vec();
+            let gone = last_removal(&calls);
+            if round > 0 {
+                floor.push(duration(0, bare));
+                removed.push(duration(claimed, gone));
+                resolved.push(duration(claimed, last));
+            }
+        }
+        let bare = middle(&floor);
+        for (what, times) in [("removed", &removed), ("resolved", &resolved)] {
+            let mine = middle(times);
+            let name = format!("{AT_ONCE} tasks at once: claims answered → all {what}");
+            self.row(&name, &format!("{mine:.2} s"), &format!("{bare:.2} s"), &format!("{:.2} ×", mine / bare));
+        }
+    }
+}
+
+/// A container by the bare calls, from its creation to its removal.
+async fn by_hand(docker: &Docker, image: &str) {
+    let host_config = HostConfig {
+        log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
+        memory_swap: Some(-1),
+        extra_hosts: Some(vec!["localhost.localdomain:127.0.0.1".into()]),
+        ..HostConfig::default()
+    };
+    let body = ContainerCreateBody {
+        image: Some(image.to_owned()),
+        cmd: Some(vec!["echo".into(), WORD.into()]),
+        tty: Some(true),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        host_config: Some(host_config),
+        ..ContainerCreateBody::default()
+    };
+    let id = docker.create_container(None, body).await.expect("created").id;
+    let options = AttachContainerOptionsBuilder::default().stdout(true).stderr(true).stream(true).build();
+    let mut attached = docker.attach_container(&id, Some(options)).await.expect("attached");
+    docker.start_container(&id, None::<StartContainerOptions>).await.expect("started");
+    while attached.output.next().await.is_some() {}
+    docker.wait_container(&id, None::<WaitContainerOptions>).next().await.expect("an end").expect("exit code 0");
+    let options = RemoveContainerOptionsBuilder::default().v(true).force(true).build();
+    docker.remove_container(&id, Some(options)).await.expect("removed");
+}
+
+/// Waits for something that the relays see.
+async fn until(mut come: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !come() {
+        assert!(Instant::now() < deadline, "waited too long");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+fn first_byte(calls: &[Call]) -> u128 {
+    calls.iter().map(|call| call.output).find(|&output| output > 0).expect("output")
+}
+
+fn last_removal(calls: &[Call]) -> u128 {
+    let removals: Vec<u128> = calls.iter().filter(|call| call.name.starts_with("DELETE ")).map(|call| call.ended).collect();
+    assert_eq!(removals.len(), AT_ONCE, "each container is removed once");
+    removals.into_iter().max().unwrap_or_default()
+}
+
+#[expect(clippy::cast_possible_wrap, reason = "nanoseconds of this century")]
+fn between(from: u128, to: u128) -> f64 {
+    millis(to as i128 - from as i128)
+}
+
+fn duration(from: u128, to: u128) -> Duration {
+    Duration::from_secs_f64(between(from, to) / 1e3)
+}
+
+/// How long of this time no call was pending, in milliseconds.
+fn unattended(calls: &[Call], from: u128, to: u128) -> f64 {
+    let mut pending: Vec<(u128, u128)> = calls.iter().map(Call::pending).collect();
+    pending.sort_unstable();
+    let (mut free, mut at) = (0, from);
+    for (begin, end) in pending {
+        free += begin.min(to).saturating_sub(at);
+        at = at.max(end);
+    }
+    between(0, free + to.saturating_sub(at))
+}
+
+/// The calls, one a line.
+fn listed(calls: &[Call], from: u128, first: u128) -> String {
+    let line = |call: &Call| {
+        let (began, end) = call.pending();
+        format!("  {:8.1} … {:8.1}  {}\n", between(from, began), between(from, end), call.name)
+    };
+    let lines: String = calls.iter().map(line).collect();
+    format!("{lines}  {:8.1}             first byte", between(from, first))
+}
