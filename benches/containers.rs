@@ -41,7 +41,7 @@ use support::{
     engines, middle, millis, now_ns, percentile,
     relay::Relay,
     shell,
-    worker::worker,
+    worker::{Killed, worker},
 };
 
 #[expect(dead_code, reason = "each bench needs some of it")]
@@ -149,7 +149,7 @@ impl Bench {
     /// One task at a time. Returns what was called for the last one.
     async fn alone(&self, rounds: usize) -> String {
         let relay = Relay::start(&self.deployment, Duration::ZERO);
-        let mut worker = worker(&self.deployment, &relay.root_url(), &self.settings(1));
+        let worker = Killed(worker(&self.deployment, &relay.root_url(), &self.settings(1)));
         let (mut ours, mut floor, mut setup, mut last) = (Vec::new(), Vec::new(), Vec::new(), String::new());
         // The first round is not counted: the worker compares the tag with the registry, and finds its files.
         for round in 0..=rounds {
@@ -173,8 +173,7 @@ impl Bench {
             }
             last = listed(&calls, claimed, first);
         }
-        drop(worker.kill());
-        drop(worker.wait());
+        end(worker, &relay).await;
         for list in [&mut ours, &mut floor, &mut setup] {
             list.sort_by(f64::total_cmp);
         }
@@ -233,14 +232,19 @@ impl Bench {
             self.deployment.create(self.payload()).await;
         }
         let before = self.calls.list().len();
-        let mut worker = worker(&self.deployment, &relay.root_url(), &self.settings(AT_ONCE));
+        let worker = Killed(worker(&self.deployment, &relay.root_url(), &self.settings(AT_ONCE)));
         until(|| relay.passed().completed.len() == AT_ONCE).await;
-        drop(worker.kill());
-        drop(worker.wait());
+        end(worker, &relay).await;
         let passed = relay.passed();
         let (claimed, last) = (passed.answered[0], passed.completed[AT_ONCE - 1]);
         (duration(claimed, last_removal(&self.calls.list()[before..])), duration(claimed, last))
     }
+}
+
+/// Ends a worker, and waits until the queue has noticed: its open call must not get a task of the next one.
+async fn end(worker: Killed, relay: &Relay) {
+    drop(worker);
+    until(|| relay.passed().open == 0).await;
 }
 
 /// A container by the bare calls, from its creation to its removal.

@@ -18,6 +18,8 @@ pub struct Passed {
     pub answered: Vec<u128>,
     /// Answers that say that a task is completed.
     pub completed: Vec<u128>,
+    /// Connections that are open on either side.
+    pub open: usize,
 }
 
 /// See the module.
@@ -38,7 +40,11 @@ impl Relay {
             move || {
                 for client in listener.incoming().flatten() {
                     let (upstream, passed) = (upstream.clone(), Arc::clone(&passed));
-                    std::thread::spawn(move || relay(client, &upstream, latency, &passed));
+                    lock(&passed).open += 1;
+                    std::thread::spawn(move || {
+                        relay(client, &upstream, latency, &passed);
+                        lock(&passed).open -= 1;
+                    });
                 }
             }
         });

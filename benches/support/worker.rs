@@ -12,6 +12,16 @@ use super::Deployment;
 /// The program.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_tc-worker");
 
+/// A worker that is killed when this is dropped.
+pub struct Killed(pub Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
 /// Starts a worker of this deployment, which it reaches at `root_url`.
 pub fn worker(bench: &Deployment, root_url: &str, overrides: &Value) -> Child {
     start_worker(bench.dir.path(), root_url, &bench.token, overrides)
