@@ -1,14 +1,14 @@
 //! What a task in a container costs through the whole worker, beside the calls that have to be made by hand for the same.
 //!
 //! `cargo bench --profile ci --bench containers` prints a table for each engine that `TC_DOCKER_CLASSIC`, `TC_DOCKER_GRAPH` and
-//! `TC_DOCKER_CONTAINERD` name. They need `tc-test/busybox:latest`, which is loaded from `TC_DOCKER_IMAGES` where it is missing, or with
-//! `TC_DOCKER_REGISTRY` what that registry has by this name. Everything is in turns, so that whatever else the machine does hits both.
-//! With `--calls` the calls of one task are printed with their times, too.
+//! `TC_DOCKER_CONTAINERD` name. Where they lack `tc-test/busybox:latest`, it comes from the directory `TC_DOCKER_IMAGES`, or from the registry
+//! `TC_DOCKER_REGISTRY` if that is named. Everything is in turns, so that whatever else the machine does hits both; medians count. With
+//! `--calls` the calls of one task are printed with their times, too.
 //!
 //! *By hand* is what a careful person calls for a container like ours (a terminal, no log of the engine's own, its default
 //! network), with bollard and its kept connections: create, attach, start, read to the end, wait, remove with volumes. A task of
-//! ours is in the default network, too, so neither makes a network. Ours makes these calls, of which those in one line are made at the
-//! same time:
+//! ours is in the default network, too, so neither makes a network. Ours makes eight calls, each on a connection of its own, of
+//! which those in one line are made at the same time; the three with `GET` nobody needs who only wants output and exit code:
 //!
 //! ```text
 //! GET    /images/x/json           the image that the name means now, so that the container is made from its identifier
@@ -21,8 +21,8 @@
 //! ```
 //!
 //! Both go through a relay before the engine, which sees when a container says its first byte and when no call is pending; the
-//! worker's claims go through one before the queue. *Set-up* is the time from a claim's answer to the first byte in which no call of
-//! the run is pending: what the worker itself takes.
+//! worker's claims go through one before the queue. *No call pending* is the part of the time from a claim's answer to the first byte
+//! that the worker itself takes, and by hand what the client takes from call to call.
 
 use std::time::{Duration, Instant};
 
@@ -75,7 +75,7 @@ fn main() {
         println!("|---|---|---|---|---|");
         let mut shown = Vec::new();
         for (kind, host) in engines {
-            let image = image(&host).await;
+            let image = Image::bring(&host).await;
             let bench = Bench::start(kind, &host, &image.name).await;
             shown.push((kind, bench.alone(sizes.alone).await));
             bench.at_once(sizes.at_once).await;
@@ -95,20 +95,20 @@ struct Image {
     brought: bool,
 }
 
-async fn image(host: &str) -> Image {
-    let name = match std::env::var("TC_DOCKER_REGISTRY") {
-        Ok(registry) => format!("{registry}/tc-test/busybox:latest"),
-        Err(_) => "tc-test/busybox:latest".to_owned(),
-    };
-    let there = shell(format!("docker -H {host} image ls -q {name}")).await;
-    if there.is_empty() {
-        let images = std::env::var("TC_DOCKER_IMAGES").expect("TC_DOCKER_IMAGES names the archives of the test bed");
-        shell(format!("docker -H {host} load -qi {images}/busybox.tar")).await;
-    }
-    Image { name, brought: there.is_empty() }
-}
-
 impl Image {
+    async fn bring(host: &str) -> Self {
+        let registry = std::env::var("TC_DOCKER_REGISTRY").map_or_else(|_| String::new(), |registry| format!("{registry}/"));
+        let name = format!("{registry}tc-test/busybox:latest");
+        let brought = shell(format!("docker -H {host} image ls -q {name}")).await.is_empty();
+        if brought && registry.is_empty() {
+            let images = std::env::var("TC_DOCKER_IMAGES").expect("a directory with the archive of the image");
+            shell(format!("docker -H {host} load -qi {images}/busybox.tar")).await;
+        } else if brought {
+            shell(format!("docker -H {host} pull -q {name}")).await;
+        }
+        Self { name, brought }
+    }
+
     async fn leave(self, host: &str) {
         if self.brought {
             shell(format!("docker -H {host} rmi {}", self.name)).await;
@@ -150,7 +150,7 @@ impl Bench {
     async fn alone(&self, rounds: usize) -> String {
         let relay = Relay::start(&self.deployment, Duration::ZERO);
         let worker = Killed(worker(&self.deployment, &relay.root_url(), &self.settings(1)));
-        let (mut ours, mut floor, mut setup, mut last) = (Vec::new(), Vec::new(), Vec::new(), String::new());
+        let (mut ours, mut bare, mut last) = (Took::default(), Took::default(), String::new());
         // The first round is not counted: the worker compares the tag with the registry, and finds its files.
         for round in 0..=rounds {
             // Neither is done in the other's time: the worker has asked for work and waits.
@@ -165,33 +165,32 @@ impl Bench {
             let claimed = relay.passed().answered[round];
             let first = first_byte(&calls);
             until(|| relay.passed().claims.len() > round + 1).await;
-            let bare = if let Some(early) = early { early } else { self.bare().await };
+            let by_hand = if let Some(early) = early { early } else { self.bare().await };
             if round > 0 {
-                floor.push(bare);
-                ours.push(between(claimed, first));
-                setup.push(unattended(&calls, claimed, first));
+                bare.add(by_hand);
+                ours.add((between(claimed, first), unattended(&calls, claimed, first)));
             }
             last = listed(&calls, claimed, first);
         }
         end(worker, &relay).await;
-        for list in [&mut ours, &mut floor, &mut setup] {
-            list.sort_by(f64::total_cmp);
-        }
         for (label, share) in [("p50", 0.5), ("p99", 0.99)] {
-            let (mine, bare, own) = (percentile(&ours, share), percentile(&floor, share), percentile(&setup, share));
+            let ((mine, own), (floor, own_floor)) = (ours.at(share), bare.at(share));
             let name = format!("claim answered → first byte of output, {label}");
-            self.row(&name, &format!("{mine:.0} ms"), &format!("{bare:.0} ms"), &format!("{:.2} ×", mine / bare));
-            self.row(&format!("of that, no call of the run pending, {label}"), &format!("{own:.1} ms"), "", "");
+            self.row(&name, &format!("{mine:.0} ms"), &format!("{floor:.0} ms"), &format!("{:.2} ×", mine / floor));
+            let name = format!("of that, no call of the run pending, {label}");
+            self.row(&name, &format!("{own:.1} ms"), &format!("{own_floor:.1} ms"), &format!("+ {:.1} ms", own - own_floor));
         }
         last
     }
 
-    /// How long a container by hand takes until its first byte, in milliseconds.
-    async fn bare(&self) -> f64 {
+    /// How long a container by hand takes until its first byte, and how long of that no call is pending.
+    async fn bare(&self) -> (f64, f64) {
         let before = self.calls.list().len();
         let began = now_ns();
         by_hand(&self.docker, &self.image).await;
-        between(began, first_byte(&self.calls.list()[before..]))
+        let calls = &self.calls.list()[before..];
+        let first = first_byte(calls);
+        (between(began, first), unattended(calls, began, first))
     }
 
     /// Eight at a time, ours first in half of the rounds.
@@ -238,6 +237,26 @@ impl Bench {
         let passed = relay.passed();
         let (claimed, last) = (passed.answered[0], passed.completed[AT_ONCE - 1]);
         (duration(claimed, last_removal(&self.calls.list()[before..])), duration(claimed, last))
+    }
+}
+
+/// Milliseconds until the first byte, and those of them in which no call was pending.
+#[derive(Default)]
+struct Took(Vec<f64>, Vec<f64>);
+
+impl Took {
+    fn add(&mut self, (all, own): (f64, f64)) {
+        self.0.push(all);
+        self.1.push(own);
+    }
+
+    /// The values that this share of the rounds does not exceed.
+    fn at(&mut self, share: f64) -> (f64, f64) {
+        let of = |list: &mut Vec<f64>| {
+            list.sort_by(f64::total_cmp);
+            percentile(list, share)
+        };
+        (of(&mut self.0), of(&mut self.1))
     }
 }
 
