@@ -9,7 +9,10 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::digests::{digest_of, is_digest};
+use super::{
+    digests::{digest_of, is_digest},
+    packing::Packing,
+};
 
 /// Most layers of an image: what overlayfs stacks.
 const LAYERS: usize = 500;
@@ -21,6 +24,7 @@ const CONFIG_TYPE: &str = "application/vnd.docker.container.image.v1+json";
 const MANIFEST_TYPE: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const LAYER_TYPE: &str = "application/vnd.docker.image.rootfs.diff.tar";
 const GZIP_LAYER_TYPE: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+const ZSTD_LAYER_TYPE: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
 
 /// Types of manifests, and of lists of them.
 const MANIFEST_TYPES: [&str; 2] = [MANIFEST_TYPE, "application/vnd.oci.image.manifest.v1+json"];
@@ -40,8 +44,8 @@ pub(super) struct LayerFile {
     pub bytes: u64,
     /// Digest of what it is without compression.
     pub diff: String,
-    /// Whether it is compressed.
-    pub gzip: bool,
+    /// How it is compressed.
+    pub packing: Packing,
 }
 
 /// Everything that was found in an archive. Paths are without `./`.
@@ -264,7 +268,11 @@ fn saved(contents: &Contents, bytes: &[u8], architecture: &str) -> Result<Descri
             return strange(format!("it has no layer {path:?}"));
         };
         let file = &contents.layers[at];
-        let media_type = if file.gzip { GZIP_LAYER_TYPE } else { LAYER_TYPE };
+        let media_type = match file.packing {
+            Packing::Plain => LAYER_TYPE,
+            Packing::Gzip => GZIP_LAYER_TYPE,
+            Packing::Zstd => ZSTD_LAYER_TYPE,
+        };
         layers.push(descriptor(media_type, &file.blob, file.bytes));
         found.push(Some(at));
     }
@@ -371,8 +379,8 @@ mod tests {
     fn contents(config: &serde_json::Value, files: &[(&str, serde_json::Value)]) -> Contents {
         let mut contents = Contents::default();
         let digest = |letter: char| format!("sha256:{}", letter.to_string().repeat(64));
-        contents.layers.push(LayerFile { blob: digest('a'), bytes: 10, diff: digest('a'), gzip: false });
-        contents.layers.push(LayerFile { blob: digest('b'), bytes: 20, diff: digest('c'), gzip: true });
+        contents.layers.push(LayerFile { blob: digest('a'), bytes: 10, diff: digest('a'), packing: Packing::Plain });
+        contents.layers.push(LayerFile { blob: digest('b'), bytes: 20, diff: digest('c'), packing: Packing::Gzip });
         contents.layer_paths = HashMap::from([("1/layer.tar".to_owned(), 0), ("2.tar.gz".to_owned(), 1)]);
         contents.aliases = HashMap::from([("3/layer.tar".to_owned(), "1/layer.tar".to_owned())]);
         contents.files.insert("config.json".to_owned(), config.to_string().into_bytes());
