@@ -117,6 +117,9 @@ impl Reading<'_> {
                 self.contents.aliases.insert(path, clean(&target).map_err(TarError::from)?);
                 return Ok(());
             }
+            Kind::File if self.entries.is_sparse() => {
+                return Err(TarError::Strange("a sparse file among its layers".to_owned()).into());
+            }
             Kind::File => {}
             _ => return Ok(()),
         }

@@ -24,7 +24,6 @@ const CONFIG_TYPE: &str = "application/vnd.docker.container.image.v1+json";
 const MANIFEST_TYPE: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const LAYER_TYPE: &str = "application/vnd.docker.image.rootfs.diff.tar";
 const GZIP_LAYER_TYPE: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
-const ZSTD_LAYER_TYPE: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
 
 /// Types of manifests, and of lists of them.
 const MANIFEST_TYPES: [&str; 2] = [MANIFEST_TYPE, "application/vnd.oci.image.manifest.v1+json"];
@@ -270,8 +269,8 @@ fn saved(contents: &Contents, bytes: &[u8], architecture: &str) -> Result<Descri
         let file = &contents.layers[at];
         let media_type = match file.packing {
             Packing::Plain => LAYER_TYPE,
-            Packing::Gzip => GZIP_LAYER_TYPE,
-            Packing::Zstd => ZSTD_LAYER_TYPE,
+            // So containerd calls whatever is compressed; when it unpacks a layer, its first bytes count.
+            Packing::Gzip | Packing::Zstd => GZIP_LAYER_TYPE,
         };
         layers.push(descriptor(media_type, &file.blob, file.bytes));
         found.push(Some(at));

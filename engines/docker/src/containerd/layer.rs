@@ -7,7 +7,7 @@
 use std::{
     collections::HashSet,
     fs::File,
-    io::{self, BufRead, Write},
+    io::{self, BufRead, Seek, Write},
     os::fd::{BorrowedFd, OwnedFd},
     os::unix::ffi::OsStrExt,
 };
@@ -186,7 +186,10 @@ impl Unpacking<'_> {
             let part = entries.data()?;
             let amount = part.len();
             if amount == 0 {
-                break;
+                let Some(hole) = entries.hole() else { break };
+                let hole = i64::try_from(hole).map_err(|_| failed(Errno::FBIG.into()))?;
+                file.seek(io::SeekFrom::Current(hole)).map_err(failed)?;
+                continue;
             }
             file.write_all(part).map_err(failed)?;
             entries.take(amount);
@@ -198,6 +201,10 @@ impl Unpacking<'_> {
                     return Err(LayerError::NoRoom);
                 }
             }
+        }
+        if entries.is_sparse() {
+            // It may end with a hole.
+            file.set_len(entry.bytes).map_err(failed)?;
         }
         let set = || -> io::Result<()> {
             rustix::fs::fchown(&file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;

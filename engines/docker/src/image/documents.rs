@@ -209,8 +209,8 @@ pub fn oci_documents(image: &Described, layers: &[LayerMember], name: &Name) -> 
         .map(|layer| {
             let packed = match layer.packing {
                 Packing::Plain => "",
-                Packing::Gzip => ".gzip",
-                Packing::Zstd => ".zstd",
+                // So the engine calls whatever is compressed; when it unpacks a layer, its first bytes count.
+                Packing::Gzip | Packing::Zstd => ".gzip",
             };
             Some(json!({
                 "mediaType": format!("application/vnd.docker.image.rootfs.diff.tar{packed}"),
