@@ -106,7 +106,8 @@ impl Call {
     /// The run in the path.
     pub(crate) fn run_id(&self) -> Result<u32, Fault> {
         let text = self.param("runId");
-        text.parse().ok().filter(|run| *run <= LAST_RUN).ok_or_else(|| {
+        let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        digits.and_then(|text| text.parse().ok()).filter(|run| *run <= LAST_RUN).ok_or_else(|| {
             Fault::new(Code::InvalidRequestArguments, format!("runId `{text}` must be a number from 0 to {LAST_RUN}"))
         })
     }
