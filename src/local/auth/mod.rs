@@ -47,7 +47,7 @@ use roles::{ANONYMOUS, Role, Roles};
 /// How long before it is issued a temporary credential begins to be valid.
 const HEAD_START: SignedDuration = SignedDuration::from_mins(15);
 /// The client that issues the credentials of runs and workers.
-const QUEUE_CLIENT: &str = "static/taskcluster/queue";
+pub(crate) const QUEUE_CLIENT: &str = "static/taskcluster/queue";
 
 /// What everybody may do, unless a roster says otherwise.
 const ANONYMOUS_SCOPES: &[&str] = &[
