@@ -240,7 +240,10 @@ where
         return refused(why.into(), &params);
     }
     let unanswered = head.extensions.get::<Unanswered>().is_some();
-    let receipt = desk.clients.receipt(&caller, now).filter(|_| !unanswered);
+    let receipt = match desk.clients.receipt(&caller, now).await {
+        Ok(receipt) => receipt,
+        Err(replayed) => return refused(Fault::new(Code::AuthenticationFailed, replayed.to_string()), &params),
+    };
     let request = AsSigned {
         method: head.method,
         resource: resource.to_owned(),
@@ -258,7 +261,7 @@ where
         Ok(reply) => reply,
         Err(fault) => fault.reply(method, &params, Some(&bytes), now),
     };
-    reply.with_receipt(receipt).into_response()
+    reply.with_receipt(receipt.filter(|_| !unanswered)).into_response()
 }
 
 fn refuse(method: &str, why: &str, now: Timestamp) -> Response {

@@ -31,7 +31,7 @@ use jiff::{SignedDuration, Timestamp};
 
 pub(crate) use certificate::TemporaryCredentials;
 pub(crate) use crypto::install;
-pub(crate) use replay::{Receipt, Signature, Spent, Unanswered};
+pub(crate) use replay::{Receipt, Replayed, Signature, Spent, Unanswered};
 pub use roster::{Roster, RosterError};
 pub(crate) use scope::{Need, covers, is_scope, without_covered};
 
@@ -254,9 +254,12 @@ impl Clients {
         self.book().roles.expand(scopes).map_err(|endless| endless.to_string())
     }
 
-    /// The receipt to sign when an answer to this caller has been handed out.
-    pub(crate) fn receipt(&self, caller: &Caller, now: Timestamp) -> Option<Receipt> {
-        caller.signature.map(|signature| Receipt::new(Arc::clone(&self.spent), signature, now))
+    /// The receipt to sign when an answer to this caller has been handed out, if it signed its request.
+    pub(crate) async fn receipt(&self, caller: &Caller, now: Timestamp) -> Result<Option<Receipt>, Replayed> {
+        match caller.signature {
+            Some(signature) => self.spent.receipt(signature, now).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Credentials of the name `client_id`, valid until then.
