@@ -175,9 +175,8 @@ impl Lanes {
     /// others; else nobody is asked.
     pub(super) fn counts(&self, task_queue_id: &Arc<str>, is_its_own: impl Fn(TaskId) -> bool) -> (usize, usize) {
         let Some(lane) = self.by_name.get(&self.name(task_queue_id)) else { return (0, 0) };
-        let count = |tasks: &BTreeMap<Place, TaskId>| match self.one_for_all {
-            true => tasks.values().filter(|task| is_its_own(**task)).count(),
-            false => tasks.len(),
+        let count = |tasks: &BTreeMap<Place, TaskId>| {
+            if self.one_for_all { tasks.values().filter(|task| is_its_own(**task)).count() } else { tasks.len() }
         };
         (count(&lane.pending), count(&lane.claimed))
     }
