@@ -17,7 +17,7 @@ use super::{
     desk::Desk,
     endpoint::Call,
     fault::{Code, Fault},
-    ledger::{Kind, Ledger, OpenError},
+    ledger::{Damage, Kind, Ledger, OpenError},
     page::Page,
     reply::Reply,
     view::Date,
@@ -56,12 +56,13 @@ fn split(record: &str) -> Option<(&str, &str)> {
 impl Requests {
     /// The requests that were kept.
     pub(crate) fn restore(ledger: &Ledger) -> Result<Self, OpenError> {
-        let mut open = BTreeMap::new();
+        let (mut open, mut damage) = (BTreeMap::new(), Damage::default());
         ledger.each(KIND, |key, bytes| {
             let before = str::from_utf8(bytes).ok().and_then(|text| text.parse().ok());
-            let request = split(key).zip(before);
+            let request = damage.unless(KIND, key, split(key).zip(before));
             open.extend(request.map(|((pool, name), before)| ((pool.to_owned(), name.to_owned()), before)));
         })?;
+        damage.tell();
         Ok(Self { open, changed: Vec::new() })
     }
 
