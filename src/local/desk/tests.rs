@@ -56,7 +56,7 @@ async fn a_claim_is_noted_before_its_worker_hears_of_it() {
     let rig = Rig::with(|options| options.data_dir = Some(data.path().to_owned())).await;
     let desk = rig.server.desk.clone();
     let worker = Arc::new(Worker { group: "g".into(), id: "w".into() });
-    let mut seat = desk.claim_or_wait(&POOL.into(), &worker, 1).err().expect("a seat");
+    let mut seat = desk.claim_or_wait(&POOL.into(), &worker, 1).expect_err("a seat");
     let (sender, seen) = oneshot::channel();
     let hasty = Arc::new(Hasty { desk: desk.clone(), seen: Mutex::new(Some(sender)) });
     let waker = Waker::from(hasty.clone());
