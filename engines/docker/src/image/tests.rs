@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 
 use super::{
     documents::{Name, sha256_hex},
-    filter::{ArchiveError, Bounds, Ending, Filter, Learned, Skip},
+    filter::Filter,
     known::{Known, LayerMember, Packing, Store},
+    outcome::{ArchiveError, Bounds, Ending, Learned, Skip},
     tar::{END, Kind, Member, Piece, Scanner, TarError, push_file},
 };
 
@@ -90,7 +91,7 @@ fn complete(archive: &[u8], known: &Known, skip: Skip) -> (Vec<u8>, Learned) {
             passed.extend(tail);
             (passed, learned)
         }
-        (_, Ending::Again(skip)) => panic!("again with {skip:?}"),
+        (_, again) => panic!("again with {again:?}"),
     }
 }
 
