@@ -16,11 +16,11 @@
 //! | room | owns |
 //! |---|---|
 //! | `feed` | the stream as a reader, and the thread that digests |
-//! | `header`, `tar` | tar archives |
+//! | `header`, `extensions`, `tar` | tar archives |
 //! | `archive` | the outer archive: what is a layer, what is kept |
 //! | `packing` | how a layer is compressed |
-//! | `tree`, `layer` | unpacking one layer without being led out of its directory |
-//! | `description`, `digests` | what the archive says: order, names, identifier |
+//! | `tree`, `layer`, `attributes` | unpacking one layer without being led out of its directory |
+//! | `description`, `documents`, `digests` | what the archive says: order, names, identifier |
 //! | `settle` | what had to wait for the layers below |
 //! | `area`, `client`, `message` | containerd's directories and its calls |
 //! | `commit` | snapshots, content, names |
@@ -60,10 +60,13 @@
 
 mod archive;
 mod area;
+mod attributes;
 mod client;
 mod commit;
 mod description;
 mod digests;
+mod documents;
+mod extensions;
 mod feed;
 mod header;
 mod layer;
