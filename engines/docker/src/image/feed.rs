@@ -64,8 +64,7 @@ pub enum Way {
 /// What stands between the stream and the engine.
 enum Sieve<'a> {
     Filter(Box<Filter<'a>>),
-    /// Away while it works.
-    Mender(Option<Box<Mender>>),
+    Mender(Box<Mender>),
 }
 
 /// How feeding the engine ended.
@@ -140,7 +139,7 @@ impl Inner {
         let bounds = self.options.bounds;
         let mut sieve = match way {
             Way::Filter(skip) => Sieve::Filter(Box::new(Filter::new(known, skip, name, bounds))),
-            Way::Mend(plan) => Sieve::Mender(Some(Box::new(Mender::new(plan, bounds)))),
+            Way::Mend(plan) => Sieve::Mender(Box::new(Mender::new(plan, bounds))),
         };
         let mut out = Vec::new();
         let mut left_out = 0u64;
@@ -156,24 +155,24 @@ impl Inner {
             };
             let Some(chunk) = next else { break };
             let taken = chunk.len() as u64;
-            match &mut sieve {
-                Sieve::Filter(filter) => {
+            sieve = match sieve {
+                Sieve::Filter(mut filter) => {
                     filter.take(chunk, &mut out).map_err(refused)?;
                     left_out += taken.saturating_sub(out.iter().map(|bytes| bytes.len() as u64).sum());
+                    Sieve::Filter(filter)
                 }
                 Sieve::Mender(mender) => {
-                    let work = mender.take().map(|mender| tokio::task::spawn_blocking(mend(mender, chunk, sender.clone())));
-                    let Some(work) = work else { return Err(EngineError::new(Fault::Worker, format!("{what}: out of turn"))) };
+                    let work = tokio::task::spawn_blocking(mend(mender, chunk, sender.clone()));
                     let done = timeout(STALL, work).await.map_err(|_| stalled("the engine took nothing"))?;
-                    let (back, taken) =
-                        done.map_err(|error| EngineError::new(Fault::Worker, format!("{what}: decompress: {error}")))?;
+                    let (mender, taken) =
+                        done.map_err(|error| EngineError::new(Fault::Worker, format!("{what}: mend it: {error}")))?;
                     taken.map_err(refused)?;
-                    *mender = Some(back);
                     if sender.is_closed() {
                         return Ok(Fed::EngineClosed);
                     }
+                    Sieve::Mender(mender)
                 }
-            }
+            };
             for chunk in out.drain(..).filter(|chunk| !chunk.is_empty()) {
                 match timeout(STALL, sender.send(Ok(chunk))).await {
                     Ok(Ok(())) => {}
@@ -185,8 +184,7 @@ impl Inner {
         }
         let ending = match sieve {
             Sieve::Filter(filter) => filter.finish(),
-            Sieve::Mender(Some(mender)) => mender.finish(name),
-            Sieve::Mender(None) => return Err(EngineError::new(Fault::Worker, format!("{what}: out of turn"))),
+            Sieve::Mender(mender) => mender.finish(name),
         };
         match ending.map_err(refused)? {
             Ending::Again(skip) => Ok(Fed::Again(Way::Filter(skip))),

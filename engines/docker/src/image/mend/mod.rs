@@ -20,6 +20,8 @@
 mod head;
 mod layer;
 mod pass;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 
@@ -108,31 +110,5 @@ impl Mended {
         self.symbolic += more.symbolic;
         self.left_out += more.left_out;
         self.example = self.example.take().or(more.example);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_gzip_says_about_a_size() {
-        assert_eq!(gzip_says(10_240_u32.to_le_bytes(), 900), Some(10_240));
-        assert_eq!(gzip_says(10_240_u32.to_le_bytes(), 10_290), Some(10_240), "it could not be compressed");
-        assert_eq!(gzip_says(512_u32.to_le_bytes(), 3 << 30), Some((1 << 32) + 512));
-        assert_eq!(gzip_says(100_u32.to_le_bytes(), 90), None);
-    }
-
-    #[test]
-    fn what_engines_say_about_links() {
-        let plan = Plan { config: Bytes::new(), layers: Vec::new(), order: Vec::new(), exact: false };
-        for said in [
-            "Error processing tar file(exit status 1): link /opt/one /opt/two: no such file or directory",
-            "linkat opt/one opt/two: no such file or directory",
-            "failed to register layer: invalid hardlink target \"/usr/bin/perlbug\"",
-        ] {
-            assert!(plan.answers(said), "{said}");
-        }
-        assert!(!plan.answers("archive/tar: invalid tar header"));
     }
 }
