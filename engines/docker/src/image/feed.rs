@@ -190,7 +190,7 @@ impl Inner {
             Ending::Again(skip) => Ok(Fed::Again(Way::Filter(skip))),
             Ending::Mend(plan) => Ok(Fed::Again(Way::Mend(plan))),
             Ending::Complete(tail, learned) => match timeout(STALL, sender.send(Ok(tail.into()))).await {
-                Ok(Ok(())) => Ok(Fed::All(Box::new(learned), source.sha256())),
+                Ok(Ok(())) => Ok(Fed::All(learned, source.sha256())),
                 Ok(Err(_)) => Ok(Fed::EngineClosed),
                 Err(_) => Err(stalled("the engine took nothing")),
             },

@@ -171,7 +171,8 @@ impl<'a> Filter<'a> {
         tail.extend_from_slice(&END);
         let plan = image.as_ref().and_then(|image| self.plan(image));
         let members = members.into_iter().flatten().collect();
-        Ok(Ending::Complete(tail, Learned { image, members, skipped, bytes: self.bytes, plan, mended: Mended::default() }))
+        let learned = Learned { image, members, skipped, bytes: self.bytes, plan, mended: Mended::default() };
+        Ok(Ending::Complete(tail, Box::new(learned)))
     }
 
     fn begin(&mut self, member: Member, out: &mut Vec<Bytes>) -> Result<(), ArchiveError> {

@@ -75,7 +75,7 @@ pub struct Learned {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ending {
     /// These bytes complete the archive.
-    Complete(Vec<u8>, Learned),
+    Complete(Vec<u8>, Box<Learned>),
     /// The guess was wrong: once more.
     Again(Skip),
     /// Sizes were not known or wrong: once more.

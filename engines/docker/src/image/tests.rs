@@ -89,7 +89,7 @@ fn complete(archive: &[u8], known: &Known, skip: Skip) -> (Vec<u8>, Learned) {
     match run(archive, known, skip, 1000).unwrap() {
         (mut passed, Ending::Complete(tail, learned)) => {
             passed.extend(tail);
-            (passed, learned)
+            (passed, *learned)
         }
         (_, again) => panic!("again with {again:?}"),
     }

@@ -111,13 +111,13 @@ impl Passing {
         let mut decoder = std::mem::replace(&mut self.decoder, Decoder::Plain);
         let mut taken = Ok(());
         while !left.is_empty() && taken.is_ok() && !self.stopped {
-            let decoded = match &mut decoder {
+            let step = match &mut decoder {
                 Decoder::Plain => Ok((left.len(), part.slice_ref(left))),
                 // Both give what they have to the vector before they take more, so that it never holds much.
                 Decoder::Gzip(gzip) => gzip.write(left).map(|used| (used, std::mem::take(gzip.get_mut()).into())),
                 Decoder::Zstd(zstd) => zstd.write(left).map(|used| (used, std::mem::take(zstd.get_mut()).into())),
             };
-            taken = decoded.map_err(LayerError::Packing).and_then(|(used, decoded)| {
+            taken = step.map_err(LayerError::Packing).and_then(|(used, decoded)| {
                 left = &left[used..];
                 if used == 0 && decoded.is_empty() {
                     return Err(LayerError::Packing(io::Error::other("something follows its end")));

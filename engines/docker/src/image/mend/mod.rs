@@ -15,7 +15,8 @@
 //!
 //! A file of a tar archive stands behind its size, and how large a compressed layer is without compression is known at its
 //! end. gzip files say it in their last bytes, which the first reading has seen. If that was wrong, or there is nothing that
-//! says it, the rest of the second reading only finds it out for all layers, and there is a third.
+//! says it, the rest of the second reading only finds it out for all layers, and there is a third. Layers that are zstd files
+//! are always such, and are what an engine without zstd gets mended, too.
 
 mod head;
 mod layer;
@@ -60,8 +61,8 @@ pub struct Planned {
 impl Plan {
     /// Whether what an engine said against an archive may be about what can be mended in it.
     pub fn answers(&self, message: &str) -> bool {
-        let text = message.to_lowercase();
-        let links = text.contains("hardlink") || text.contains("link") && text.contains("no such file");
+        // What failed stands at the beginning of a part: `link a b: no such file or directory`. The end may be cut off.
+        let links = message.contains("hardlink") || message.split(": ").any(|part| part.trim_start().starts_with("link"));
         // An engine that does not know zstd says many things about it.
         links || self.layers.iter().any(|layer| layer.packing == Packing::Zstd)
     }
@@ -71,8 +72,8 @@ impl Plan {
 pub fn gzip_says(last: [u8; 4], bytes: u64) -> Option<u64> {
     let low = u64::from(u32::from_le_bytes(last));
     // What cannot be compressed grows by less than this.
-    let least = bytes.saturating_sub(bytes / 256 + 64);
-    let size = if low >= least { low } else { low + (least - low).next_multiple_of(1 << 32) };
+    let smallest = bytes.saturating_sub(bytes / 256 + 64);
+    let size = if low >= smallest { low } else { low + (smallest - low).next_multiple_of(1 << 32) };
     // A tar archive has whole blocks. If this has none, the file has several parts.
     size.is_multiple_of(super::tar::BLOCK_BYTES as u64).then_some(size)
 }

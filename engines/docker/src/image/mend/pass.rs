@@ -121,7 +121,7 @@ impl Mender {
             plan: None,
             mended: self.mended,
         };
-        Ok(Ending::Complete(tail, learned))
+        Ok(Ending::Complete(tail, Box::new(learned)))
     }
 
     fn begin(&mut self, member: &Member, out: Out<'_>) -> Result<(), ArchiveError> {
@@ -147,7 +147,7 @@ impl Mender {
         let Some((at, mut passing)) = self.current.take() else { return Ok(()) };
         let mut gate = self.gate(at, passing.out_bytes());
         passing.take(content, &mut |bytes| gate.pass(bytes, out))?;
-        self.settle(gate)?;
+        self.settle(&gate)?;
         self.current = Some((at, passing));
         Ok(())
     }
@@ -157,7 +157,7 @@ impl Mender {
         let Some((at, passing)) = self.current.take() else { return Ok(()) };
         let mut gate = self.gate(at, passing.out_bytes());
         let done = passing.finish(&mut |bytes| gate.pass(bytes, out))?;
-        self.settle(gate)?;
+        self.settle(&gate)?;
         let planned = &mut self.plan.layers[at];
         if done.before != planned.diff_id {
             let why = format!("a layer is {}, its configuration says {}", done.before, planned.diff_id);
@@ -184,7 +184,7 @@ impl Mender {
         Gate { left, open: !self.only_sizes, passed: 0, most: self.bounds.bytes.saturating_sub(self.out_bytes) }
     }
 
-    fn settle(&mut self, gate: Gate) -> Result<(), ArchiveError> {
+    fn settle(&mut self, gate: &Gate) -> Result<(), ArchiveError> {
         self.out_bytes = self.out_bytes.saturating_add(gate.passed);
         self.only_sizes |= !gate.open;
         if gate.passed > gate.most { Err(self.too_large()) } else { Ok(()) }
