@@ -7,7 +7,7 @@ use tc_engine_docker::image::{Images, ImagesOptions};
 
 use super::{
     archives::{Built, Tar, busybox, gzip, hex},
-    support::{Archive, Bench, CleanUp, Counter, Lines, bring, engines, own_name},
+    support::{Archive, Bench, CleanUp, Counter, Lines, bring, engines, not_run, own_name},
 };
 
 /// An image with links of all kinds: to a file before and behind the link, of a layer below, to nothing.
@@ -81,10 +81,43 @@ async fn links_that_engines_refuse_run_all_the_same() {
         let options = engine.options(elsewhere.path()).await;
         let past = Images::new(ImagesOptions { past_the_engine: true, ..options });
         let archive = Archive::new(built.kaniko());
-        let image = bring(&past, "test:links past", &archive).await.unwrap();
+        let lines = Arc::new(Lines::default());
+        let want = ImageWant::Artifact { key: "test:links past".to_owned(), shown: "of a test".to_owned() };
+        let image = past.image(&want, Some(archive.clone()), lines.clone()).await.unwrap();
         let _clean = CleanUp(&engine, vec![image.id.clone()]);
         check(&engine, &image.id, "past");
-        assert!(archive.opened() == 1 || !engine.containerd, "{engine:?}");
+        if engine.containerd {
+            assert_eq!(archive.opened(), 1);
+            let said = lines.0.lock().unwrap().join("\n");
+            assert!(said.contains("image of a test: 2 hard links") && said.contains("\"nowhere\" to \"not/there\""), "{said}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_suite_s_archives_run_on_every_road() {
+    let test = "the_suite_s_archives_run_on_every_road";
+    let Some(directory) = std::env::var_os("TC_DOCKER_IMAGES") else { return not_run(test, "needs TC_DOCKER_IMAGES") };
+    for engine in engines(test) {
+        for past_the_engine in [false, true] {
+            let state = tempfile::tempdir().unwrap();
+            let options = engine.options(state.path()).await;
+            let images = Images::new(ImagesOptions { past_the_engine, ..options });
+            for (name, path, content) in [
+                ("kaniko", "/srv/notes.txt", "of the second layer"),
+                ("absolute", "/opt/two", "one file, two names"),
+                ("dangling", "/srv/again.txt", "of the second layer"),
+            ] {
+                let bytes = std::fs::read(std::path::Path::new(&directory).join(format!("{name}.tar"))).unwrap();
+                let archive = Archive::new(bytes);
+                let image = bring(&images, &format!("test:suite {name} {past_the_engine}"), &archive).await;
+                let image = image.unwrap_or_else(|error| panic!("{name} on {engine:?}: {error}"));
+                let _clean = CleanUp(&engine, vec![image.id.clone()]);
+                assert_eq!(engine.read(&image.id, path), content, "{name} on {engine:?}");
+                let refused = name == "dangling" && !(past_the_engine && engine.containerd);
+                assert_eq!(archive.opened(), if refused { 2 } else { 1 }, "{name} on {engine:?}");
+            }
+        }
     }
 }
 
