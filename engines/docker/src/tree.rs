@@ -105,7 +105,7 @@ mod tests {
         }
         nix::unistd::mkfifo(&deep.join("fifo"), nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
         std::os::unix::fs::symlink(tree.parent().expect("a parent"), deep.join("out")).expect("a link");
-        fs::set_permissions(&deep, fs::Permissions::from_mode(0)).expect("closed");
+        fs::set_permissions(&deep, fs::Permissions::from_mode(0o000)).expect("closed");
     }
 
     #[tokio::test]
