@@ -17,6 +17,7 @@ mod depend;
 mod documents;
 pub(crate) mod files;
 mod follow;
+mod home;
 pub mod input;
 mod items;
 mod list;
