@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use serde_json::Value;
-use tc_payload::{Problem, escape_pointer_segment};
+use tc_payload::{Problem, escape_pointer_segment, native};
 
 use super::{
     Notes,
@@ -22,6 +22,9 @@ const PUBLIC: &str = "public/";
 /// Looks at the artifacts of a payload.
 pub(super) fn check(task: &Task<'_>, payload: &Checked, notes: &mut Notes<'_>) {
     let common = payload.common();
+    if let Checked::Native(_) = payload {
+        logs(task, common, notes);
+    }
     let mut known: HashMap<&str, usize> = HashMap::new();
     for (index, spec) in common.artifacts.iter().enumerate() {
         let published = spec.published_name();
@@ -72,6 +75,24 @@ fn odd(name: &str) -> Option<&'static str> {
         "." | ".." => Some("has a part that is `.` or `..`, which no directory for artifacts can have"),
         _ => None,
     })
+}
+
+/// The logs of a native payload are artifacts, too.
+fn logs(task: &Task<'_>, common: &native::Payload, notes: &mut Notes<'_>) {
+    let (features, logs) = (&common.features, &common.logs);
+    let wanted = [("live", features.live_log, &logs.live), ("backing", features.backing_log, &logs.backing)];
+    let written = |field: &str| task.payload.and_then(|payload| payload.get("logs")?.get(field)).is_some();
+    for (field, _, name) in wanted.iter().filter(|(field, wanted, _)| *wanted && written(field)) {
+        let why = ARTIFACT_NAME.problem(name).or_else(|| Some(format!("{} {}", Value::from(name.as_str()), odd(name)?)));
+        if let Some(why) = why {
+            notes.add(&rule::ARTIFACT_NAME, Problem::new(format!("{}/logs/{field}", task.payload_at), why));
+        }
+    }
+    if features.live_log && features.backing_log && logs.live == logs.backing {
+        let field = if written("backing") { "backing" } else { "live" };
+        let message = format!("{} is the name of both logs", Value::from(logs.live.as_str()));
+        notes.add(&rule::ARTIFACT_DUPLICATE, Problem::new(format!("{}/logs/{field}", task.payload_at), message));
+    }
 }
 
 fn log(payload: &Checked, name: &str) -> Option<&'static str> {
