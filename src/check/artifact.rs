@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use serde_json::Value;
-use tc_payload::{Problem, escape_pointer_segment, native};
+use tc_payload::{Problem, escape_pointer_segment};
 
 use super::{
     Notes,
@@ -22,9 +22,7 @@ const PUBLIC: &str = "public/";
 /// Looks at the artifacts of a payload.
 pub(super) fn check(task: &Task<'_>, payload: &Checked, notes: &mut Notes<'_>) {
     let common = payload.common();
-    if let Checked::Native(_) = payload {
-        logs(task, common, notes);
-    }
+    logs(task, payload, notes);
     let mut known: HashMap<&str, usize> = HashMap::new();
     for (index, spec) in common.artifacts.iter().enumerate() {
         let published = spec.published_name();
@@ -77,21 +75,27 @@ fn odd(name: &str) -> Option<&'static str> {
     })
 }
 
-/// The logs of a native payload are artifacts, too.
-fn logs(task: &Task<'_>, common: &native::Payload, notes: &mut Notes<'_>) {
+/// Logs are artifacts, too.
+fn logs(task: &Task<'_>, payload: &Checked, notes: &mut Notes<'_>) {
+    let common = payload.common();
     let (features, logs) = (&common.features, &common.logs);
-    let wanted = [("live", features.live_log, &logs.live), ("backing", features.backing_log, &logs.backing)];
-    let written = |field: &str| task.payload.and_then(|payload| payload.get("logs")?.get(field)).is_some();
-    for (field, _, name) in wanted.iter().filter(|(field, wanted, _)| *wanted && written(field)) {
+    let fields = match payload {
+        Checked::Native(_) => [("logs/live", features.live_log, &logs.live), ("logs/backing", features.backing_log, &logs.backing)],
+        // What a container payload names is the live log; the other one's name is made from it.
+        Checked::Container(_) => [("log", features.live_log, &logs.live), ("log", false, &logs.backing)],
+    };
+    let at = |field: &str| format!("{}/{field}", task.payload_at);
+    let written = |field: &str| task.payload.and_then(|payload| payload.pointer(&format!("/{field}"))).is_some();
+    for (field, _, name) in fields.iter().filter(|(field, wanted, _)| *wanted && written(field)) {
         let why = ARTIFACT_NAME.problem(name).or_else(|| Some(format!("{} {}", Value::from(name.as_str()), odd(name)?)));
         if let Some(why) = why {
-            notes.add(&rule::ARTIFACT_NAME, Problem::new(format!("{}/logs/{field}", task.payload_at), why));
+            notes.add(&rule::ARTIFACT_NAME, Problem::new(at(field), why));
         }
     }
     if features.live_log && features.backing_log && logs.live == logs.backing {
-        let field = if written("backing") { "backing" } else { "live" };
+        let field = fields.iter().rev().map(|(field, ..)| *field).find(|field| written(field)).unwrap_or_default();
         let message = format!("{} is the name of both logs", Value::from(logs.live.as_str()));
-        notes.add(&rule::ARTIFACT_DUPLICATE, Problem::new(format!("{}/logs/{field}", task.payload_at), message));
+        notes.add(&rule::ARTIFACT_DUPLICATE, Problem::new(at(field), message));
     }
 }
 

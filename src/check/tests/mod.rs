@@ -105,13 +105,14 @@ fn every_problem_comes_with_a_hint() {
 }
 
 #[test]
-fn what_no_worker_takes_of_native_payloads_is_told() {
+fn what_a_worker_would_stumble_over_later_is_told() {
     let long = "x".repeat(200_000);
     for (text, rule, column) in [
         (format!("command: [[a, {long}]]\nmaxRunTime: 1\n"), "payload/limit", 15),
         ("command: [[a, \"b\\0\"]]\nmaxRunTime: 1\n".to_owned(), "payload/limit", 15),
         ("maxRunTime: 4294967296\ncommand: [[a]]\n".to_owned(), "worker/max-run-time", 13),
         ("logs: {live: a, backing: a}\ncommand: [[a]]\nmaxRunTime: 1\n".to_owned(), "artifact/duplicate", 26),
+        ("log: ../a\nimage: a\nmaxRunTime: 1\n".to_owned(), "artifact/name", 6),
         ("logs: {live: ../a}\ncommand: [[a]]\nmaxRunTime: 1\n".to_owned(), "artifact/name", 14),
     ] {
         let report = one(text);
