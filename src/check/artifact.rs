@@ -80,7 +80,9 @@ fn logs(task: &Task<'_>, payload: &Checked, notes: &mut Notes<'_>) {
     let common = payload.common();
     let (features, logs) = (&common.features, &common.logs);
     let fields = match payload {
-        Checked::Native(_) => [("logs/live", features.live_log, &logs.live), ("logs/backing", features.backing_log, &logs.backing)],
+        Checked::Native(_) => {
+            [("logs/live", features.live_log, &logs.live), ("logs/backing", features.backing_log, &logs.backing)]
+        }
         // What a container payload names is the live log; the other one's name is made from it.
         Checked::Container(_) => [("log", features.live_log, &logs.live), ("log", false, &logs.backing)],
     };

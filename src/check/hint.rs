@@ -5,7 +5,9 @@ use super::rule::Rule;
 /// The advice for a rule. Every rule has some.
 pub(super) fn of(rule: &Rule) -> Option<&'static str> {
     Some(match rule.id {
-        "file/unreadable" => "look at its name and its permissions; a directory stands for the .yml, .yaml and .json files in it",
+        "file/unreadable" => {
+            "look at its name and its permissions; a directory stands for the .yml, .yaml and .json files in it"
+        }
         "file/too-large" => "check it in parts",
         "file/encoding" => "save the file as UTF-8",
         "file/empty" => "the smallest task file has `command` and `maxRunTime`",

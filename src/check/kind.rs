@@ -30,7 +30,7 @@ pub(super) fn of_keys<'k>(keys: impl Iterator<Item = &'k str> + Clone, share: im
     if has("payload") {
         return Kind::Task;
     }
-    if share().is_graph(keys.clone()) {
+    if share().is_graph(&keys) {
         return Kind::Graph;
     }
     if PAYLOAD.iter().any(|key| has(key)) {

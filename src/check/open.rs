@@ -88,7 +88,7 @@ fn stem(name: &str) -> &str {
 pub(super) fn open(input: Input, told: Option<Kind>) -> Vec<Opened> {
     let mut file = match with_text(input, told) {
         Ok(file) => file,
-        Err(refused) => return vec![refused],
+        Err(refused) => return vec![*refused],
     };
     let may_be_several = told != Some(Kind::Config) && file.text.len() <= tc_payload::MAX_DOCUMENT_BYTES;
     let parts = if may_be_several { documents::split(&file.text) } else { Vec::new() };
@@ -118,7 +118,7 @@ pub(super) fn open(input: Input, told: Option<Kind>) -> Vec<Opened> {
 pub(super) fn open_config(input: Input) -> Opened {
     let told = Some(Kind::Config);
     with_text(input, told).map_or_else(
-        |refused| refused,
+        |refused| *refused,
         |mut file| {
             whole(&mut file, told);
             file
@@ -127,7 +127,7 @@ pub(super) fn open_config(input: Input) -> Opened {
 }
 
 /// A file with its text, or what is said against it.
-fn with_text(input: Input, told: Option<Kind>) -> Result<Opened, Opened> {
+fn with_text(input: Input, told: Option<Kind>) -> Result<Opened, Box<Opened>> {
     let Input { name, bytes } = input;
     let mut file = Opened::new(&name, told);
     let bytes = match bytes {
@@ -140,13 +140,13 @@ fn with_text(input: Input, told: Option<Kind>) -> Result<Opened, Opened> {
             };
             file.unread = true;
             file.findings.of_file(rule, Problem::of_file(&file.name, message));
-            return Err(file);
+            return Err(Box::new(file));
         }
     };
     if let Err(problem) = text(&file.name, &bytes, MAX_FILE_BYTES) {
         file.text = String::from_utf8_lossy(&bytes[..bytes.len().min(tc_payload::MAX_DOCUMENT_BYTES)]).into_owned();
         file.findings.of_file(&rule::FILE_ENCODING, problem);
-        return Err(file);
+        return Err(Box::new(file));
     }
     // It was just found to be text.
     file.text = String::from_utf8(bytes).unwrap_or_default();

@@ -64,9 +64,9 @@ pub(super) fn check(task: &Task<'_>, notes: &mut Notes<'_>) -> Option<Checked> {
     match checked {
         Ok(checked) => {
             if matches!(checked, Checked::Native(_)) {
-                limit::native(raw)
-                    .into_iter()
-                    .for_each(|problem| notes.add(&rule::PAYLOAD_LIMIT, problem.below(task.payload_at)));
+                for problem in limit::native(raw) {
+                    notes.add(&rule::PAYLOAD_LIMIT, problem.below(task.payload_at));
+                }
             }
             offered(task, &checked, worker, notes);
             Some(checked)

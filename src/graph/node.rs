@@ -58,11 +58,12 @@ impl Share {
     }
 
     /// Whether an object with these keys is a graph, and not a task, a payload or a template.
-    pub fn is_graph<'k>(self, keys: impl Iterator<Item = &'k str> + Clone) -> bool {
+    pub fn is_graph<'k>(self, keys: &(impl Iterator<Item = &'k str> + Clone)) -> bool {
         let has = |wanted: &str| keys.clone().any(|key| key == wanted);
+        let is_template = || has("version") && has("tasks");
         match self {
             Self::Most => !has("payload"),
-            Self::Some => !has("payload") && !PAYLOAD.iter().any(|key| has(key)) && !(has("version") && has("tasks")),
+            Self::Some => !(has("payload") || PAYLOAD.iter().any(|key| has(key)) || is_template()),
             Self::None => false,
         }
     }
@@ -90,7 +91,7 @@ pub const TASK: &str = "/task";
 
 /// Whether a file is a graph, and not a task or a payload.
 pub fn is_graph(value: &Value) -> bool {
-    value.as_object().is_some_and(|nodes| Share::of_value(value).is_graph(nodes.keys().map(String::as_str)))
+    value.as_object().is_some_and(|nodes| Share::of_value(value).is_graph(&nodes.keys().map(String::as_str)))
 }
 
 /// The tasks of a graph, in the file's order.

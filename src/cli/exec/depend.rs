@@ -12,6 +12,8 @@ use std::{
 use serde_json::Value;
 use tc_payload::Problem;
 
+use crate::local::state::TaskId;
+
 /// The key beside `payload`.
 pub const TASK_ID: &str = "taskId";
 
@@ -59,13 +61,7 @@ pub fn declared_id(value: &Value) -> Result<Option<&str>, Problem> {
 
 /// Whether this is the text of a version 4 UUID in URL-safe base64, as ids of tasks are.
 pub fn is_slugid(id: &str) -> bool {
-    let alphabet = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
-    let id = id.as_bytes();
-    id.len() == 22
-        && id.iter().all(|c| alphabet(*c))
-        && matches!(id[8], b'Q'..=b'T')
-        && b"CGKOSWaeimquy26-".contains(&id[10])
-        && b"AQgw".contains(&id[21])
+    TaskId::parse(id).is_some()
 }
 
 /// Places all tasks. `fresh` makes an id for each that has none.
