@@ -16,11 +16,11 @@
 //! | room | owns |
 //! |---|---|
 //! | `feed` | the stream as a reader, and the thread that digests |
-//! | `header`, `tar` | tar archives |
+//! | `header`, `extensions`, `tar` | tar archives |
 //! | `archive` | the outer archive: what is a layer, what is kept |
 //! | `packing` | how a layer is compressed |
-//! | `tree`, `layer` | unpacking one layer without being led out of its directory |
-//! | `description`, `digests` | what the archive says: order, names, identifier |
+//! | `tree`, `layer`, `attributes` | unpacking one layer without being led out of its directory |
+//! | `description`, `documents`, `digests` | what the archive says: order, names, identifier |
 //! | `blobs` | the files of layers, on their way into the content store |
 //! | `settle` | what had to wait for the layers below |
 //! | `area`, `client`, `message` | containerd's directories and its calls |
@@ -61,11 +61,14 @@
 
 mod archive;
 mod area;
+mod attributes;
 mod blobs;
 mod client;
 mod commit;
 mod description;
 mod digests;
+mod documents;
+mod extensions;
 mod feed;
 mod header;
 mod layer;

@@ -7,7 +7,10 @@ use std::{
     io::{self, BufRead},
 };
 
-use super::header::{self, BLOCK, Block, Entry, Kind, Moment};
+use super::{
+    extensions::{Extensions, until_zero},
+    header::{self, BLOCK, Block, Entry, Kind, Moment},
+};
 use crate::archive::tar::sparse::{Draft, Stated};
 
 /// Most bytes of an extension or a long name.
@@ -41,22 +44,6 @@ pub(super) struct Entries<R> {
     run: u64,
     /// If the current entry is a sparse file: the holes that follow, and what is stored behind each.
     holes: Option<VecDeque<(u64, u64)>>,
-}
-
-/// What extensions said about the entry that follows them.
-#[derive(Debug, Default)]
-struct Extensions {
-    path: Option<Vec<u8>>,
-    link: Option<Vec<u8>>,
-    bytes: Option<u64>,
-    uid: Option<u64>,
-    gid: Option<u64>,
-    modified: Option<Moment>,
-    accessed: Option<Moment>,
-    attributes: Vec<(Vec<u8>, Vec<u8>)>,
-    sparse: Option<Stated>,
-    /// A sparse file's name; the other one is made up.
-    sparse_path: Option<Vec<u8>>,
 }
 
 impl<R: BufRead> Entries<R> {
@@ -288,46 +275,6 @@ impl<R: BufRead> Entries<R> {
         (self.run, self.holes) = (0, Some(map.pairs()));
         Ok(Some(bytes))
     }
-}
-
-impl Extensions {
-    fn take(&mut self, data: &[u8]) -> Result<(), TarError> {
-        let senseless = TarError::Damaged("an extension makes no sense");
-        let Some(records) = header::records(data) else { return Err(senseless) };
-        for (key, value) in records {
-            let number = || std::str::from_utf8(value).ok().and_then(|text| text.parse::<u64>().ok());
-            match key {
-                b"path" => self.path = Some(value.to_vec()),
-                b"linkpath" => self.link = Some(value.to_vec()),
-                b"size" => self.bytes = Some(number().filter(|&bytes| i64::try_from(bytes).is_ok()).ok_or(senseless_number())?),
-                b"uid" => self.uid = Some(number().ok_or(senseless_number())?),
-                b"gid" => self.gid = Some(number().ok_or(senseless_number())?),
-                b"mtime" => self.modified = Some(header::moment(value).ok_or(senseless_number())?),
-                b"atime" => self.accessed = Some(header::moment(value).ok_or(senseless_number())?),
-                b"GNU.sparse.name" => self.sparse_path = Some(value.to_vec()),
-                _ => {
-                    if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
-                        let sparse = self.sparse.get_or_insert_default();
-                        sparse.take(key, value).map_err(|_| senseless_number())?;
-                    } else if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                        self.attributes.push((name.to_vec(), value.to_vec()));
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-fn senseless_number() -> TarError {
-    TarError::Damaged("a number in an extension makes no sense")
-}
-
-fn until_zero(mut data: Vec<u8>) -> Vec<u8> {
-    if let Some(end) = data.iter().position(|&byte| byte == 0) {
-        data.truncate(end);
-    }
-    data
 }
 
 #[cfg(test)]

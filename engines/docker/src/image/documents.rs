@@ -127,6 +127,11 @@ impl Documents {
         })
     }
 
+    /// The configuration, if it was kept.
+    pub fn config(&self) -> Option<Bytes> {
+        self.kept.get(&super::tar::clean(&self.first().ok()?.config)).cloned()
+    }
+
     /// Which image this is. None if its configuration was not kept; an error if the archive is none of an image.
     pub fn describe(&self) -> Result<Option<Described>, String> {
         let first = self.first()?;

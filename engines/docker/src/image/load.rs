@@ -1,41 +1,24 @@
-//! Loading an archive: its stream through the filter into the engine, with nothing on disk.
-//!
-//! ```text
-//! ImageStream ─chunks─▶ Filter ─▶ bounded channel ─▶ body of POST /images/load     answer ─▶ Heard
-//! ```
+//! The image of an archive: there already, or brought, by which road and in how many passes.
 
-use std::{collections::HashSet, io, pin::pin, time::Duration};
+use std::collections::HashSet;
 
-use bollard::{
-    models::BuildInfo,
-    query_parameters::{ImportImageOptionsBuilder, ListImagesOptionsBuilder},
-};
-use bytes::Bytes;
-use futures_util::{Stream, StreamExt, stream};
+use bollard::query_parameters::ListImagesOptionsBuilder;
 use tc_engine::{EngineError, Fault, Image, ImageBytes};
-use tokio::{sync::mpsc, time::timeout};
 
 use super::{
     Inner,
     documents::{Name, hex, sha256_hex},
     failure::{self, Refusal},
-    filter::{Ending, Filter, Learned, Skip},
+    feed::{Pass, Way},
     flight::Report,
     known::{Known, LayerMember, Store},
+    outcome::{Learned, Skip},
     past::Written,
     table::{ImageRow, KeyRow, Rows},
 };
 
 /// Repository of the images that came as archives. The top-level domain is reserved, so no registry ever has it.
 pub const OWN_REPOSITORY: &str = "tc-worker.invalid/artifact";
-/// Chunks between the filter and the engine.
-const CHUNKS: usize = 8;
-/// Longest without a byte from the archive, a byte into the engine, or a sign of life while it unpacks.
-pub const STALL: Duration = Duration::from_secs(15 * 60);
-/// Bound of a whole load by the client, which would otherwise give up after two minutes. What hangs is seen by [`STALL`].
-const LOAD_BOUND: Duration = Duration::from_secs(24 * 3600);
-/// Longest that the engine may take to say why it closed the stream.
-const LAST_WORDS: Duration = Duration::from_secs(30);
 /// Most images that are looked into for their layers.
 const IMAGES_LOOKED_INTO: usize = 500;
 
@@ -44,42 +27,6 @@ pub fn own_name(key: &str) -> Name {
     let mut tag = sha256_hex(key.as_bytes());
     tag.truncate(40);
     Name { repository: OWN_REPOSITORY.to_owned(), tag }
-}
-
-/// What the engine said to a load.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Heard {
-    names: Vec<String>,
-    failure: Option<(Refusal, String)>,
-}
-
-impl Heard {
-    /// Takes a line of the answer. An engine with containerd's store says that an image was loaded, and then that it could not
-    /// be unpacked, both as ordinary text.
-    fn line(&mut self, text: &str) {
-        let text = text.trim();
-        if let Some(name) = text.strip_prefix("Loaded image: ").or_else(|| text.strip_prefix("Loaded image ID: ")) {
-            if self.names.len() < 16 {
-                self.names.push(name.to_owned());
-            }
-        } else if text.to_lowercase().starts_with("error") && self.failure.is_none() {
-            self.failure = Some((failure::about_archive(text), text.chars().take(600).collect()));
-        }
-    }
-}
-
-/// How one pass over the archive ended.
-enum Pass {
-    Loaded(Box<Learned>, Option<[u8; 32]>),
-    Again(Skip),
-    Refused { refusal: Refusal, message: String, skipping: bool },
-}
-
-/// How feeding the engine ended.
-enum Fed {
-    All(Box<Learned>, Option<[u8; 32]>),
-    Again(Skip),
-    EngineClosed,
 }
 
 impl Inner {
@@ -113,32 +60,45 @@ impl Inner {
             self.table.change(|rows| record(rows, key, shown, (&id, bytes), sha256, members, &before, self.now_secs()));
             return Ok(Image { id, name: Some(name.full()), artifact_sha256: sha256, was_there: false });
         }
-        let mut skip = Skip::Guess;
+        let mut way = Way::Filter(Skip::Guess);
         loop {
-            let nothing = skip == Skip::Nothing;
-            if nothing {
+            let (nothing, mending) = (way == Way::Filter(Skip::Nothing), matches!(way, Way::Mend(_)));
+            if nothing || mending {
                 known = Known::nothing(known.store());
             }
-            match self.pass(&what, shown, bytes, (&known, skip, &name), report).await? {
+            match self.pass(&what, shown, bytes, (&known, way, &name), report).await? {
                 Pass::Loaded(learned, sha256) => match self.loaded(&what, &name, &learned, known.store()).await {
                     Ok((id, size)) => {
+                        if let Some(warning) = learned.mended.warning(shown) {
+                            report.warn(&warning).await;
+                        }
                         let members = learned.members.clone();
                         self.table
                             .change(|rows| record(rows, key, shown, (&id, size), sha256, members, &before, self.now_secs()));
                         return Ok(Image { id, name: Some(name.full()), artifact_sha256: sha256, was_there: false });
                     }
-                    Err(error) if learned.skipped.0 > 0 && error.fault == Fault::Task => skip = Skip::Nothing,
+                    Err(error) if learned.skipped.0 > 0 && error.fault == Fault::Task => {
+                        way = Way::Filter(Skip::Nothing);
+                    }
                     Err(error) => {
                         self.discard(&name.full()).await;
                         return Err(error);
                     }
                 },
-                // Each of these is reached once: a guess leads to an exact list or to nothing, an exact list to nothing.
-                Pass::Again(next) => skip = next,
-                Pass::Refused { refusal: Refusal::Final, message, skipping: true } if !nothing => {
+                // Each of these is reached once: a guess leads to an exact list or to nothing, an exact list to nothing; what
+                // has to be mended may lead to the same with all sizes.
+                Pass::Again(next) => way = next,
+                Pass::Refused { refusal: Refusal::Final, message, plan: Some(plan), .. }
+                    if !mending && plan.answers(&message) =>
+                {
+                    tracing::info!("{what}: {message}; once more with layers that it may like better");
+                    self.discard(&name.full()).await;
+                    way = Way::Mend(*plan);
+                }
+                Pass::Refused { refusal: Refusal::Final, message, skipping: true, .. } if !nothing => {
                     tracing::info!("{what}: {message}; once more with all layers");
                     self.discard(&name.full()).await;
-                    skip = Skip::Nothing;
+                    way = Way::Filter(Skip::Nothing);
                 }
                 Pass::Refused { refusal, message, .. } => {
                     if refusal != Refusal::Gone {
@@ -147,102 +107,6 @@ impl Inner {
                     return Err(failure::error(&what, refusal, &message));
                 }
             }
-        }
-    }
-
-    async fn pass(
-        &self,
-        what: &str,
-        shown: &str,
-        bytes: &dyn ImageBytes,
-        (known, skip, name): (&Known, Skip, &Name),
-        report: &Report,
-    ) -> Result<Pass, EngineError> {
-        let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(CHUNKS);
-        let body = stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|chunk| (chunk, receiver)) });
-        let docker = self.connection.docker().clone().with_timeout(LOAD_BOUND);
-        let answer = docker.import_image_stream(ImportImageOptionsBuilder::default().quiet(false).build(), body, None);
-        let mut heard = pin!(hear(answer, report, shown));
-        let may_skip = skip != Skip::Nothing;
-        let fed = {
-            let mut feeding = pin!(self.feed(what, shown, bytes, (known, skip, name), report, sender));
-            tokio::select! {
-                // What the engine has against the archive outranks what it does to the feeding of it.
-                biased;
-                heard = &mut heard => {
-                    let (refusal, message) = heard.failure.unwrap_or((Refusal::Final, "the engine did not want all of it".to_owned()));
-                    return Ok(Pass::Refused { refusal, message, skipping: may_skip });
-                }
-                end = &mut feeding => end?,
-            }
-        };
-        let (learned, sha256) = match fed {
-            Fed::Again(skip) => return Ok(Pass::Again(skip)),
-            Fed::All(learned, sha256) => (learned, sha256),
-            Fed::EngineClosed => {
-                let words = timeout(LAST_WORDS, heard).await.ok().and_then(|heard| heard.failure);
-                let (refusal, message) = words.unwrap_or((Refusal::Gone, "it closed the stream".to_owned()));
-                return Ok(Pass::Refused { refusal, message, skipping: may_skip });
-            }
-        };
-        report.now(format!("image {shown}: the engine unpacks it"));
-        let heard = heard.await;
-        let skipping = learned.skipped.0 > 0;
-        if let Some((refusal, message)) = heard.failure {
-            return Ok(Pass::Refused { refusal, message, skipping });
-        }
-        if let Some(other) = heard.names.iter().find(|loaded| **loaded != name.full()) {
-            let message = format!("it brought the name {other:?}, which it must not");
-            return Ok(Pass::Refused { refusal: Refusal::Final, message, skipping });
-        }
-        Ok(Pass::Loaded(learned, sha256))
-    }
-
-    async fn feed(
-        &self,
-        what: &str,
-        shown: &str,
-        bytes: &dyn ImageBytes,
-        (known, skip, name): (&Known, Skip, &Name),
-        report: &Report,
-        sender: mpsc::Sender<io::Result<Bytes>>,
-    ) -> Result<Fed, EngineError> {
-        let stalled = |where_: &str| EngineError::new(Fault::Resource, format!("{what}: {where_} for {} s", STALL.as_secs()));
-        let refused = |error: super::filter::ArchiveError| EngineError::new(Fault::Task, format!("{what}: {error}"));
-        let mut source = timeout(STALL, bytes.open()).await.map_err(|_| stalled("the archive did not open"))??;
-        let mut filter = Filter::new(known, skip, name, self.options.bounds);
-        let mut out = Vec::new();
-        let mut left_out = 0u64;
-        loop {
-            let next = match timeout(STALL, source.next()).await {
-                Ok(Ok(next)) => next,
-                Ok(Err(error)) => {
-                    // An aborted body, so that the engine does not take what came for all there is.
-                    let _ = sender.try_send(Err(io::Error::other("the archive broke off")));
-                    return Err(error);
-                }
-                Err(_) => return Err(stalled("nothing came of the archive")),
-            };
-            let Some(chunk) = next else { break };
-            let taken = chunk.len() as u64;
-            filter.take(chunk, &mut out).map_err(refused)?;
-            left_out += taken.saturating_sub(out.iter().map(|bytes| bytes.len() as u64).sum());
-            for chunk in out.drain(..).filter(|chunk| !chunk.is_empty()) {
-                match timeout(STALL, sender.send(Ok(chunk))).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_)) => return Ok(Fed::EngineClosed),
-                    Err(_) => return Err(stalled("the engine took nothing")),
-                }
-            }
-            report.now(progress(shown, source.downloaded(), left_out));
-        }
-        match filter.finish().map_err(refused)? {
-            Ending::Again(skip) => Ok(Fed::Again(skip)),
-            Ending::Complete(tail, learned) => match timeout(STALL, sender.send(Ok(tail.into()))).await {
-                Ok(Ok(())) => Ok(Fed::All(Box::new(learned), source.sha256())),
-                Ok(Err(_)) => Ok(Fed::EngineClosed),
-                Err(_) => Err(stalled("the engine took nothing")),
-            },
         }
     }
 
@@ -291,54 +155,6 @@ impl Inner {
     }
 }
 
-/// Reads the engine's answer to its end.
-async fn hear(answer: impl Stream<Item = Result<BuildInfo, bollard::errors::Error>>, report: &Report, shown: &str) -> Heard {
-    let mut answer = pin!(answer);
-    let mut heard = Heard::default();
-    // The first item comes when the archive is complete, or refused; feeding it has its own bounds.
-    let mut next = answer.next().await;
-    while let Some(item) = next {
-        match item {
-            Ok(info) => {
-                if let Some(text) = info.stream {
-                    heard.line(&text);
-                } else if let (Some(status), Some(detail)) = (info.status, info.progress_detail)
-                    && let (Some(current), Some(total)) = (detail.current, detail.total)
-                {
-                    let status: String = status.chars().filter(|c| !c.is_control()).take(40).collect();
-                    report.now(format!(
-                        "image {shown}: the engine: {status} {} of {} MB",
-                        current / 1_000_000,
-                        total / 1_000_000
-                    ));
-                }
-            }
-            Err(error) => {
-                heard.failure = Some(failure::of_load(&error));
-                return heard;
-            }
-        }
-        let Ok(item) = timeout(STALL, answer.next()).await else {
-            heard.failure = Some((Refusal::Passing, format!("the engine said nothing for {} s", STALL.as_secs())));
-            return heard;
-        };
-        next = item;
-    }
-    if heard.names.is_empty() && heard.failure.is_none() {
-        heard.failure = Some((Refusal::Final, "the engine found no image in it".to_owned()));
-    }
-    heard
-}
-
-/// How far an archive has come.
-pub fn progress(shown: &str, (now, all): (u64, Option<u64>), left_out: u64) -> String {
-    let mega = |bytes: u64| bytes / 1_000_000;
-    let of = all.map(|all| format!(" of {}", mega(all))).unwrap_or_default();
-    let spared =
-        if mega(left_out) > 0 { format!(", {} MB of layers are there already", mega(left_out)) } else { String::new() };
-    format!("image {shown}: {}{of} MB downloaded{spared}", mega(now))
-}
-
 #[expect(clippy::too_many_arguments, reason = "one row has so many columns")]
 fn record(
     rows: &mut Rows,
@@ -377,20 +193,6 @@ fn unhex(digits: &str) -> Option<[u8; 32]> {
 #[expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 mod tests {
     use super::*;
-
-    #[test]
-    fn answers_of_both_stores_are_understood() {
-        let mut heard = Heard::default();
-        heard.line("Loaded image: a:b\n");
-        assert_eq!((heard.names.as_slice(), &heard.failure), (["a:b".to_owned()].as_slice(), &None));
-        heard.line("Error unpacking image a:b: apply layer error for \"a:b\": wrong diff id calculated on extraction\n");
-        assert_eq!(heard.failure.as_ref().unwrap().0, Refusal::Final);
-        let mut heard = Heard::default();
-        heard.line("Loaded image ID: sha256:12\n");
-        assert_eq!(heard.names, ["sha256:12"]);
-        heard.line("Error unpacking image: write /x: no space left on device");
-        assert_eq!(heard.failure.unwrap().0, Refusal::Room);
-    }
 
     #[test]
     fn digits_and_bytes() {

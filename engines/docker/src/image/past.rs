@@ -12,8 +12,8 @@ use super::{
     Inner, LeaseOwner,
     documents::Name,
     failure,
+    feed::{STALL, progress},
     flight::Report,
-    load::{STALL, progress},
 };
 use crate::containerd::{ContainerdStore, Limits, LoadError, Names};
 
