@@ -11,8 +11,10 @@ use std::{
 };
 
 use rustix::fs::{Mode, OFlags};
+use tokio::sync::mpsc;
 
 use super::{
+    blobs::Blob,
     description::{Contents, LayerFile},
     digests::{is_digest, named},
     feed::Feed,
@@ -40,15 +42,6 @@ pub(super) struct Known {
     pub uncompressed: HashMap<String, String>,
 }
 
-/// A layer of the archive.
-#[derive(Debug)]
-pub(super) struct Loaded {
-    /// What is left to be done to it; nothing if it was not unpacked, because the store has it.
-    pub unpacked: Option<Unpacked>,
-    /// Whether its file was written.
-    pub blob_written: bool,
-}
-
 /// The names in the area of what belongs to the layer at a position.
 pub(super) fn tree_name(layer: usize) -> String {
     format!("layer-{layer}")
@@ -59,13 +52,15 @@ pub(super) fn blob_name(layer: usize) -> String {
     format!("blob-{layer}")
 }
 
-/// Reads an archive to its end. What is unpacked comes into the directory `area`.
+/// Reads an archive to its end. What is unpacked comes into the directory `area`; the file of each layer is handed on as soon as it
+/// is whole. With what the archive says comes what is left to be done to each layer; nothing if the store has it unpacked.
 pub(super) fn read(
     feed: Feed,
     area: OwnedFd,
     known: &Known,
     limits: &mut Limits,
-) -> Result<(Contents, Vec<Loaded>), LayerError> {
+    blobs: mpsc::Sender<Blob>,
+) -> Result<(Contents, Vec<Option<Unpacked>>), LayerError> {
     let mut reading = Reading {
         entries: Entries::new(feed),
         area,
@@ -74,7 +69,8 @@ pub(super) fn read(
         layer_bytes: 0,
         layer_limit_bytes: limits.bytes,
         contents: Contents::default(),
-        loaded: Vec::new(),
+        trees: Vec::new(),
+        blobs,
     };
     while let Some(entry) = reading.entries.next()? {
         reading.take(&entry, limits)?;
@@ -88,7 +84,7 @@ pub(super) fn read(
     loop {
         let amount = rest.fill_buf().map_err(TarError::from)?.len();
         if amount == 0 {
-            return Ok((reading.contents, reading.loaded));
+            return Ok((reading.contents, reading.trees));
         }
         rest.consume(amount);
     }
@@ -103,7 +99,8 @@ struct Reading<'a> {
     layer_bytes: u64,
     layer_limit_bytes: u64,
     contents: Contents,
-    loaded: Vec<Loaded>,
+    trees: Vec<Option<Unpacked>>,
+    blobs: mpsc::Sender<Blob>,
 }
 
 impl Reading<'_> {
@@ -153,7 +150,7 @@ impl Reading<'_> {
     }
 
     fn layer(&mut self, path: String, bytes: u64, packing: Packing, limits: &mut Limits) -> Result<(), LayerError> {
-        let at = self.loaded.len();
+        let at = self.trees.len();
         self.layer_bytes = self.layer_bytes.saturating_add(bytes);
         if self.layer_bytes > self.layer_limit_bytes {
             return Err(LayerError::TooLarge("the image is too large"));
@@ -188,9 +185,12 @@ impl Reading<'_> {
             return Err(TarError::Damaged("a layer is not what its name says").into());
         }
         let diff = diff.unwrap_or_else(|| blob.clone());
-        self.contents.layers.push(LayerFile { blob, bytes, diff, packing });
+        let file = LayerFile { blob, bytes, diff, packing };
+        // Who takes it is gone only if the whole load is.
+        drop(self.blobs.blocking_send(Blob { at, file: file.clone(), written: !has_blob }));
+        self.contents.layers.push(file);
         self.contents.layer_paths.insert(path, at);
-        self.loaded.push(Loaded { unpacked, blob_written: !has_blob });
+        self.trees.push(unpacked);
         Ok(())
     }
 

@@ -1,18 +1,18 @@
 //! What was unpacked becomes an image: snapshots, objects of the content store, names. All under one lease.
 
-use std::{collections::HashSet, fs::File, io, path::Path};
+use std::{fs::File, io};
 
 use rustix::{
-    fs::{Mode, OFlags, RenameFlags},
+    fs::{Mode, OFlags},
     io::Errno,
 };
 
 use super::{
     LoadError, Names,
-    archive::{Loaded, blob_name, tree_name},
+    archive::{blob_name, tree_name},
     area::{Area, layers},
     client::{CallError, Client, SNAPSHOTTER},
-    description::{Contents, Description, LayerPlace, Object},
+    description::{Description, LayerPlace, Object},
     digests::chain,
     layer::{Limits, Unpacked},
     message::{Descriptor, Labels},
@@ -21,9 +21,6 @@ use super::{
     tree::open_directory,
 };
 
-/// How often a file is put into the content store before somebody who removes it each time wins.
-const ATTEMPTS: usize = 3;
-
 /// Everything that making an image needs.
 pub(super) struct Commit<'a> {
     /// The way to containerd, under the lease.
@@ -31,8 +28,8 @@ pub(super) struct Commit<'a> {
     /// The lease's identifier, which also begins the keys of what is made.
     pub lease: &'a str,
     pub area: &'a Area,
-    pub contents: &'a Contents,
-    pub loaded: Vec<Loaded>,
+    /// What is left to be done to each layer of the archive; nothing to those that were not unpacked, because the store has them.
+    pub trees: Vec<Option<Unpacked>>,
     pub description: &'a Description,
     /// What the image may still use.
     pub limits: Limits,
@@ -51,7 +48,7 @@ impl From<CallError> for LoadError {
     }
 }
 
-fn fallback<T>(what: &str, done: io::Result<T>) -> Result<T, LoadError> {
+pub(super) fn fallback<T>(what: &str, done: io::Result<T>) -> Result<T, LoadError> {
     done.map_err(|error| LoadError::Fallback(format!("{what}: {error}")))
 }
 
@@ -67,15 +64,19 @@ impl Commit<'_> {
             return Err(LoadError::Fallback("the content store's files are not where they should be".to_owned()));
         }
         // Each of these calls waits for the disk once or twice, and they wait for different files.
-        let mut trees: Vec<_> = self.loaded.iter_mut().map(|loaded| loaded.unpacked.take()).collect();
-        let (lost_links, ()) = tokio::try_join!(self.snapshots(&chain, &mut trees), self.blobs())?;
+        let mut trees = std::mem::take(&mut self.trees);
+        let (lost_links, ()) = tokio::try_join!(self.snapshots(&chain, &mut trees), self.manifests())?;
+        self.names(names).await?;
+        Ok(Made { garbage: trees.iter().flatten().any(|unpacked| unpacked.filled), lost_links })
+    }
+
+    async fn manifests(&self) -> Result<(), LoadError> {
         for (at, object) in self.description.manifests.iter().enumerate() {
             let refers =
                 object.refers.iter().map(|(part, digest)| (format!("containerd.io/gc.ref.content.{part}"), digest.clone()));
             self.object(&format!("manifest-{at}"), object, refers.collect()).await?;
         }
-        self.names(names).await?;
-        Ok(Made { garbage: trees.iter().flatten().any(|unpacked| unpacked.filled), lost_links })
+        Ok(())
     }
 
     async fn snapshots(&self, chain: &[String], trees: &mut [Option<Unpacked>]) -> Result<LostLinks, LoadError> {
@@ -180,31 +181,6 @@ impl Commit<'_> {
         Ok(self.client.write(reference, &object.digest, object.bytes.clone(), labels).await?)
     }
 
-    /// Puts the files of the layers into the content store and makes them known there. This is what everything but running
-    /// containers needs: `docker inspect` says little about an image without them, `docker save` and `push` fail.
-    async fn blobs(&self) -> Result<(), LoadError> {
-        let mut done = HashSet::new();
-        for (at, place) in self.description.layers.iter().enumerate() {
-            let Some(found) = place.found.filter(|_| done.insert(&place.blob)) else { continue };
-            let file = &self.contents.layers[found];
-            let mut result = Ok(());
-            for _ in 0..ATTEMPTS {
-                if self.loaded[found].blob_written {
-                    let put = put(self.area, found, self.area.blobs(), hex(&file.blob));
-                    fallback("put a layer into the content store", put)?;
-                }
-                let labels = Labels::from([("containerd.io/uncompressed".to_owned(), file.diff.clone())]);
-                result = self.client.adopt(format!("{}-blob-{at}", self.lease), &file.blob, file.bytes, labels).await;
-                // A file that nothing knows is garbage to a collection that runs in this moment.
-                if result.is_ok() || !self.loaded[found].blob_written || has_file(self.area.blobs(), hex(&file.blob)) {
-                    break;
-                }
-            }
-            result?;
-        }
-        Ok(())
-    }
-
     async fn names(&self, names: Names) -> Result<(), LoadError> {
         let target = &self.description.target;
         let descriptor = Descriptor {
@@ -239,20 +215,6 @@ fn nameless(digest: &str) -> String {
     format!("moby-dangling@{digest}")
 }
 
-fn hex(digest: &str) -> &str {
+pub(super) fn hex(digest: &str) -> &str {
     digest.trim_start_matches("sha256:")
-}
-
-fn has_file(directory: &Path, name: &str) -> bool {
-    directory.join(name).is_file()
-}
-
-/// Moves a layer's file out of the area, if it is still there.
-fn put(area: &Area, layer: usize, blobs: &Path, name: &str) -> io::Result<()> {
-    let blobs = super::area::open(blobs)?;
-    match rustix::fs::renameat_with(area.directory(), blob_name(layer), &blobs, name, RenameFlags::NOREPLACE) {
-        // It is there, or it was moved before.
-        Err(Errno::EXIST | Errno::NOENT) => Ok(()),
-        moved => Ok(moved?),
-    }
 }

@@ -21,6 +21,7 @@
 //! | `packing` | how a layer is compressed |
 //! | `tree`, `layer`, `attributes` | unpacking one layer without being led out of its directory |
 //! | `description`, `documents`, `digests` | what the archive says: order, names, identifier |
+//! | `blobs` | the files of layers, on their way into the content store |
 //! | `settle` | what had to wait for the layers below |
 //! | `area`, `client`, `message` | containerd's directories and its calls |
 //! | `commit` | snapshots, content, names |
@@ -61,6 +62,7 @@
 mod archive;
 mod area;
 mod attributes;
+mod blobs;
 mod client;
 mod commit;
 mod description;
@@ -77,6 +79,7 @@ mod tar;
 mod tree;
 
 use std::{
+    collections::HashSet,
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -88,6 +91,7 @@ use tokio::sync::mpsc;
 
 use archive::Known;
 use area::Area;
+use blobs::Blobs;
 use client::{Client, SNAPSHOTTER};
 use commit::{Commit, Made};
 use description::{Contents, Puzzle};
@@ -243,24 +247,30 @@ impl ContainerdStore {
         let directory =
             area.directory().try_clone_to_owned().map_err(|error| LoadError::Fallback(format!("open the area: {error}")))?;
         let (sender, receiver) = mpsc::channel(PIECES);
+        let (blobs, whole) = mpsc::channel(blobs::WAITING);
         let reader = tokio::task::spawn_blocking(move || {
             let feed = Feed::new(receiver).map_err(TarError::from)?;
             let mut limits = limits;
-            archive::read(feed, directory, &known, &mut limits).map(|(contents, loaded)| (contents, loaded, limits))
+            let read = archive::read(feed, directory, &known, &mut limits, blobs);
+            read.map(|(contents, trees)| (contents, trees, limits))
         });
-        let broken = forward(stream, sender).await;
+        let store = Blobs { client, lease: &lease.id, area: &area };
+        let (broken, adopted) = tokio::join!(forward(stream, sender), store.adopt(whole));
         let read = reader.await.map_err(|error| LoadError::Fallback(format!("unpack the image: {error}")))?;
         if let Some(error) = broken {
             return Err(error.into());
         }
-        let (contents, loaded, limits): (Contents, _, _) = read?;
+        let (contents, trees, limits): (Contents, _, _) = read?;
+        adopted?;
         let description = description::describe(&contents, architecture())?;
         let layers = description.layers.len();
-        let had = description.layers.iter().filter(|layer| layer.found.is_none_or(|at| loaded[at].unpacked.is_none())).count();
+        let had = description.layers.iter().filter(|layer| layer.found.is_none_or(|at| trees[at].is_none())).count();
         let (lease, description) = (&lease.id, &description);
-        let commit = Commit { client, lease, area: &area, contents: &contents, loaded, description, limits };
+        let commit = Commit { client, lease, area: &area, trees, description, limits };
         let Made { garbage, lost_links } = commit.perform(names).await?;
         let (id, names) = (description.target.digest.clone(), description.names.clone());
+        let named: HashSet<&String> = description.layers.iter().map(|place| &place.blob).collect();
+        let garbage = garbage || contents.layers.iter().any(|file| !named.contains(&file.blob));
         Ok((LoadedImage { id, names, layers: (layers, had), lost_links }, garbage))
     }
 
