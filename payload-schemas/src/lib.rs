@@ -20,13 +20,16 @@
 mod check;
 pub mod docker;
 mod document;
+pub mod limit;
 pub mod native;
 mod nearest;
 mod problem;
 mod reference;
 
 pub use check::format::{date_time, is_uri};
-pub use document::{Cursor, Document, MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_MEMBERS, Member, Repeats, members, text};
+pub use document::{
+    Cursor, Document, MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_MEMBERS, Member, Repeats, members, taken_for_json, text,
+};
 pub use nearest::nearest;
 pub use problem::{Place, Problem, apply_places, apply_places_below, escape_pointer_segment};
 pub use reference::Reference;

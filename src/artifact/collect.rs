@@ -34,6 +34,8 @@ pub struct Row {
     pub name: String,
     /// The path it comes from, as people see it.
     pub path: String,
+    /// It was found in a directory; its name is the task's choice and not the payload's.
+    pub is_found: bool,
     /// Whether the task may complete without it.
     pub optional: bool,
     /// When it is forgotten.
@@ -159,7 +161,7 @@ async fn one(spec: &ArtifactSpec, entry: Entry, name: String, shared: &Shared<'_
             Ending::Missing { reason, message, failure: created.err().map(Into::into) }
         }
     };
-    Row { name, path: shown, optional: spec.optional, expires, ending }
+    Row { name, path: shown, is_found: !relative.is_empty(), optional: spec.optional, expires, ending }
 }
 
 async fn upload(

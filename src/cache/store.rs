@@ -147,6 +147,13 @@ impl CacheStore {
     pub fn settle(&self, patience: Duration) -> bool {
         self.inner.trash().is_none_or(|trash| trash.settle(patience))
     }
+
+    /// Stops deleting. Waits for what the engine deletes just now; the next start goes on with the rest.
+    pub fn leave(&self, patience: Duration) {
+        if let Some(trash) = self.inner.trash() {
+            trash.leave(patience);
+        }
+    }
 }
 
 impl Drop for CacheStore {

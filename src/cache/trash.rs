@@ -41,6 +41,15 @@ pub struct Powers {
     pub runtime: Handle,
 }
 
+impl Powers {
+    /// Has the engine delete what is in a directory. Blocks, and works in any thread.
+    fn empty(&self, path: &Path) -> bool {
+        // Made over there: a timer belongs to the runtime in which it is made, and threads of our own have none.
+        let emptied = async { tokio::time::timeout(REMOVAL_BOUND, self.engine.remove_tree(path)).await };
+        matches!(self.runtime.block_on(emptied), Ok(Ok(())))
+    }
+}
+
 /// The trash of one directory for caches.
 pub struct Trash {
     dir: PathBuf,
@@ -62,6 +71,8 @@ struct State {
     full: bool,
     /// A deletion goes on.
     at_work: bool,
+    /// How many of them the engine does, in containers that go when they are done.
+    helped: usize,
     closing: bool,
     /// Something could not be deleted, and that was said.
     stuck: bool,
@@ -113,6 +124,13 @@ impl Trash {
     pub fn close(&self) {
         self.lock().closing = true;
         self.turn.notify_all();
+    }
+
+    /// The same, and waits until the engine deletes nothing any more, or there is no time: it would have a container left.
+    pub fn leave(&self, patience: Duration) {
+        self.close();
+        let is_helped = |state: &mut State| state.helped > 0;
+        drop(self.turn.wait_timeout_while(self.lock(), patience, is_helped));
     }
 
     fn work(&self) {
@@ -178,12 +196,19 @@ impl Trash {
             Err(why) => why,
         };
         let Some(powers) = &self.powers else { return Err(why) };
-        let helped = powers.runtime.block_on(tokio::time::timeout(REMOVAL_BOUND, powers.engine.remove_tree(path)));
-        match helped {
-            // The directory around the files is ours again.
-            Ok(Ok(())) => delete_ourselves(path),
-            Ok(Err(_)) | Err(_) => Err(why),
+        {
+            let mut state = self.lock();
+            if state.closing {
+                // The next start goes on with it.
+                return Err(why);
+            }
+            state.helped += 1;
         }
+        let is_empty = powers.empty(path);
+        self.lock().helped -= 1;
+        self.turn.notify_all();
+        // The directory around the files is ours again.
+        if is_empty { delete_ourselves(path) } else { Err(why) }
     }
 
     /// Says once what to do; the next start tries again.
@@ -215,4 +240,18 @@ fn delete_ourselves(path: &Path) -> Result<(), String> {
     let deadline = Instant::now() + REMOVAL_BOUND;
     removal::remove(parent.as_fd(), &name, What::Everything, deadline)
         .map_err(|left| format!("{} in it: {}", left.path.display(), left.error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_engine_is_asked_from_a_thread_outside_of_its_runtime() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let powers = Powers { engine: Arc::new(tc_engine::fake::FakeEngine::new([])), runtime: runtime.handle().clone() };
+        let asked = std::thread::spawn(move || powers.empty(Path::new("/nowhere"))).join();
+        // This engine can delete nothing.
+        assert!(!asked.expect("the thread goes on"));
+    }
 }

@@ -9,7 +9,8 @@ pub(super) fn check(files: &[Opened], cards: &[Vec<Card>], options: &Options<'_>
     let is_graph: Vec<bool> = files.iter().map(|file| file.kind == Some(Kind::Graph)).collect();
     let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
     name::shared(cards, &is_graph, &names, &mut findings);
-    depend::check(cards, &is_graph, &names, &mut findings);
+    let stems: Vec<&str> = files.iter().map(|file| file.stem.as_str()).collect();
+    depend::check(cards, &is_graph, (&names, &stems), &mut findings);
     cache::shared(cards, &mut findings);
     if let Some(worker) = options.worker {
         let queue = worker.task_queue_id();

@@ -22,6 +22,7 @@ const PUBLIC: &str = "public/";
 /// Looks at the artifacts of a payload.
 pub(super) fn check(task: &Task<'_>, payload: &Checked, notes: &mut Notes<'_>) {
     let common = payload.common();
+    logs(task, payload, notes);
     let mut known: HashMap<&str, usize> = HashMap::new();
     for (index, spec) in common.artifacts.iter().enumerate() {
         let published = spec.published_name();
@@ -72,6 +73,32 @@ fn odd(name: &str) -> Option<&'static str> {
         "." | ".." => Some("has a part that is `.` or `..`, which no directory for artifacts can have"),
         _ => None,
     })
+}
+
+/// Logs are artifacts, too.
+fn logs(task: &Task<'_>, payload: &Checked, notes: &mut Notes<'_>) {
+    let common = payload.common();
+    let (features, logs) = (&common.features, &common.logs);
+    let fields = match payload {
+        Checked::Native(_) => {
+            [("logs/live", features.live_log, &logs.live), ("logs/backing", features.backing_log, &logs.backing)]
+        }
+        // What a container payload names is the live log; the other one's name is made from it.
+        Checked::Container(_) => [("log", features.live_log, &logs.live), ("log", false, &logs.backing)],
+    };
+    let at = |field: &str| format!("{}/{field}", task.payload_at);
+    let written = |field: &str| task.payload.and_then(|payload| payload.pointer(&format!("/{field}"))).is_some();
+    for (field, _, name) in fields.iter().filter(|(field, wanted, _)| *wanted && written(field)) {
+        let why = ARTIFACT_NAME.problem(name).or_else(|| Some(format!("{} {}", Value::from(name.as_str()), odd(name)?)));
+        if let Some(why) = why {
+            notes.add(&rule::ARTIFACT_NAME, Problem::new(at(field), why));
+        }
+    }
+    if features.live_log && features.backing_log && logs.live == logs.backing {
+        let field = fields.iter().rev().map(|(field, ..)| *field).find(|field| written(field)).unwrap_or_default();
+        let message = format!("{} is the name of both logs", Value::from(logs.live.as_str()));
+        notes.add(&rule::ARTIFACT_DUPLICATE, Problem::new(at(field), message));
+    }
 }
 
 fn log(payload: &Checked, name: &str) -> Option<&'static str> {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     graph::label::LABEL,
-    local::definition::{FIELDS, MOST_DEPENDENCIES, shape},
+    local::definition::{FIELDS, METADATA, MOST_DEPENDENCIES, shape},
 };
 
 /// The key by which a task file gives its task an id.
@@ -57,9 +57,14 @@ pub(super) fn check(task: &Task<'_>, notes: &mut Notes<'_>) {
         };
         let mut problem = Problem::new(pointer, broken.rule.as_str());
         if broken.rule == "is not a field here" {
-            let name = problem.field.clone();
             problem = problem.about_key();
-            if let Some(meant) = nearest(&name, FIELDS.iter().copied()) {
+            let (of, name) = pointer.rsplit_once('/').unwrap_or_default();
+            let known: &[&str] = match of {
+                "" => FIELDS,
+                "/metadata" => METADATA,
+                _ => &[],
+            };
+            if let Some(meant) = nearest(name, known.iter().copied()) {
                 problem = problem.with_hint(format!("did you mean `{meant}`?"));
             }
         }

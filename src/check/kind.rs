@@ -1,8 +1,11 @@
 //! What a file is, told by what is in it.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::config;
+use crate::{
+    config,
+    graph::node::{PAYLOAD, Share},
+};
 
 /// A kind of file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,23 +20,17 @@ pub enum Kind {
     Config,
 }
 
-/// How many values of an object are looked at to tell whether it is a graph.
-pub(super) const LOOKED_AT: usize = 64;
-
 /// Settings that stand in no other kind of file.
 const SETTINGS: [&str; 8] =
     ["rootURL", "accessToken", "workerId", "workerGroup", "tcWorker", "d2gConfig", "ed25519SigningKeyLocation", "tasksDir"];
 
-/// Keys of payloads. An object that has one is a payload, whatever else is in it, unless it is a graph with such labels.
-const PAYLOAD: [&str; 3] = ["command", "image", "maxRunTime"];
-
-/// What an object is whose values cannot be looked into, or need not be. `graph` says whether they look like tasks of a graph.
-pub(super) fn of_keys<'k>(keys: impl Iterator<Item = &'k str> + Clone, graph: impl FnOnce() -> bool) -> Kind {
+/// What an object is whose values cannot be looked into, or need not be. `share` says how many look like tasks of a graph.
+pub(super) fn of_keys<'k>(keys: impl Iterator<Item = &'k str> + Clone, share: impl FnOnce() -> Share) -> Kind {
     let has = |wanted: &str| keys.clone().any(|key| key == wanted);
     if has("payload") {
         return Kind::Task;
     }
-    if graph() {
+    if share().is_graph(&keys) {
         return Kind::Graph;
     }
     if PAYLOAD.iter().any(|key| has(key)) {
@@ -54,19 +51,7 @@ pub(super) fn of_keys<'k>(keys: impl Iterator<Item = &'k str> + Clone, graph: im
 /// What a value is.
 pub(super) fn of_value(value: &Value) -> Kind {
     let Value::Object(object) = value else { return Kind::Task };
-    of_keys(object.keys().map(String::as_str), || is_graph(object))
-}
-
-/// Whether most of the values look like tasks of a graph; a graph with a mistake in it is still one.
-fn is_graph(object: &Map<String, Value>) -> bool {
-    let looked_at = object.values().take(LOOKED_AT);
-    let nodes = looked_at.filter(|value| value.get("task").is_some_and(Value::is_object)).count();
-    most(nodes, object.len().min(LOOKED_AT))
-}
-
-/// Whether so many of so many are more than half.
-pub(super) fn most(some: usize, all: usize) -> bool {
-    some * 2 > all
+    of_keys(object.keys().map(String::as_str), || Share::of_value(value))
 }
 
 #[cfg(test)]
@@ -82,6 +67,8 @@ mod tests {
             (json!({ "payload": {}, "workerType": "x", "provisionerId": "y" }), Kind::Task),
             (json!({ "a": { "task": {} }, "b": { "task": {}, "label": "b" } }), Kind::Graph),
             (json!({ "a": { "task": {} }, "b": { "task": {} }, "c": 5 }), Kind::Graph),
+            (json!({ "a": { "task": {} }, "b": 5 }), Kind::Graph),
+            (json!({ "a": { "task": {} }, "command": [], "maxRunTime": 1 }), Kind::Task),
             (json!({ "payload": { "task": {} } }), Kind::Task),
             (json!({ "image": { "task": {} }, "command": { "task": {} } }), Kind::Graph),
             (json!({ "version": 1, "tasks": [] }), Kind::Template),

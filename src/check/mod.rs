@@ -23,6 +23,7 @@ mod date;
 mod definition;
 mod depend;
 mod finding;
+mod hint;
 mod kind;
 mod name;
 mod open;
@@ -75,6 +76,8 @@ pub struct Input {
 pub enum Unread {
     /// It cannot be.
     Failed(String),
+    /// It is a directory without files for tasks; the text says so.
+    Unfit(String),
     /// It is larger than [`MAX_FILE_BYTES`], or all files together are larger than [`MAX_TOTAL_BYTES`].
     TooLarge,
 }
@@ -113,7 +116,9 @@ pub struct FileReport {
 
 /// Checks files, each alone and all of them together.
 pub fn check(inputs: Vec<Input>, options: &Options<'_>) -> Vec<FileReport> {
-    let mut files: Vec<Opened> = inputs.into_iter().map(|input| open::open(input, options.kind)).collect();
+    let opened: Vec<Vec<Opened>> = inputs.into_iter().map(|input| open::open(input, options.kind)).collect();
+    let parts: Vec<usize> = opened.iter().map(Vec::len).collect();
+    let mut files: Vec<Opened> = opened.into_iter().flatten().collect();
     let mut cards: Vec<Vec<Card>> = Vec::with_capacity(files.len());
     for file in &mut files {
         let (findings, of_file) = tasks(file, options);
@@ -123,12 +128,13 @@ pub fn check(inputs: Vec<Input>, options: &Options<'_>) -> Vec<FileReport> {
     for (file, findings) in across::check(&files, &cards, options) {
         files[file].findings.extend(findings);
     }
-    files.into_iter().zip(cards).map(|(file, cards)| place::report(file, &cards)).collect()
+    let mut reports = files.into_iter().zip(cards).map(|(file, cards)| place::report(file, &cards));
+    parts.into_iter().filter_map(|parts| place::together(reports.by_ref().take(parts))).collect()
 }
 
 /// Reads the configuration of the worker that is to run tasks, or says what is wrong with it.
 pub fn worker(input: Input) -> Result<Config, FileReport> {
-    let mut file = open::open(input, Some(Kind::Config));
+    let mut file = open::open_config(input);
     match std::mem::replace(&mut file.body, Body::Config(None)) {
         Body::Config(Some(config)) => Ok(*config),
         _ => Err(place::report(file, &[])),
@@ -185,7 +191,7 @@ fn node(text: &str, member: &tc_payload::Member, number: usize, options: &Option
             task::check(document.value(), Role::Node { key: &member.key, may_refer }, number, options, findings)
         }
         Err(problem) => {
-            let (rule, problem) = open::classify(problem, piece);
+            let (rule, problem) = open::classify(problem, piece, 0);
             findings.of_task(number, rule, problem);
             Card::of_key(&member.key)
         }

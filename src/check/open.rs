@@ -8,9 +8,7 @@
 //!                    └─ settings ─▶ Sheet
 //! ```
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-use tc_payload::{Document, Member, Problem, Repeats, members, text};
+use tc_payload::{Document, Member, Place, Problem, Repeats, members, text};
 
 use super::{
     Input, Unread,
@@ -18,7 +16,10 @@ use super::{
     kind::{self, Kind},
     rule::{self, Rule},
 };
-use crate::config::{self, CANNOT_LOAD, Config};
+use crate::{
+    config::{self, CANNOT_LOAD, Config},
+    graph::{documents, node::Share},
+};
 
 /// The largest file that is read, in bytes. Only graphs in JSON may be so large; what else is, is refused as a document.
 pub const MAX_FILE_BYTES: usize = 256 << 20;
@@ -33,6 +34,10 @@ pub(super) struct Opened {
     pub(super) findings: Findings,
     /// It was not read at all.
     pub(super) unread: bool,
+    /// By which others may name its task.
+    pub(super) stem: String,
+    /// How many lines of the file come before, if this is a part of one.
+    pub(super) lines_before: u32,
     text: String,
 }
 
@@ -49,6 +54,19 @@ pub(super) enum Body {
 }
 
 impl Opened {
+    fn new(name: &str, told: Option<Kind>) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind: told,
+            body: Body::Nothing,
+            findings: Findings::default(),
+            unread: false,
+            stem: stem(name).to_owned(),
+            lines_before: 0,
+            text: String::new(),
+        }
+    }
+
     /// Its text, for showing lines of it. Configurations hold secrets, so nothing of them is shown.
     pub(super) fn text(&self) -> Option<&str> {
         match &self.body {
@@ -59,47 +77,93 @@ impl Opened {
     }
 }
 
-/// Opens a file. `told` is the kind that somebody says it is.
-pub(super) fn open(input: Input, told: Option<Kind>) -> Opened {
+/// The name of a file without folders and extension, by which others may name its task.
+fn stem(name: &str) -> &str {
+    let file = name.rsplit('/').next().unwrap_or(name);
+    file.rsplit_once('.').map(|(stem, _)| stem).filter(|stem| !stem.is_empty()).unwrap_or(file)
+}
+
+/// Opens a file. `told` is the kind that somebody says it is. YAML may have several documents, and each of them is opened as a file
+/// then, as `exec` does it.
+pub(super) fn open(input: Input, told: Option<Kind>) -> Vec<Opened> {
+    let mut file = match with_text(input, told) {
+        Ok(file) => file,
+        Err(refused) => return vec![*refused],
+    };
+    let may_be_several = told != Some(Kind::Config) && file.text.len() <= tc_payload::MAX_DOCUMENT_BYTES;
+    let parts = if may_be_several { documents::split(&file.text) } else { Vec::new() };
+    if parts.len() > documents::MOST {
+        let message = format!("has {} documents; at most {} are read", parts.len(), documents::MOST);
+        let problem = Problem::of_file(&file.name, message);
+        refuse(&mut file, problem);
+        return vec![file];
+    }
+    if parts.len() < 2 {
+        whole(&mut file, told);
+        return vec![file];
+    }
+    let each = parts.iter().enumerate().map(|(number, part)| {
+        let mut opened = Opened::new(&file.name, told);
+        opened.stem = format!("{}-{}", file.stem, number + 1);
+        opened.lines_before = part.lines_before();
+        opened.text = part.text();
+        let parsed = Document::parse_part(&opened.name, &opened.text, opened.lines_before);
+        take(&mut opened, parsed, told);
+        opened
+    });
+    each.collect()
+}
+
+/// Opens the configuration of a worker.
+pub(super) fn open_config(input: Input) -> Opened {
+    let told = Some(Kind::Config);
+    with_text(input, told).map_or_else(
+        |refused| *refused,
+        |mut file| {
+            whole(&mut file, told);
+            file
+        },
+    )
+}
+
+/// A file with its text, or what is said against it.
+fn with_text(input: Input, told: Option<Kind>) -> Result<Opened, Box<Opened>> {
     let Input { name, bytes } = input;
-    let mut file =
-        Opened { name, kind: told, body: Body::Nothing, findings: Findings::default(), unread: false, text: String::new() };
+    let mut file = Opened::new(&name, told);
     let bytes = match bytes {
         Ok(bytes) => bytes,
         Err(unread) => {
             let (rule, message) = match unread {
                 Unread::Failed(why) => (&rule::FILE_UNREADABLE, format!("cannot be read: {why}")),
+                Unread::Unfit(why) => (&rule::FILE_UNREADABLE, why),
                 Unread::TooLarge => (&rule::FILE_TOO_LARGE, format!("has more than {MAX_FILE_BYTES} bytes")),
             };
             file.unread = true;
             file.findings.of_file(rule, Problem::of_file(&file.name, message));
-            return file;
+            return Err(Box::new(file));
         }
     };
-    match text(&file.name, &bytes, MAX_FILE_BYTES) {
-        Ok(text) => text.len(),
-        Err(problem) => {
-            file.text = String::from_utf8_lossy(&bytes[..bytes.len().min(tc_payload::MAX_DOCUMENT_BYTES)]).into_owned();
-            file.findings.of_file(&rule::FILE_ENCODING, problem);
-            return file;
-        }
-    };
+    if let Err(problem) = text(&file.name, &bytes, MAX_FILE_BYTES) {
+        file.text = String::from_utf8_lossy(&bytes[..bytes.len().min(tc_payload::MAX_DOCUMENT_BYTES)]).into_owned();
+        file.findings.of_file(&rule::FILE_ENCODING, problem);
+        return Err(Box::new(file));
+    }
     // It was just found to be text.
     file.text = String::from_utf8(bytes).unwrap_or_default();
     if file.text.starts_with('\u{feff}') {
         file.text.drain(..'\u{feff}'.len_utf8());
     }
-    read(&mut file, told);
-    file
+    Ok(file)
 }
 
-fn read(file: &mut Opened, told: Option<Kind>) {
+/// A file that is one document, or a graph.
+fn whole(file: &mut Opened, told: Option<Kind>) {
     if file.text.trim_start().starts_with('{') && matches!(told, None | Some(Kind::Graph)) {
         match members(&file.name, &file.text) {
             Ok(Some(members)) => {
                 let keys = members.iter().map(|member| &*member.key);
-                let is_graph = || looks_like_graph(&file.text, &members);
-                if told.is_some() || kind::of_keys(keys, is_graph) == Kind::Graph {
+                let share = || Share::of_members(&file.text, &members);
+                if told.is_some() || kind::of_keys(keys, share) == Kind::Graph {
                     file.kind = Some(Kind::Graph);
                     file.body = Body::Graph(members);
                     return;
@@ -122,6 +186,11 @@ fn read(file: &mut Opened, told: Option<Kind>) {
         }
         parsed => parsed,
     };
+    take(file, parsed, told);
+}
+
+/// Takes what was parsed for what the file says.
+fn take(file: &mut Opened, parsed: Result<Document, Problem>, told: Option<Kind>) {
     let document = match parsed {
         Ok(document) => document,
         Err(problem) => {
@@ -131,6 +200,9 @@ fn read(file: &mut Opened, told: Option<Kind>) {
             return refuse(file, problem);
         }
     };
+    if document.value().is_null() && told != Some(Kind::Config) {
+        return refuse(file, Problem::of_file(&file.name, "is empty: there is no value in it"));
+    }
     let kind = told.unwrap_or_else(|| kind::of_value(document.value()));
     file.kind = Some(kind);
     if kind == Kind::Config {
@@ -142,34 +214,19 @@ fn read(file: &mut Opened, told: Option<Kind>) {
     }
 }
 
-/// Whether most of the members look like tasks of a graph.
-fn looks_like_graph(text: &str, members: &[Member]) -> bool {
-    #[derive(Deserialize)]
-    struct Peek<'t> {
-        #[serde(borrow)]
-        task: Option<&'t RawValue>,
-    }
-    let looked_at = members.iter().take(kind::LOOKED_AT);
-    let nodes = looked_at.filter(|member| {
-        let peek = text.get(member.begin..member.end).and_then(|piece| serde_json::from_str::<Peek<'_>>(piece).ok());
-        peek.and_then(|peek| peek.task).is_some_and(|task| task.get().starts_with('{'))
-    });
-    kind::most(nodes.count(), members.len().min(kind::LOOKED_AT))
-}
-
 fn refuse(file: &mut Opened, problem: Problem) {
-    let (rule, problem) = classify(problem, &file.text);
+    let (rule, problem) = classify(problem, &file.text, file.lines_before);
     file.unread = rule == &rule::FILE_TOO_LARGE;
     file.findings.of_file(rule, problem);
 }
 
 /// The rule that a text breaks which is no document, or no task of a graph.
-pub(super) fn classify(problem: Problem, text: &str) -> (&'static Rule, Problem) {
+pub(super) fn classify(problem: Problem, text: &str, lines_before: u32) -> (&'static Rule, Problem) {
     let says = |part: &str| problem.message.contains(part);
     if says("bytes; at most") {
         return (&rule::FILE_TOO_LARGE, problem.with_hint("only graphs of tasks may be larger, if they are written as JSON"));
     }
-    if says("members; at most") {
+    if says("members; at most") || says("documents; at most") {
         return (&rule::FILE_TOO_LARGE, problem);
     }
     if says("is empty") {
@@ -182,10 +239,10 @@ pub(super) fn classify(problem: Problem, text: &str) -> (&'static Rule, Problem)
         return (&rule::FILE_DEPTH, problem);
     }
     if says("invalid JSON") {
-        let hint = "a file whose first character is { or [ is read as JSON, and not as YAML";
-        return (&rule::FILE_SYNTAX, problem.with_hint(hint));
+        return (&rule::FILE_SYNTAX, tc_payload::taken_for_json(problem));
     }
-    let line = problem.place.and_then(|place| text.lines().nth(usize::try_from(place.line).ok()?.checked_sub(1)?));
+    let index = |place: Place| usize::try_from(place.line.checked_sub(lines_before)?).ok()?.checked_sub(1);
+    let line = problem.place.and_then(|place| text.lines().nth(index(place)?));
     let indentation = line.map(|line| &line[..line.len() - line.trim_start().len()]);
     if indentation.is_some_and(|indentation| indentation.contains('\t')) {
         return (&rule::FILE_TAB, problem.with_hint("replace the tab at the beginning of the line with spaces"));
@@ -212,5 +269,18 @@ fn configuration(file: &mut Opened, text: &str) -> Option<Box<Config>> {
             error.problems.into_iter().for_each(|problem| file.findings.of_file(rule, problem));
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stem;
+
+    #[test]
+    fn files_are_called_by_their_stems() {
+        assert_eq!(
+            (stem("a/b.c.yml"), stem(".taskcluster.yml"), stem(".x"), stem("<stdin>")),
+            ("b.c", ".taskcluster", ".x", "<stdin>")
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Payloads: their schema, and what a worker has against them.
 
 use serde_json::Value;
-use tc_payload::{Problem, docker, docker::Container, is_container_payload, native};
+use tc_payload::{Problem, docker, docker::Container, is_container_payload, limit, native};
 
 use super::{
     Notes,
@@ -63,6 +63,11 @@ pub(super) fn check(task: &Task<'_>, notes: &mut Notes<'_>) -> Option<Checked> {
     };
     match checked {
         Ok(checked) => {
+            if matches!(checked, Checked::Native(_)) {
+                for problem in limit::native(raw) {
+                    notes.add(&rule::PAYLOAD_LIMIT, problem.below(task.payload_at));
+                }
+            }
             offered(task, &checked, worker, notes);
             Some(checked)
         }
@@ -124,7 +129,14 @@ fn offered(task: &Task<'_>, checked: &Checked, worker: Option<&Config>, notes: &
         let message = "comes with a later version of this worker, which cannot run this task";
         notes.add(&rule::FEATURE_NOT_OFFERED, Problem::new(at(field), message));
     }
-    let Some(worker) = worker else { return };
+    let longest = common.max_run_time_secs > u64::from(u32::MAX);
+    let Some(worker) = worker else {
+        if longest {
+            let message = format!("is longer than any worker allows: at most {} seconds", u32::MAX);
+            notes.add(&rule::WORKER_RUN_TIME, Problem::new(at("maxRunTime"), message));
+        }
+        return;
+    };
     let mut off = |field: &str, setting: &str| {
         let message = format!("is not enabled on this worker ({setting} is false)");
         notes.add(&rule::FEATURE_SWITCHED_OFF, Problem::new(at(field), message));

@@ -6,6 +6,7 @@ use super::{
     FileReport,
     card::Card,
     finding::{Finding, MOST_SHOWN},
+    hint,
     kind::Kind,
     open::{Body, Opened},
     rule::{self, Rule, Severity},
@@ -54,27 +55,58 @@ pub(super) fn report(mut file: Opened, cards: &[Card]) -> FileReport {
     findings.sort_by(|a, b| {
         (a.problem.place, a.rule.id, &a.problem.message).cmp(&(b.problem.place, b.rule.id, &b.problem.message))
     });
-    let mut walker = file.text().map(Walker::new);
-    let mut diagnostics: Vec<Diagnostic> = findings
+    let mut walker = file.text().map(|text| Walker::new(text, file.lines_before));
+    let diagnostics: Vec<Diagnostic> = findings
         .into_iter()
         .map(|finding| {
             let task = label(&finding);
             let mut problem = finding.problem;
             problem.file = Some(file.name.clone());
+            problem.hint = problem.hint.or_else(|| hint::of(finding.rule).map(str::to_owned));
             let excerpt = problem.place.and_then(|place| walker.as_mut()?.excerpt(place));
             Diagnostic { rule: finding.rule, severity: finding.rule.severity, problem, task, excerpt }
         })
         .collect();
-    let hidden = (errors + warnings).saturating_sub(diagnostics.len());
-    if hidden > 0 {
-        let shown = diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
-        let severity = if errors > shown { Severity::Error } else { Severity::Warning };
-        let message =
-            format!("and {hidden} more problem{} ({MOST_SHOWN} of a file are shown)", if hidden == 1 { "" } else { "s" });
-        let problem = Problem::of_file(&file.name, message);
-        diagnostics.push(Diagnostic { rule: &rule::FILE_MORE, severity, problem, task: None, excerpt: None });
+    let mut report =
+        FileReport { name: file.name, kind: file.kind, tasks: cards.len(), diagnostics, errors, warnings, unread: file.unread };
+    report.diagnostics.extend(more(&report));
+    report
+}
+
+/// The reports of the parts of one file as one.
+pub(super) fn together(mut parts: impl Iterator<Item = FileReport>) -> Option<FileReport> {
+    let mut whole = parts.next()?;
+    let mut rest = parts.peekable();
+    if rest.peek().is_none() {
+        return Some(whole);
     }
-    FileReport { name: file.name, kind: file.kind, tasks: cards.len(), diagnostics, errors, warnings, unread: file.unread }
+    for part in rest {
+        whole.tasks += part.tasks;
+        whole.errors += part.errors;
+        whole.warnings += part.warnings;
+        whole.unread |= part.unread;
+        let room = (2 * MOST_SHOWN).saturating_sub(whole.diagnostics.len());
+        whole.diagnostics.extend(part.diagnostics.into_iter().take(room));
+    }
+    whole.diagnostics.retain(|diagnostic| diagnostic.rule != &rule::FILE_MORE);
+    whole.diagnostics.truncate(MOST_SHOWN);
+    whole.diagnostics.extend(more(&whole));
+    Some(whole)
+}
+
+/// What stands for the problems that are not shown.
+fn more(report: &FileReport) -> Option<Diagnostic> {
+    let FileReport { name, diagnostics, errors, warnings, .. } = report;
+    let hidden = (errors + warnings).saturating_sub(diagnostics.len());
+    if hidden == 0 {
+        return None;
+    }
+    let shown = diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
+    let severity = if *errors > shown { Severity::Error } else { Severity::Warning };
+    let message = format!("and {hidden} more problem{} ({MOST_SHOWN} of a file are shown)", if hidden == 1 { "" } else { "s" });
+    let mut problem = Problem::of_file(name, message);
+    problem.hint = hint::of(&rule::FILE_MORE).map(str::to_owned);
+    Some(Diagnostic { rule: &rule::FILE_MORE, severity, problem, task: None, excerpt: None })
 }
 
 /// A document is read once more for all of them.
@@ -141,8 +173,8 @@ struct Walker<'t> {
 }
 
 impl<'t> Walker<'t> {
-    fn new(text: &'t str) -> Self {
-        Self { text, at: 0, place: Place { line: 1, column: 1 } }
+    fn new(text: &'t str, lines_before: u32) -> Self {
+        Self { text, at: 0, place: Place { line: lines_before.saturating_add(1), column: 1 } }
     }
 
     /// The line around a place, which must not be before the one asked last.
@@ -195,7 +227,7 @@ mod tests {
     #[test]
     fn lines_are_found_and_cut_around_the_place() {
         let text = format!("ab\n{}X{}\r\n\tc\n", "é".repeat(500), "ü".repeat(500));
-        let mut walker = Walker::new(&text);
+        let mut walker = Walker::new(&text, 0);
         let mut at = |line, column| walker.excerpt(Place { line, column });
         assert_eq!(at(1, 2), Some(Excerpt { text: "ab".to_owned(), caret: 1 }));
         let cut = at(2, 501).expect("a line");

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
-use tc_payload::{Problem, escape_pointer_segment};
+use tc_payload::Problem;
 
 use super::{
     Notes, Options, artifact, cache,
@@ -12,7 +12,10 @@ use super::{
     name, payload, rule, scope,
 };
 use crate::{
-    graph::reference::{self, Known},
+    graph::{
+        node,
+        reference::{self, Known},
+    },
     local::state::TaskId,
 };
 
@@ -72,7 +75,7 @@ pub(super) fn check(value: &Value, role: Role<'_>, number: usize, options: &Opti
         Role::Node { may_refer, .. } => {
             edges(value, &mut card, &mut notes);
             let Some(task) = value.get("task").filter(|task| task.is_object()) else {
-                let problem = Problem::new("", "is no task of a graph: it has no definition under `task`");
+                let problem = Problem::new("", node::NO_TASK);
                 notes.add(&rule::GRAPH_NODE, problem);
                 return card;
             };
@@ -124,8 +127,7 @@ fn edges(node: &Value, card: &mut Card, notes: &mut Notes<'_>) {
         if let Some(key) = key.as_str() {
             card.waits_for.push(Name { text: key.into(), at: At::Edge(name.as_str().into()) });
         } else {
-            let pointer = format!("/dependencies/{}", escape_pointer_segment(name));
-            notes.add(&rule::GRAPH_NODE, Problem::wrong_type(pointer, "string", key));
+            notes.add(&rule::GRAPH_NODE, Problem::wrong_type(node::edge(name), "string", key));
         }
     }
 }

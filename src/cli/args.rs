@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use regex::Regex;
 
 use super::exec::input::parameter;
-use crate::local::{amount, faults::Rule};
+use crate::local::{amount, command::LONGEST_CLAIM_SECS, faults::Rule};
 
 /// A worker agent for Taskcluster.
 #[derive(Debug, Parser)]
@@ -355,7 +355,7 @@ pub struct QueueArgs {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
     /// How long a claim holds
-    #[arg(long, value_name = "SECS", default_value_t = 1200, value_parser = value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECS", default_value_t = 1200, value_parser = value_parser!(u64).range(1..=LONGEST_CLAIM_SECS))]
     pub claim_timeout: u64,
     /// Let clients feel a network with this round trip, in milliseconds: one for a new connection, one for each request
     #[arg(long, value_name = "MS", default_value = "0", value_parser = amount::millis)]
@@ -404,13 +404,14 @@ mod tests {
 
     #[test]
     fn half_a_command_line_is_usage() {
-        let cases: [(&[&str], ErrorKind); 12] = [
+        let cases: [(&[&str], ErrorKind); 13] = [
             (&["exec"], ErrorKind::MissingRequiredArgument),
             (&["exec", "--jobs", "0", "x"], ErrorKind::ValueValidation),
             (&["exec", "--no-cache", "--cache-dir", "x", "x"], ErrorKind::ArgumentConflict),
             (&["exec", "--engine", "x", "x"], ErrorKind::InvalidValue),
             (&["queue", "--tls-cert", "x"], ErrorKind::MissingRequiredArgument),
             (&["queue", "--claim-timeout", "0"], ErrorKind::ValueValidation),
+            (&["queue", "--claim-timeout", "2592001"], ErrorKind::ValueValidation),
             (&["queue", "--port", "80", "--listen", "127.0.0.1:80"], ErrorKind::ArgumentConflict),
             (&["queue", "--listen", "80"], ErrorKind::ValueValidation),
             (&["queue", "--rtt", "x"], ErrorKind::ValueValidation),

@@ -83,6 +83,8 @@ impl Part<RunContext> for Artifacts {
                     continue;
                 }
                 Ending::Failed(failure) => failure,
+                // The error artifact has the name that is refused.
+                Ending::Missing { failure: Some(failure), .. } if is_unnameable(cx, row.is_found, &failure) => failure,
                 Ending::Missing { reason, message, failure } => {
                     let line = format!(
                         "Uploading error artifact {name} from file {} with message {message:?}, reason {reason:?} and expiry {}",
@@ -106,6 +108,10 @@ impl Part<RunContext> for Artifacts {
                 }
             };
             info!("Artifact {name} of task {} was not uploaded: {failure}", cx.task_id);
+            if is_unnameable(cx, row.is_found, &failure) {
+                cx.log.warn(&format!("Artifact {name:?} was not uploaded: the queue takes no artifact of this name"));
+                continue;
+            }
             // What a container has left may be missing, but not be lost on its way.
             if !row.optional || cx.container.is_some() {
                 failures.push(explain(cx, name, failure, &mut refused).await);
@@ -114,6 +120,12 @@ impl Part<RunContext> for Artifacts {
         failures.extend(missing);
         failures
     }
+}
+
+/// Whether a container has left a file in a directory whose name can be none of an artifact. The payload has not chosen it, and
+/// everything that a container leaves is optional.
+fn is_unnameable(cx: &RunContext, is_found: bool, failure: &UploadError) -> bool {
+    cx.container.is_some() && is_found && matches!(failure, UploadError::Refused(_))
 }
 
 /// Why an artifact cannot expire when it is to.

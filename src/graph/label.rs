@@ -9,8 +9,8 @@ use serde_json::Value;
 
 /// The key beside `payload`.
 pub const LABEL: &str = "label";
-/// Longest name for people, in characters.
-const SHOWN: usize = 80;
+/// Longest name for people and programs, in characters. Labels of large projects have a hundred, and people look for whole ones.
+const SHOWN: usize = 255;
 /// Longest name of a directory, in bytes.
 const LONGEST: usize = 200;
 
@@ -78,23 +78,26 @@ pub fn names(sources: &[Source<'_>]) -> Vec<Called> {
             let note = label.map(|_| "label is no text and does not count".to_owned());
             return Called { name: shown(if alone { stem } else { path }), label: None, folder, note };
         };
-        let note = if !is_directory_name(text) {
-            Some("label cannot name a directory; the id of the task does")
-        } else if !taken.insert(text.to_owned()) {
-            Some("another task has this label, too; the id of the task names its directory")
-        } else {
-            None
+        let (named, first) = (is_directory_name(text), taken.insert(text.to_owned()));
+        let folder = (named && first).then(|| text.to_owned());
+        // That a label of a graph is no name of a directory is nobody's mistake; that it is there twice is somebody's.
+        let note = match label {
+            _ if !first => Some("another task has this label, too; the id of the task names its directory".to_owned()),
+            Some(Label::Written(_)) if !named => Some("label cannot name a directory; the id of the task does".to_owned()),
+            _ => None,
         };
-        let folder = note.is_none().then(|| text.to_owned());
-        let note = note.filter(|_| matches!(label, Some(Label::Written(_)))).map(str::to_owned);
         Called { name: shown(if text.is_empty() { stem } else { text }), label: Some(text.to_owned()), folder, note }
     };
     labels.iter().copied().zip(sources).map(call).collect()
 }
 
-/// Terminals obey control characters.
+/// Terminals obey control characters. What was cut says so.
 fn shown(name: &str) -> String {
-    name.chars().map(|c| if c.is_control() { ' ' } else { c }).take(SHOWN).collect()
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    if name.chars().nth(SHOWN).is_none() {
+        return name.chars().map(plain).collect();
+    }
+    name.chars().map(plain).take(SHOWN - 1).chain(['…']).collect()
 }
 
 /// Whether a label is one plain component of a path.
@@ -154,5 +157,14 @@ mod tests {
         assert_eq!(folders(&[from(None, ".task", ".task.yml")]), [None]);
         let given = Source { label: Some(Label::Given("build-linux64/opt")), stem: "graph", path: "graph.json" };
         assert_eq!(names(&[given])[0].note, None, "nobody wrote that label by hand");
+        let given = Source { label: Some(Label::Given("same")), ..given };
+        assert!(names(&[given, given])[1].note.is_some(), "their lines cannot be told apart");
+    }
+
+    #[test]
+    fn long_labels_stay_whole_as_long_as_they_can_be_real() {
+        let name = |length: usize| names(&[from(Some(&json!("é".repeat(length))), "stem", "f")])[0].name.clone();
+        assert_eq!(name(255), "é".repeat(255));
+        assert_eq!(name(300), format!("{}…", "é".repeat(254)));
     }
 }

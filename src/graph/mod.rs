@@ -2,6 +2,8 @@
 //!
 //! Both who runs such files and who only checks them go by this. It reads no files and decides nothing about tasks.
 
+pub mod circle;
+pub mod documents;
 pub mod label;
 pub mod node;
 pub mod reference;

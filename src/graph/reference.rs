@@ -9,6 +9,12 @@ use tc_payload::{Problem, escape_pointer_segment};
 
 use crate::{api::segment, log::format::date};
 
+/// What to do about a span that is none.
+const SPAN: &str = "years, months, weeks, days, hours, minutes and seconds, each at most once and in this order, make a span";
+/// What to do about a reference that leads nowhere.
+const NAMES: &str =
+    "names are those under `dependencies` beside `task`, and `self` and `decision`; <name/public/file> is an artifact";
+
 /// What references are resolved with.
 pub struct Known<'a> {
     /// The id of the task that a dependency's name stands for.
@@ -31,7 +37,9 @@ pub fn resolve(value: &Value, pointer: &str, known: &Known<'_>, problems: &mut V
         Value::Object(fields) => match only(fields).and_then(|(key, value)| reference(key, value, known)) {
             Some(Ok(resolved)) => resolved,
             Some(Err(why)) => {
-                problems.push(Problem::new(pointer, why));
+                let problem = Problem::new(pointer, why);
+                let is_date = fields.contains_key("relative-datestamp");
+                problems.push(problem.with_hint(if is_date { SPAN } else { NAMES }));
                 value.clone()
             }
             None => {

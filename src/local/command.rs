@@ -18,6 +18,9 @@ pub use exposure::Given;
 
 const CLIENT_ID: &str = "tc-worker/queue";
 
+/// 30 days. The credentials of a run end with its claim, and begin a little before; none are valid for more than 31 days.
+pub(crate) const LONGEST_CLAIM_SECS: u64 = 30 * 24 * 3600;
+
 /// What the command was told.
 #[derive(Debug, Clone)]
 pub struct QueueCommand {
@@ -67,6 +70,9 @@ impl QueueCommand {
         if self.claim_timeout_secs == 0 {
             return Err("a claim timeout of 0 s would let every claim expire at once".to_owned());
         }
+        if self.claim_timeout_secs > LONGEST_CLAIM_SECS {
+            return Err(format!("a claim timeout of more than {LONGEST_CLAIM_SECS} s is longer than credentials are valid"));
+        }
         exposure::check(self.listen, self.tls.is_some(), &self.given, self.clients.is_some())
     }
 }
@@ -88,6 +94,11 @@ pub async fn serve_foreground(
     let roster = command.clients.as_deref().map(Roster::read).transpose();
     let roster = roster.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?.unwrap_or_default();
     let access = Access::of(&command.given, command.data_dir.as_deref())?;
+    if roster.has_client(&access.client_id) {
+        // Either of them would get the rights or the token of the other one.
+        let why = format!("client \"{}\" of the clients file has the name of the one that may do everything", access.client_id);
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
     let temporary = match &command.data_dir {
         Some(_) => None,
         None => Some(tempfile::Builder::new().prefix("tc-worker-queue-").tempdir()?),

@@ -46,6 +46,8 @@ pub(crate) const FIELDS: &[&str] = &[
     "tags",
     "extra",
 ];
+/// All fields of its `metadata`.
+pub(crate) const METADATA: &[&str] = &["name", "description", "owner", "source"];
 
 /// The definition that this body asks for.
 pub(crate) fn define(id: TaskId, body: &Value, now: Timestamp) -> Result<Definition, Fault> {
@@ -118,7 +120,7 @@ impl Draft {
         }
         fields.required("metadata");
         fields.inner("metadata", |metadata| {
-            metadata.only(&["name", "description", "owner", "source"]);
+            metadata.only(METADATA);
             metadata.text("name", &Text::up_to(255));
             metadata.text("description", &Text::up_to(32_768));
             metadata.text("owner", &Text::up_to(255));

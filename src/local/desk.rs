@@ -284,3 +284,6 @@ impl Drop for Seat {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

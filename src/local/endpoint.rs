@@ -106,7 +106,8 @@ impl Call {
     /// The run in the path.
     pub(crate) fn run_id(&self) -> Result<u32, Fault> {
         let text = self.param("runId");
-        text.parse().ok().filter(|run| *run <= LAST_RUN).ok_or_else(|| {
+        let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        digits.and_then(|text| text.parse().ok()).filter(|run| *run <= LAST_RUN).ok_or_else(|| {
             Fault::new(Code::InvalidRequestArguments, format!("runId `{text}` must be a number from 0 to {LAST_RUN}"))
         })
     }
@@ -239,7 +240,10 @@ where
         return refused(why.into(), &params);
     }
     let unanswered = head.extensions.get::<Unanswered>().is_some();
-    let receipt = desk.clients.receipt(&caller, now).filter(|_| !unanswered);
+    let receipt = match desk.clients.receipt(&caller, now).await {
+        Ok(receipt) => receipt,
+        Err(replayed) => return refused(Fault::new(Code::AuthenticationFailed, replayed.to_string()), &params),
+    };
     let request = AsSigned {
         method: head.method,
         resource: resource.to_owned(),
@@ -257,7 +261,7 @@ where
         Ok(reply) => reply,
         Err(fault) => fault.reply(method, &params, Some(&bytes), now),
     };
-    reply.with_receipt(receipt).into_response()
+    reply.with_receipt(receipt.filter(|_| !unanswered)).into_response()
 }
 
 fn refuse(method: &str, why: &str, now: Timestamp) -> Response {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::auth::QUEUE_CLIENT;
 use crate::api::Secret;
 
 /// Shorter tokens can be guessed by whoever can ask often enough. Tokens of deployments have 44 characters, a slugid has 22.
@@ -31,6 +32,9 @@ impl Given {
                 Err("TASKCLUSTER_CERTIFICATE is set: the credentials in the environment are temporary ones of another \
                      deployment"
                     .to_owned())
+            }
+            (Some(QUEUE_CLIENT), Some(_)) => {
+                Err(format!("TASKCLUSTER_CLIENT_ID is {QUEUE_CLIENT}, which is the name of the server's own client"))
             }
             (Some(id), Some(token)) => Ok(Some((id, token))),
         }
@@ -84,6 +88,7 @@ mod tests {
             (given("me", "", false), false, Some("TASKCLUSTER_ACCESS_TOKEN is not")),
             (given("", &long, false), false, Some("TASKCLUSTER_CLIENT_ID is not")),
             (given("me", &long, true), false, Some("TASKCLUSTER_CERTIFICATE")),
+            (given(QUEUE_CLIENT, &long, false), true, Some("the server's own client")),
         ];
         for address in ["0.0.0.0:80", "[::]:80", "192.0.2.1:80", "[::ffff:192.0.2.1]:80"] {
             let address = address.parse().expect("an address");

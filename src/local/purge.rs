@@ -17,7 +17,8 @@ use super::{
     desk::Desk,
     endpoint::Call,
     fault::{Code, Fault},
-    ledger::{Kind, Ledger, OpenError},
+    ledger::{Damage, Kind, Ledger, OpenError},
+    page::Page,
     reply::Reply,
     view::Date,
 };
@@ -38,26 +39,37 @@ pub(crate) struct Requests {
 /// Pool and cache name.
 type Key = (String, String);
 
-/// `<pool>/<cache name>`: a pool has exactly one slash. The bytes are the date.
+/// Records under [`record`]. The bytes are the date.
 const KIND: Kind = "purge";
+
+/// A request's name: `<pool>/<cache name>`, and a pool has exactly one slash.
+fn record((pool, cache_name): (&str, &str)) -> String {
+    format!("{pool}/{cache_name}")
+}
+
+/// Pool and cache name of such a name.
+fn split(record: &str) -> Option<(&str, &str)> {
+    let (at, _) = record.match_indices('/').nth(1)?;
+    Some((record.get(..at)?, record.get(at + 1..)?))
+}
 
 impl Requests {
     /// The requests that were kept.
     pub(crate) fn restore(ledger: &Ledger) -> Result<Self, OpenError> {
-        let mut open = BTreeMap::new();
+        let (mut open, mut damage) = (BTreeMap::new(), Damage::default());
         ledger.each(KIND, |key, bytes| {
-            let at = key.match_indices('/').nth(1).map_or(key.len(), |(at, _)| at);
-            let (pool, name) = (&key[..at], key.get(at + 1..).unwrap_or_default());
             let before = str::from_utf8(bytes).ok().and_then(|text| text.parse().ok());
-            open.extend(before.map(|before| ((pool.to_owned(), name.to_owned()), before)));
+            let request = damage.unless(KIND, key, split(key).zip(before));
+            open.extend(request.map(|((pool, name), before)| ((pool.to_owned(), name.to_owned()), before)));
         })?;
+        damage.tell();
         Ok(Self { open, changed: Vec::new() })
     }
 
     /// Notes what has changed.
     fn keep(&mut self, ledger: &Ledger) {
         for key in self.changed.drain(..) {
-            let record = format!("{}/{}", key.0, key.1);
+            let record = record((&key.0, &key.1));
             match self.open.get(&key) {
                 Some(before) => ledger.put(KIND, &record, before.to_string().into_bytes()),
                 None => ledger.remove(KIND, &record),
@@ -144,16 +156,14 @@ pub(crate) async fn requests(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault
 /// `allPurgeRequests`
 pub(crate) async fn all(desk: Arc<Desk>, call: Call) -> Result<Reply, Fault> {
     call.authorize(&Need::scope("purge-cache:all-purge-requests"))?;
-    let (limit, skip) = (call.limit()?, call.query("continuationToken").and_then(|token| token.parse().ok()).unwrap_or(0));
+    let page = Page::of(&call)?;
+    let after = page.after_as(|record| split(record).map(|(pool, cache_name)| (pool.to_owned(), cache_name.to_owned())))?;
+    let after = after.as_ref().map(|(pool, cache_name)| (pool.as_str(), cache_name.as_str()));
     let mut requests = desk.purges.lock().unwrap_or_else(PoisonError::into_inner);
-    let open = requests.open(call.now, |_, _| true);
-    let end = open.len().min(usize::saturating_add(skip, limit));
-    let mut answer =
-        json!({ "requests": open.get(skip..end).unwrap_or_default().iter().copied().map(shown).collect::<Vec<_>>() });
-    if end < open.len() {
-        answer["continuationToken"] = json!(end.to_string());
-    }
-    Ok(Reply::json(&answer))
+    let open = requests.open(call.now, |_, _| true).into_iter();
+    let open = open.filter(|(pool, name, _)| after.is_none_or(|after| (*pool, *name) > after)).take(page.collect());
+    let named = open.map(|request| (record((request.0, request.1)), request)).collect();
+    Ok(Reply::json(&page.answer("requests", named, |(record, _)| record, |(_, request)| shown(*request))))
 }
 
 fn shown((pool, cache_name, before): (&str, &str, Timestamp)) -> Value {

@@ -149,7 +149,7 @@ mod tests {
     async fn spent(status: StatusCode, body: &str, taken: bool) -> bool {
         let known = Arc::new(Spent::default());
         let signature = Signature::new(&[7; 32], i64::MAX).expect("a signature");
-        let receipt = Receipt::new(known.clone(), signature, Timestamp::UNIX_EPOCH);
+        let receipt = known.receipt(signature, Timestamp::UNIX_EPOCH).await.expect("a receipt");
         let reply = Reply::new(status, body.to_owned().into()).with_receipt(Some(receipt));
         let response = reply.into_response();
         assert_eq!(hyper::body::Body::size_hint(response.body()).exact(), Some(body.len() as u64));

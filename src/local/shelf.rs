@@ -12,36 +12,37 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::ledger::{Kind, Ledger};
+use super::ledger::{Damage, Kind, Ledger};
 
 /// Values by their names.
 pub(crate) struct Shelf<V> {
     kind: Kind,
     ledger: Arc<Ledger>,
     values: Mutex<BTreeMap<String, V>>,
+    is_whole: bool,
 }
 
 impl<V: Clone + Serialize + DeserializeOwned> Shelf<V> {
     /// The values of that kind that the ledger has kept.
     pub(crate) fn open(kind: Kind, ledger: &Arc<Ledger>) -> io::Result<Self> {
-        let mut values = BTreeMap::new();
+        let (mut values, mut damage) = (BTreeMap::new(), Damage::default());
         for (name, bytes) in ledger.load(kind)? {
-            let value = serde_json::from_slice(&bytes).map_err(|error| {
-                // Not what it holds, which may be secret.
-                let (kind_of_error, byte) = (error.classify(), error.column());
-                let what = format!(
-                    "the data directory's record \"{name}\" of kind {kind} is not understood: {kind_of_error:?} error at byte {byte}"
-                );
-                io::Error::new(io::ErrorKind::InvalidData, what)
-            })?;
-            values.insert(name, value);
+            if let Some(value) = damage.unless(kind, &name, serde_json::from_slice(&bytes).ok()) {
+                values.insert(name, value);
+            }
         }
-        Ok(Self { kind, ledger: Arc::clone(ledger), values: Mutex::new(values) })
+        damage.tell();
+        Ok(Self { kind, ledger: Arc::clone(ledger), values: Mutex::new(values), is_whole: damage.is_none() })
+    }
+
+    /// Whether all that the ledger has kept was understood.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     /// An empty shelf that is kept nowhere.
     pub(crate) fn memory(kind: Kind) -> Self {
-        Self { kind, ledger: Arc::new(Ledger::memory()), values: Mutex::default() }
+        Self { kind, ledger: Arc::new(Ledger::memory()), values: Mutex::default(), is_whole: true }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, V>> {

@@ -1,6 +1,6 @@
 //! The store: artifact bytes in files, behind signed URLs as an object store has them.
 //!
-//! A URL is bound to a method, a run or an upload of an object, a name, a content type (uploads) and a date. Files have names of our own, one for each upload, so no
+//! A URL is bound to a method, a run or an upload of an object, a name, a content type (uploads) and a date, and no two are alike. Files have names of our own, one for each upload, so no
 //! artifact name is ever a path, and an upload replaces what was there only once it is complete.
 
 use std::{
@@ -56,6 +56,7 @@ pub(crate) struct Store {
     dir: PathBuf,
     key: hmac::Key,
     next_file: AtomicU64,
+    next_url: AtomicU64,
 }
 
 impl Store {
@@ -63,7 +64,7 @@ impl Store {
     pub(crate) fn open(dir: &Path, secret: &str) -> io::Result<Self> {
         fs_err::create_dir_all(dir)?;
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-        Ok(Self { dir: dir.to_owned(), key, next_file: AtomicU64::new(0) })
+        Ok(Self { dir: dir.to_owned(), key, next_file: AtomicU64::new(0), next_url: AtomicU64::new(0) })
     }
 
     /// Names and lengths of all files in the store. No name that is given out later is among them.
@@ -121,12 +122,15 @@ impl Store {
         } else {
             utf8_percent_encode(name, SEGMENT).to_string()
         };
-        let signature = BASE64_URL_SAFE_NO_PAD.encode(hmac::sign(&self.key, &message(permit, (task, run, name), until)));
+        // Dates are whole seconds, and a URL that was refused must not come again when somebody asks for a fresh one.
+        let number = self.next_url.fetch_add(1, Ordering::Relaxed);
+        let message = message(permit, (task, run, name), (until, number));
+        let signature = BASE64_URL_SAFE_NO_PAD.encode(hmac::sign(&self.key, &message));
         let path = match permit {
             Permit::Put { .. } | Permit::Get => format!("{PREFIX}/{task}/{run}"),
             Permit::PutObject { .. } | Permit::GetObject => format!("{OBJECTS}/{task}"),
         };
-        format!("{base}{path}/{name_in_url}?expires={until}&signature={signature}")
+        format!("{base}{path}/{name_in_url}?expires={until}&number={number}&signature={signature}")
     }
 
     /// Checks the query of such a URL.
@@ -139,14 +143,15 @@ impl Store {
     ) -> Result<(), Denied> {
         let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
         let until: i64 = value("expires").and_then(|text| text.parse().ok()).ok_or(Denied::Signature)?;
+        let number: u64 = value("number").and_then(|text| text.parse().ok()).ok_or(Denied::Signature)?;
         let signature =
             value("signature").and_then(|text| BASE64_URL_SAFE_NO_PAD.decode(text).ok()).ok_or(Denied::Signature)?;
-        hmac::verify(&self.key, &message(permit, object, until), &signature).map_err(|_| Denied::Signature)?;
+        hmac::verify(&self.key, &message(permit, object, (until, number)), &signature).map_err(|_| Denied::Signature)?;
         if now.as_second() > until { Err(Denied::Expired) } else { Ok(()) }
     }
 }
 
-fn message(permit: Permit<'_>, (task, run, name): (TaskId, u32, &str), until: i64) -> Vec<u8> {
+fn message(permit: Permit<'_>, (task, run, name): (TaskId, u32, &str), (until, number): (i64, u64)) -> Vec<u8> {
     let mut message = String::new();
     // Lengths keep two different objects from having the same message. Writing to a string does not fail.
     let _ = match permit {
@@ -157,7 +162,7 @@ fn message(permit: Permit<'_>, (task, run, name): (TaskId, u32, &str), until: i6
         }
         Permit::GetObject => write!(message, "GET object"),
     };
-    let _ = write!(message, "\n{task}\n{run}\n{until}\n{name}");
+    let _ = write!(message, "\n{task}\n{run}\n{until}\n{number}\n{name}");
     message.into_bytes()
 }
 
@@ -185,6 +190,7 @@ mod tests {
             (put, (task, 0, "public/other"), query),
             (put, object, ""),
             (put, object, &*query.replace("expires=1000", "expires=2000")),
+            (put, object, &*query.replace("number=0", "number=1")),
         ] {
             assert_eq!(store.check(permit, object, query, at(1000)), Err(Denied::Signature), "{permit:?} {object:?} {query}");
         }

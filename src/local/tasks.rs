@@ -1,6 +1,6 @@
 //! Calls about single tasks: create, show, schedule, run again, cancel, and who depends on them.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use serde::Serialize;
 use serde_json::json;
@@ -221,7 +221,9 @@ fn asked_for(call: &Call, method: &str, scope: &str) -> Result<Asked, Fault> {
         })?,
     };
     let end = call.limit()?.saturating_add(start).min(ids.len());
-    // What is no task id belongs to no task, and unknown tasks are left out.
-    let page = ids.iter().enumerate().take(end).skip(start).filter_map(|(at, id)| Some((at, TaskId::parse(id)?))).collect();
+    // What is no task id belongs to no task, unknown tasks are left out, and a task that is named twice is shown once.
+    let mut seen = HashSet::new();
+    let named = ids.iter().enumerate().take(end).filter_map(|(at, id)| Some((at, TaskId::parse(id)?)));
+    let page = named.filter(|(_, id)| seen.insert(*id)).skip_while(|(at, _)| *at < start).collect();
     Ok((page, (end < ids.len()).then(|| end.to_string())))
 }

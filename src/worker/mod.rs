@@ -104,9 +104,14 @@ pub struct Ended {
 /// Longest wait for the deletion of caches that nobody will use again.
 const DISCARD_BOUND: Duration = Duration::from_secs(20);
 
-/// Deletes all caches.
-async fn discard(caches: Arc<CacheStore>) {
-    match tokio::task::spawn_blocking(move || caches.clear(DISCARD_BOUND)).await {
+/// Leaves the caches, or deletes all of them if nobody will use them again.
+async fn leave(caches: Arc<CacheStore>, is_last: bool) {
+    let left = tokio::task::spawn_blocking(move || {
+        let is_clear = !is_last || caches.clear(DISCARD_BOUND);
+        caches.leave(DISCARD_BOUND);
+        is_clear
+    });
+    match left.await {
         Ok(true) => {}
         Ok(false) => tracing::warn!("Not all caches could be deleted"),
         Err(error) => tracing::error!("Caches were not deleted: {error}"),
@@ -120,9 +125,7 @@ pub async fn run(parts: Parts, input: ControlInput) -> Ended {
         Ok(ready) => {
             let caches = Arc::clone(&ready.shop.caches);
             let ended = drive::drive(ready, input).await;
-            if config.own.fresh_caches {
-                discard(caches).await;
-            }
+            leave(caches, config.own.fresh_caches).await;
             ended
         }
         Err(error) => {

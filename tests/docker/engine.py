@@ -285,13 +285,21 @@ class Engine:
             except OSError:
                 pass
         number = facts["number"]
-        for link in json.loads(told("ip", "-json", "address") or "[]"):
+        for link in links():
             addresses = [address.get("local", "") for address in link.get("addr_info", [])]
             if link.get("ifname") == f"tcb{number}" or any(address.startswith(f"10.{224 + number}.") for address in addresses):
                 told("ip", "link", "delete", link["ifname"], check=False)
         if facts["iptables"]:
             for program in ("iptables", "ip6tables"):
                 forget_rules(program)
+
+
+def links():
+    """All network devices. Those that come and go meanwhile make `ip` complain, which is no part of what it lists."""
+    done = subprocess.run(
+        ["ip", "-json", "address"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COMMAND_SECS
+    )
+    return json.loads(done.stdout or "[]")
 
 
 def take_bridge():

@@ -59,7 +59,8 @@ fn problems_look_like_those_of_a_compiler() {
     let dir = files(&[("wrong.yml", WRONG)]);
     let output = check(dir.path(), &["wrong.yml"]);
     let expected = "error[payload/schema]: wrong.yml:3:15: payload.maxRunTime: must be a whole number, not the string \"long\"\n \
-                    3 |   maxRunTime: long\n   |               ^\n1 error in 1 file\n";
+                    3 |   maxRunTime: long\n   |               ^\n  hint: `tc-worker show-payload-schema` prints what a payload may say\n\
+                    1 error in 1 file\n";
     assert_eq!(out(&output), expected, "no colours where there is no terminal");
     let output = check(dir.path(), &["--output", "json", "wrong.yml"]);
     let lines: Vec<Value> = out(&output).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();

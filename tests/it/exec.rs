@@ -117,6 +117,107 @@ fn tasks_wait_for_those_they_depend_on() {
 }
 
 #[test]
+fn a_circle_is_told_once_with_its_place_and_who_waits_for_it_is_not_run() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = |on: &str| {
+        format!("{{\"task\": {{\"payload\": {{\"command\": [[\"true\"]], \"maxRunTime\": 9}}}}, \"dependencies\": {on}}}")
+    };
+    let graph = format!(
+        "{{\"a\": {},\n\"b\": {},\n\"late\": {},\n\"later\": {},\n\"free\": {}}}",
+        node("{\"x\": \"b\"}"),
+        node("{\"y\": \"a\"}"),
+        node("{\"z\": \"b\"}"),
+        node("{\"z\": \"late\"}"),
+        node("{}"),
+    );
+    write(dir.path(), "g.json", &graph);
+    let output = exec(dir.path(), &["g.json"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
+    assert!(stderr.contains("g.json:1:"), "{stderr}");
+    assert!(stderr.contains(": dependencies.x: the task waits for itself: a → b → a"), "{stderr}");
+    assert_eq!(stderr.matches("the task waits for itself").count(), 1, "{stderr}");
+    for line in
+        ["not run    late  (it waits for b, which is not run)", "not run    later  (it waits for late, which is not run)"]
+    {
+        assert!(stderr.contains(line), "{stderr}");
+    }
+    assert!(stderr.contains("completed  free"), "{stderr}");
+}
+
+#[test]
+fn a_graph_with_names_that_lead_nowhere_is_refused_as_check_refuses_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let payload = "\"payload\": {\"command\": [[\"true\"]], \"maxRunTime\": 9}";
+    let cases = [
+        // (what stands beside `task`, what stands in it, the words)
+        ("\"dependencies\": {\"x\": \"nobody\"}", "", "dependencies.x: no task of this graph is \"nobody\""),
+        ("\"dependencies\": {\"x\": 5}", "", "dependencies.x: must be a string"),
+        ("\"dependencies\": []", "", "dependencies: must be an object"),
+        ("\"label\": 5", "", "label: must be a string"),
+        ("\"dependencies\": {}", "\"dependencies\": [\"nobody\"], ", "dependencies.0: no task of this graph is \"nobody\""),
+        ("\"dependencies\": {}", "\"dependencies\": [5], ", "dependencies.0: must be a string"),
+    ];
+    for (beside, inside, words) in cases {
+        let fine = format!("\"fine\": {{\"task\": {{{payload}}}}}");
+        write(dir.path(), "g.json", &format!("{{{fine},\n\"bad\": {{\"task\": {{{inside}{payload}}}, {beside}}}}}"));
+        let output = exec(dir.path(), &["g.json"]);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{beside} {inside}\n{stderr}");
+        assert!(stderr.contains("g.json:2:") && stderr.contains(words), "{beside} {inside}\n{stderr}");
+        assert!(stderr.contains("completed  fine"), "{stderr}");
+        let checked = Command::new(BINARY).args(["check", "g.json"]).current_dir(dir.path()).output().expect("it starts");
+        let said = String::from_utf8_lossy(&checked.stdout);
+        assert!(checked.status.code() == Some(1) && said.contains(words), "{beside} {inside}\n{said}");
+    }
+    // One node of two is none; a name of a task elsewhere, as taskgraph finds them in an index, may be referred to.
+    write(
+        dir.path(),
+        "g.json",
+        "{\"odd\": 5,\n\"uses\": {\"dependencies\": {\"build\": \"fN1SbArXTPSVFNUvaOlinQ\"}, \"task\": {\"payload\": \
+         {\"command\": [[\"echo\", {\"task-reference\": \"it is <build>\"}]], \"maxRunTime\": 9}}}}",
+    );
+    let output = exec(dir.path(), &["g.json"]);
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(stderr.contains("g.json:1:9: is no task of a graph") && output.status.code() == Some(3), "{stderr}");
+    assert!(stdout.contains("it is fN1SbArXTPSVFNUvaOlinQ\n"), "{stdout}\n{stderr}");
+}
+
+#[test]
+fn a_graph_may_be_larger_than_other_files() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let extra = "x".repeat(8 << 10);
+    let node = |number: usize| {
+        format!(
+            "\"t{number}\": {{\"task\": {{\"extra\": {{\"x\": \"{extra}\"}}, \"payload\": {{\"command\": [[\"true\"]], \"maxRunTime\": 9}}}}}}"
+        )
+    };
+    let graph = format!("{{{}}}", (0..1_500).map(node).collect::<Vec<_>>().join(",\n"));
+    assert!(graph.len() > tc_payload::MAX_DOCUMENT_BYTES);
+    write(dir.path(), "g.json", &graph);
+    write(dir.path(), "other.json", &format!("{{\"a\": \"{}\"}}", "x".repeat(tc_payload::MAX_DOCUMENT_BYTES)));
+    let output = exec(dir.path(), &["g.json", "--only", "^t7$"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(0) && stderr.contains("completed  t7"), "{stderr}");
+    let output = exec(dir.path(), &["other.json"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && stderr.contains("only graphs of tasks may be larger"), "{stderr}");
+}
+
+#[test]
+fn what_is_wrong_in_a_pipe_is_shown_and_the_pipe_is_not_read_twice() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("pipe");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("made");
+    let writer = std::thread::spawn(move || std::fs::write(path, "maxRunTime: 60\ncommand: [\n"));
+    let output = exec(dir.path(), &["pipe"]);
+    writer.join().expect("it ends").expect("written");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("pipe:2:10: ") && stderr.contains(" 2 | command: [\n   |          ^\n"), "{stderr}");
+}
+
+#[test]
 fn a_graph_is_run_in_its_order_and_its_references_are_resolved() {
     let dir = tempfile::tempdir().expect("a directory");
     let script = "set -e; test $BUILD = fN1SbArXTPSVFNUvaOlinQ; echo $URL | grep /task/$BUILD/artifacts/public/out";

@@ -62,6 +62,13 @@ impl Server {
         Self::start(Command::new(BINARY), data)
     }
 
+    /// Lets it end as it wants to.
+    fn end(mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id().try_into().expect("a process id"));
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("asked");
+        self.child.wait().expect("gone");
+    }
+
     /// `kill -9`
     fn kill(mut self) {
         self.child.kill().expect("killed");
@@ -239,6 +246,47 @@ fn a_directory_that_cannot_be_used_is_an_error_that_says_why() {
     std::fs::write(&file, "").expect("written");
     let (code, message) = failure(&file.join("data"));
     assert!(code.is_some_and(|code| code != 0) && message.contains("data directory \""), "{code:?} {message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_page_is_an_error_that_says_so_and_no_panic() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    let server = Server::binary(&data);
+    for _ in 0..40 {
+        server.queue.create_task(&slugid(&SystemRandom), &definition()).await.expect("created");
+    }
+    // A file that was not closed is checked as a whole when it is opened, and says so without help.
+    server.end();
+    let ledger = data.join("ledger.redb");
+    let whole = std::fs::read(&ledger).expect("the ledger");
+    let used = whole.chunks(4096).enumerate().skip(1).filter(|(_, page)| page.iter().any(|byte| *byte != 0));
+    let mut damaged = 0;
+    for (number, _) in used.take(20) {
+        let mut content = whole.clone();
+        content[number * 4096..][..4096].fill(0);
+        std::fs::write(&ledger, content).expect("written");
+        let mut child = Command::new(BINARY)
+            .args(["queue", "--data-dir"])
+            .arg(&data)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        // A page that is of no use any more does no harm: then it serves.
+        let first = BufReader::new(child.stdout.take().expect("a pipe")).lines().next();
+        child.kill().expect("killed");
+        let output = child.wait_with_output().expect("gone");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(!message.contains("panicked"), "page {number}: {message}");
+        if first.is_none() {
+            assert_eq!(output.status.code(), Some(69), "page {number}: {message}");
+            assert!(message.contains("ledger.redb\" cannot be read: "), "page {number}: {message}");
+            damaged += usize::from(message.contains("it is damaged"));
+        }
+    }
+    assert!(damaged > 0);
 }
 
 /// A queue whose data directory is on a small file system that nobody else sees.

@@ -83,3 +83,64 @@ async fn once(shared: &Shared, run: &str, image: &str, source: &str, deadline: I
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+
+    use super::*;
+
+    /// Engines of the test bed; the integration tests note those that are missing.
+    fn hosts() -> Vec<String> {
+        let names = ["TC_DOCKER_CLASSIC", "TC_DOCKER_GRAPH", "TC_DOCKER_CONTAINERD"];
+        names.iter().filter_map(|name| std::env::var(name).ok().filter(|host| !host.is_empty())).collect()
+    }
+
+    /// What a container may have left: hidden files, names that look like options, links that lead out, closed directories.
+    fn fill(tree: &Path) {
+        let deep = tree.join("data/d/e/f");
+        fs::create_dir_all(&deep).expect("directories");
+        for name in ["-rf", ".hidden", " ", "new\nline"] {
+            fs::write(deep.join(name), "x").expect("a file");
+        }
+        nix::unistd::mkfifo(&deep.join("fifo"), nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+        std::os::unix::fs::symlink(tree.parent().expect("a parent"), deep.join("out")).expect("a link");
+        fs::set_permissions(&deep, fs::Permissions::from_mode(0o000)).expect("closed");
+    }
+
+    #[tokio::test]
+    async fn what_is_in_a_tree_goes_and_nothing_else() {
+        for host in hosts() {
+            let owner = crate::OwnerIdentity::new(format!("test/tree-{}", std::process::id()));
+            let connection = crate::Connection::open(&host).await.expect("the engine answers");
+            let image = connection.docker().inspect_image("busybox:latest").await.expect("it has busybox").id.expect("an id");
+            let identity = tc_engine::Identity { uid: 1, gid: 1, groups: Vec::new() };
+            let shared = Shared { connection, bounds: crate::Bounds::default(), identity, owner };
+            let dir = tempfile::tempdir().expect("a directory");
+            // To the `docker` command the end of this would be options.
+            let tree = dir.path().join("caches:ro,z/trash-1");
+            fs::create_dir_all(&tree).expect("a directory");
+            fs::write(dir.path().join("beside"), "x").expect("a file");
+            fill(&tree);
+            // The first image is not there any more, and is passed over.
+            let images = [format!("sha256:{}", "0".repeat(64)), image];
+            empty(&shared, &images, &tree).await.expect("the engine deletes it");
+            assert_eq!(fs::read_dir(&tree).expect("the tree itself stays").count(), 0, "{host}");
+            assert!(dir.path().join("beside").exists(), "{host}: links are not followed");
+            let left = crate::Connection::open(&host).await.expect("it answers");
+            let name = format!("tc-worker.delete-{}-trash-1", std::process::id());
+            assert!(left.docker().inspect_container(&name, None).await.is_err(), "{host}: its container is still there");
+        }
+    }
+
+    #[tokio::test]
+    async fn without_an_image_nothing_can_be_deleted_and_that_is_said() {
+        let Some(host) = hosts().into_iter().next() else { return };
+        let owner = crate::OwnerIdentity::new(format!("test/tree-{}", std::process::id()));
+        let connection = crate::Connection::open(&host).await.expect("the engine answers");
+        let identity = tc_engine::Identity { uid: 1, gid: 1, groups: Vec::new() };
+        let shared = Shared { connection, bounds: crate::Bounds::default(), identity, owner };
+        let refused = empty(&shared, &[], Path::new("/nowhere")).await.expect_err("no image");
+        assert!(refused.message.contains("no image is known"), "{}", refused.message);
+    }
+}

@@ -7,11 +7,10 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::path::{mount_point, readable};
+use crate::limit::{self, MAX_STRING_BYTES, too_long};
 use crate::problem::escape_pointer_segment;
 use crate::{Problem, Reference};
 
-/// Longest string that Linux hands to a program, in bytes without the NUL at its end (`MAX_ARG_STRLEN`).
-const MAX_STRING_BYTES: usize = 128 * 1024 - 1;
 /// Most that it hands over in all: a quarter of the usual stack of 8 MiB.
 const MAX_ALL_BYTES: usize = 2 * 1024 * 1024;
 /// What a string costs beside its own bytes: its NUL and a pointer to it.
@@ -72,13 +71,9 @@ impl Rules {
 
     fn command(&mut self, command: &[(usize, &str)]) {
         for (index, text) in command {
-            let pointer = format!("/command/{index}");
-            if text.contains('\0') {
-                self.report(Problem::new(&pointer, "has a NUL character, which no program can be given"));
-            }
-            if text.len() > MAX_STRING_BYTES {
-                let hint = "put a long script into the image, or into an artifact that the task downloads";
-                self.report(too_long(&pointer, text.len(), "").with_hint(hint));
+            let hint = "put a long script into the image, or into an artifact that the task downloads";
+            for problem in limit::string(&format!("/command/{index}"), text, hint) {
+                self.report(problem);
             }
         }
     }
@@ -162,13 +157,6 @@ impl Rules {
 fn strings<'p>(payload: &'p Value, name: &str) -> impl Iterator<Item = (&'p str, &'p str)> {
     let members = payload.get(name).and_then(Value::as_object).into_iter().flat_map(Map::iter);
     members.filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)))
-}
-
-fn too_long(pointer: &str, bytes: usize, counted: &str) -> Problem {
-    let message = format!(
-        "has {bytes} bytes{counted}; Linux hands a program at most {MAX_STRING_BYTES} bytes in one string (MAX_ARG_STRLEN)"
-    );
-    Problem::new(pointer, message)
 }
 
 fn at_path(pointer: String, path: &str, why: &str) -> Problem {

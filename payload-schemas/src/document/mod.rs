@@ -47,6 +47,8 @@ pub struct Document {
     text: String,
     syntax: Syntax,
     value: Value,
+    /// How many lines of the file come before the text.
+    lines_before: u32,
 }
 
 impl std::fmt::Debug for Document {
@@ -71,7 +73,20 @@ impl Document {
     /// The syntax is told by the first character, never by the file's name: what begins with `{` or `[` is JSON. (Runner
     /// configurations are JSON in files called `.yaml`, and YAML readers stumble over JSON's surrogate pairs.)
     pub fn parse_with(name: &str, bytes: &[u8], repeats: Repeats) -> Result<Document, Problem> {
-        let text = text(name, bytes, MAX_DOCUMENT_BYTES)?;
+        Document::parse_text(name, text(name, bytes, MAX_DOCUMENT_BYTES)?, repeats, 0)
+    }
+
+    /// Parses a part of a file that so many lines come before. Places are those in the whole file.
+    pub fn parse_part(name: &str, text: &str, lines_before: u32) -> Result<Document, Problem> {
+        Document::parse_text(name, text, Repeats::Refuse, lines_before)
+    }
+
+    /// Parses a graph of tasks, which may have so many bytes. Whoever calls this knows that it is one, as [`members`] tell.
+    pub fn parse_graph(name: &str, bytes: &[u8], most_bytes: usize) -> Result<Document, Problem> {
+        Document::parse_text(name, text(name, bytes, most_bytes)?, Repeats::Refuse, 0)
+    }
+
+    fn parse_text(name: &str, text: &str, repeats: Repeats, lines_before: u32) -> Result<Document, Problem> {
         let first = text.trim_start().as_bytes().first();
         let syntax = match first {
             None => return Err(Problem::of_file(name, "is empty")),
@@ -83,9 +98,10 @@ impl Document {
             Syntax::Yaml => yaml::parse(text, repeats),
         };
         match value {
-            Ok(value) => Ok(Document { name: name.to_owned(), text: text.to_owned(), syntax, value }),
+            Ok(value) => Ok(Document { name: name.to_owned(), text: text.to_owned(), syntax, value, lines_before }),
             Err(mut problem) => {
                 problem.file = Some(name.to_owned());
+                problem.place = problem.place.map(|place| below(place, lines_before));
                 Err(problem)
             }
         }
@@ -111,9 +127,14 @@ impl Document {
         &self.text
     }
 
-    /// One line of the text, counted from 1.
+    /// How many lines of the file come before the text.
+    pub fn lines_before(&self) -> u32 {
+        self.lines_before
+    }
+
+    /// One line of the file, counted from 1.
     pub fn line(&self, number: u32) -> Option<&str> {
-        let index = usize::try_from(number).ok()?.checked_sub(1)?;
+        let index = usize::try_from(number.checked_sub(self.lines_before)?).ok()?.checked_sub(1)?;
         self.text.lines().nth(index)
     }
 
@@ -132,8 +153,19 @@ impl Document {
             Syntax::Json => json::locate(&self.text, &mut wanted),
             Syntax::Yaml => yaml::locate(&self.text, &mut wanted),
         }
-        pointers.iter().map(|pointer| wanted.found(pointer_segments(pointer))).collect()
+        let in_file = |place: Option<Place>| place.map(|place| below(place, self.lines_before));
+        let found = pointers.iter().map(|pointer| wanted.found(pointer_segments(pointer)));
+        found.map(|(value, key)| (in_file(value), in_file(key))).collect()
     }
+}
+
+/// Says which format a text was taken for, where YAML may have been meant: its short forms begin like JSON.
+pub fn taken_for_json(problem: Problem) -> Problem {
+    let is_meant = problem.file.as_ref().is_some_and(|file| file.to_ascii_lowercase().ends_with(".json"));
+    if problem.hint.is_none() && !is_meant && problem.message.starts_with("invalid JSON") {
+        return problem.with_hint("a file whose first character is { or [ is read as JSON, and not as YAML");
+    }
+    problem
 }
 
 /// The text of a file of at most so many bytes, without the mark that some editors put in front.
@@ -149,6 +181,10 @@ pub fn text<'b>(name: &str, bytes: &'b [u8], most_bytes: usize) -> Result<&'b st
         let problem = Problem::of_file(name, format!("is not UTF-8: byte 0x{byte:02x} cannot stand here"));
         problem.at(lines::place_of(valid, valid.len()))
     })
+}
+
+fn below(place: Place, lines: u32) -> Place {
+    Place { line: place.line.saturating_add(lines), ..place }
 }
 
 fn too_deep() -> Problem {

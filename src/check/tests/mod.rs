@@ -61,6 +61,75 @@ fn a_mark_in_front_and_line_ends_of_other_systems_move_no_place() {
 }
 
 #[test]
+fn each_document_of_a_file_is_checked_on_its_own_lines() {
+    let fine = "dependencies: [f-3]\npayload: {command: [[a]], maxRunTime: 1}\n";
+    let text =
+        format!("{fine}---\n# the second\npayload:\n\tcommand: [[a]]\n---\npayload: {{command: [[a]], maxRunTime: x}}\n");
+    let report = one(text);
+    assert_eq!((ids(&report), report.tasks, report.errors), (vec!["file/tab", "payload/schema"], 2, 2));
+    assert_eq!((place(&report, 0).line, place(&report, 1)), (6, Place { line: 8, column: 39 }));
+    let excerpts: Vec<&str> =
+        report.diagnostics.iter().filter_map(|diagnostic| Some(diagnostic.excerpt.as_ref()?.text.as_str())).collect();
+    assert_eq!(excerpts, [" command: [[a]]", "payload: {command: [[a]], maxRunTime: x}"]);
+    let many = one("---\na: 1\n".repeat(1_001));
+    assert_eq!((ids(&many), many.unread), (vec!["file/too-large"], true));
+    // Each of them has one problem or more.
+    let full = one("---\ncommand: [[a]]\n".repeat(1_000));
+    assert_eq!((full.diagnostics.len(), full.errors), (MOST_SHOWN + 1, 1_000));
+    assert_eq!(ids(&full).last(), Some(&"file/more"));
+}
+
+#[test]
+fn files_that_say_nothing_are_empty() {
+    for text in ["", " \n", "# only\n", "---\n", "null"] {
+        assert_eq!(ids(&one(text)), ["file/empty"], "{text:?}");
+    }
+}
+
+#[test]
+fn every_problem_comes_with_a_hint() {
+    for text in [
+        "",
+        "a: [",
+        "command: [[]]\nmaxRunTime: 0\n",
+        "payload: 5\nscopes: 5\n",
+        "tasks: 5\n",
+        "{\"capacity\": 0, \"tasksDir\": 5}",
+    ] {
+        let report = one(text);
+        assert!(report.errors > 0, "{text:?}");
+        for diagnostic in &report.diagnostics {
+            assert!(diagnostic.problem.hint.is_some(), "{diagnostic:?}");
+        }
+    }
+}
+
+#[test]
+fn what_a_worker_would_stumble_over_later_is_told() {
+    let long = "x".repeat(200_000);
+    for (text, rule, column) in [
+        (format!("command: [[a, {long}]]\nmaxRunTime: 1\n"), "payload/limit", 15),
+        ("command: [[a, \"b\\0\"]]\nmaxRunTime: 1\n".to_owned(), "payload/limit", 15),
+        ("maxRunTime: 4294967296\ncommand: [[a]]\n".to_owned(), "worker/max-run-time", 13),
+        ("logs: {live: a, backing: a}\ncommand: [[a]]\nmaxRunTime: 1\n".to_owned(), "artifact/duplicate", 26),
+        ("log: ../a\nimage: a\nmaxRunTime: 1\n".to_owned(), "artifact/name", 6),
+        ("logs: {live: ../a}\ncommand: [[a]]\nmaxRunTime: 1\n".to_owned(), "artifact/name", 14),
+    ] {
+        let report = one(text);
+        assert_eq!((ids(&report), place(&report, 0)), (vec![rule], Place { line: 1, column }));
+    }
+}
+
+#[test]
+fn fields_that_are_meant_are_those_of_the_same_object() {
+    let hint =
+        |text: &str| one(format!("{text}\npayload: {{command: [[a]], maxRunTime: 1}}\n")).diagnostics[0].problem.hint.clone();
+    assert_eq!(hint("scpoes: []").as_deref(), Some("did you mean `scopes`?"));
+    assert_eq!(hint("metadata: {ower: x}").as_deref(), Some("did you mean `owner`?"));
+    assert!(hint("metadata: {data: x}").is_some_and(|hint| !hint.contains("metadata")));
+}
+
+#[test]
 fn aliases_do_not_multiply_without_measure() {
     let levels: Vec<String> =
         (1..12).map(|n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 10].join(", "))).collect();

@@ -57,7 +57,7 @@ fn inputs(paths: &[PathBuf]) -> Vec<Input> {
         match files::expand(path) {
             Ok(paths) => inputs.extend(paths.iter().map(|path| budget.read(path))),
             Err(problem) => {
-                let bytes = Err(Unread::Failed(problem.message));
+                let bytes = Err(Unread::Unfit(problem.message));
                 inputs.push(Input { name: path.display().to_string(), bytes });
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! A file may give its task an id with the key `taskId` beside `payload`, a graph with the key of the task; others get one. An
 //! entry of `dependencies` is the id or the label of another task. What names no task of this session is left out, since
-//! nobody here would ever run it.
+//! nobody here would ever run it; in a graph that has to be an id.
 
 use std::{
     cmp::Reverse,
@@ -11,6 +11,8 @@ use std::{
 
 use serde_json::Value;
 use tc_payload::Problem;
+
+use crate::local::state::TaskId;
 
 /// The key beside `payload`.
 pub const TASK_ID: &str = "taskId";
@@ -37,7 +39,9 @@ pub struct Placed {
     pub id: String,
     /// The tasks that it waits for, by position.
     pub waits_for: Vec<usize>,
-    /// Entries of `dependencies` that name nothing here.
+    /// For each edge the task that it leads to, by position, if that is here.
+    pub edges: Vec<Option<usize>>,
+    /// Names that it waits for and that name nothing here.
     pub unknown: Vec<String>,
 }
 
@@ -56,14 +60,8 @@ pub fn declared_id(value: &Value) -> Result<Option<&str>, Problem> {
 }
 
 /// Whether this is the text of a version 4 UUID in URL-safe base64, as ids of tasks are.
-fn is_slugid(id: &str) -> bool {
-    let alphabet = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
-    let id = id.as_bytes();
-    id.len() == 22
-        && id.iter().all(|c| alphabet(*c))
-        && matches!(id[8], b'Q'..=b'T')
-        && b"CGKOSWaeimquy26-".contains(&id[10])
-        && b"AQgw".contains(&id[21])
+pub fn is_slugid(id: &str) -> bool {
+    TaskId::parse(id).is_some()
 }
 
 /// Places all tasks. `fresh` makes an id for each that has none.
@@ -87,21 +85,24 @@ pub fn place(tasks: &[Named<'_>], mut fresh: impl FnMut() -> String) -> Vec<Plac
     let placed = tasks.iter().zip(&ids).map(|(task, id)| {
         let named = task.value.get("payload").and_then(|_| task.value.get("dependencies")).and_then(Value::as_array);
         let named = named.into_iter().flatten().filter_map(Value::as_str);
+        let find = |name: &str| keys.get(&(task.file, name)).or_else(|| known.get(name)).copied();
+        let edges: Vec<Option<usize>> = task.edges.iter().map(|name| find(name)).collect();
         let (mut waits_for, mut unknown, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
-        for name in task.edges.iter().copied().chain(named) {
-            match keys.get(&(task.file, name)).or_else(|| known.get(name)) {
-                Some(position) if seen.insert(*position) => waits_for.push(*position),
+        let found = task.edges.iter().copied().zip(edges.iter().copied());
+        for (name, position) in found.chain(named.map(|name| (name, find(name)))) {
+            match position {
+                Some(position) if seen.insert(position) => waits_for.push(position),
                 Some(_) => {}
                 None => unknown.push(name.to_owned()),
             }
         }
-        Placed { id: id.clone(), waits_for, unknown }
+        Placed { id: id.clone(), waits_for, edges, unknown }
     });
     placed.collect()
 }
 
 /// Positions in an order in which each comes after those it waits for, as near to the given order as that allows; and the
-/// positions that wait for themselves, directly or through others.
+/// positions that have none: they wait for themselves, directly or through others, or for such tasks.
 pub fn order(placed: &[Placed]) -> (Vec<usize>, Vec<usize>) {
     let mut dependents = vec![Vec::new(); placed.len()];
     let mut missing: Vec<usize> = placed.iter().map(|task| task.waits_for.len()).collect();
@@ -150,8 +151,11 @@ mod tests {
             ("use", json!({ "payload": {}, "dependencies": [BUILD, "build", "nobody"] })),
             ("build", json!({ "payload": {}, "taskId": BUILD })),
         ]);
-        assert_eq!(placed[0], Placed { id: "made-1".into(), waits_for: vec![1], unknown: vec!["nobody".into()] });
-        assert_eq!(placed[1], Placed { id: BUILD.into(), waits_for: vec![], unknown: vec![] });
+        assert_eq!(
+            placed[0],
+            Placed { id: "made-1".into(), waits_for: vec![1], edges: vec![], unknown: vec!["nobody".into()] }
+        );
+        assert_eq!(placed[1], Placed { id: BUILD.into(), waits_for: vec![], edges: vec![], unknown: vec![] });
         assert_eq!(order(&placed), (vec![1, 0], vec![]));
     }
 
@@ -188,6 +192,7 @@ mod tests {
             .map(|position| Placed {
                 id: String::new(),
                 waits_for: (position < last).then_some(position + 1).into_iter().collect(),
+                edges: Vec::new(),
                 unknown: Vec::new(),
             })
             .collect();

@@ -10,7 +10,11 @@ use std::{
 use serde_json::Value;
 use tc_payload::{Document, MAX_DOCUMENT_BYTES, Problem, docker, is_container_payload, native};
 
-use super::{documents, template::Rendered};
+use super::template::Rendered;
+use crate::{
+    check::MAX_FILE_BYTES,
+    graph::{documents, node::Share},
+};
 
 /// Extensions of files for tasks.
 const EXTENSIONS: [&str; 3] = ["yml", "yaml", "json"];
@@ -52,44 +56,74 @@ pub fn expand(path: &Path) -> Result<Vec<PathBuf>, Box<Problem>> {
     Ok(found)
 }
 
+/// Why a file gives no tasks.
+pub struct Wrong {
+    /// What is wrong.
+    pub problem: Box<Problem>,
+    /// The line with that. A pipe cannot be read once more for it.
+    pub line: Option<String>,
+}
+
 /// Reads a file; `-` is standard input. YAML may have several documents, and each of them counts as a file then.
-pub fn read(path: &Path) -> Result<Vec<TaskFile>, Box<Problem>> {
+pub fn read(path: &Path) -> Result<Vec<TaskFile>, Wrong> {
     let stdin = path == Path::new("-");
     let name = if stdin { "<stdin>".to_owned() } else { path.display().to_string() };
     let bytes = if stdin { take(io::stdin().lock()) } else { File::open(path).and_then(take) };
-    let bytes = bytes.map_err(|error| Problem::of_file(&name, format!("cannot be read: {error}")))?;
+    let bytes = bytes.map_err(|error| {
+        let problem = Problem::of_file(&name, format!("cannot be read: {error}"));
+        Wrong { problem: Box::new(problem), line: None }
+    })?;
     let stem = if stdin { None } else { path.file_stem() };
     let stem = stem.map_or_else(|| "stdin".to_owned(), |stem| stem.to_string_lossy().into_owned());
-    let parse = |bytes: &[u8], stem: String| {
-        let document = Document::parse(&name, bytes).map_err(|problem| Box::new(with_format(problem)))?;
-        Ok(TaskFile { document, stem, rendered: None })
-    };
-    let documents = match std::str::from_utf8(&bytes) {
-        Ok(text) if bytes.len() <= MAX_DOCUMENT_BYTES => documents::split(text),
-        _ => Vec::new(),
-    };
-    if documents.len() > documents::MOST {
-        return Err(Box::new(Problem::of_file(&name, format!("has more than {} documents", documents::MOST))));
-    }
-    if documents.len() < 2 {
-        return Ok(vec![parse(&bytes, stem)?]);
-    }
-    let each = documents.iter().enumerate();
-    each.map(|(number, document)| parse(document.padded().as_bytes(), format!("{stem}-{}", number + 1))).collect()
+    parse(&name, &stem, &bytes).map_err(|problem| {
+        let line = problem.place.and_then(|place| usize::try_from(place.line).ok()?.checked_sub(1));
+        let line = line.and_then(|line| bytes.split(|byte| *byte == b'\n').nth(line));
+        Wrong { problem, line: line.map(|line| String::from_utf8_lossy(line).into_owned()) }
+    })
 }
 
-/// Says which format the text was taken for, where YAML may have been meant: its short forms begin like JSON.
-fn with_format(problem: Problem) -> Problem {
-    if problem.hint.is_none() && problem.message.starts_with("invalid JSON") {
-        return problem.with_hint("a file whose first character is { or [ is read as JSON, and not as YAML");
+fn parse(name: &str, stem: &str, bytes: &[u8]) -> Result<Vec<TaskFile>, Box<Problem>> {
+    let one = |document: Document, stem: String| TaskFile { document, stem, rendered: None };
+    if bytes.len() > MAX_DOCUMENT_BYTES {
+        return Ok(vec![one(graph(name, bytes)?, stem.to_owned())]);
     }
-    problem
+    let format = |problem| Box::new(tc_payload::taken_for_json(problem));
+    let documents = std::str::from_utf8(bytes).map(documents::split).unwrap_or_default();
+    if documents.len() > documents::MOST {
+        return Err(Box::new(Problem::of_file(name, format!("has more than {} documents", documents::MOST))));
+    }
+    if documents.len() < 2 {
+        return Ok(vec![one(Document::parse(name, bytes).map_err(format)?, stem.to_owned())]);
+    }
+    let each = documents.iter().enumerate().map(|(number, part)| {
+        let document = Document::parse_part(name, &part.text(), part.lines_before()).map_err(format)?;
+        Ok(one(document, format!("{stem}-{}", number + 1)))
+    });
+    each.collect()
+}
+
+/// A large file, which has to be a graph in JSON. That is seen before anything in it is read.
+fn graph(name: &str, bytes: &[u8]) -> Result<Document, Box<Problem>> {
+    let too_large = |most: usize| {
+        let problem = Problem::of_file(name, format!("has more than {most} bytes"));
+        Box::new(problem.with_hint("only graphs of tasks may be larger, if they are written as JSON"))
+    };
+    if bytes.len() > MAX_FILE_BYTES {
+        return Err(too_large(MAX_FILE_BYTES));
+    }
+    let text = tc_payload::text(name, bytes, MAX_FILE_BYTES)?;
+    let members = if text.trim_start().starts_with('{') { tc_payload::members(name, text)? } else { None };
+    let share = members.as_ref().map_or(Share::None, |members| Share::of_members(text, members));
+    if !share.is_graph(&members.iter().flatten().map(|member| &*member.key)) {
+        return Err(too_large(MAX_DOCUMENT_BYTES));
+    }
+    Ok(Document::parse_graph(name, bytes, MAX_FILE_BYTES)?)
 }
 
 /// One byte more than is allowed is enough to know that it is too much.
 fn take(from: impl io::Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    from.take(MAX_DOCUMENT_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    from.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -151,8 +185,11 @@ mod tests {
 
     #[test]
     fn yaml_that_begins_like_json_gets_a_hint() {
-        let said = |text: &str| Document::parse("t", text.as_bytes()).map_err(with_format).expect_err("no JSON").hint;
+        let said =
+            |text: &str| Document::parse("t", text.as_bytes()).map_err(tc_payload::taken_for_json).expect_err("no JSON").hint;
         assert!(said("{command: [[a]]}").is_some_and(|hint| hint.contains("YAML")));
+        let named = Document::parse("t.json", b"{command: [[a]]}").map_err(tc_payload::taken_for_json);
+        assert_eq!(named.expect_err("no JSON").hint, None, "nobody means YAML by that");
         assert_eq!(said("a: [\n"), None);
     }
 
@@ -174,9 +211,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_named() {
-        let problem = read(Path::new("/nonexistent/t.yml")).err().expect("no such file");
+        let problem = read(Path::new("/nonexistent/t.yml")).err().expect("no such file").problem;
         assert!(problem.to_string().starts_with("/nonexistent/t.yml: cannot be read: "), "{problem}");
-        let problem = read(Path::new("/")).err().expect("a directory");
+        let problem = read(Path::new("/")).err().expect("a directory").problem;
         assert!(problem.to_string().starts_with("/: cannot be read: "), "{problem}");
     }
 }

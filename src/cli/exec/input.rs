@@ -1,12 +1,12 @@
 //! What the command line names: files are read, the event is, and templates are rendered with it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use tc_payload::Problem;
 
 use super::{
-    files::{self, TaskFile},
+    files::{self, TaskFile, Wrong},
     template::{self, Occasion},
 };
 use crate::cli::{
@@ -21,32 +21,21 @@ pub fn read(paths: &[PathBuf]) -> Option<Vec<TaskFile>> {
     for path in paths {
         let paths = files::expand(path).unwrap_or_else(|problem| {
             wrong = true;
-            explain(path, &problem);
+            say(&problems::with_line(&problem, None));
             Vec::new()
         });
         for path in paths {
             match files::read(&path) {
                 Ok(more) => files.extend(more),
-                Err(problem) => {
+                Err(Wrong { problem, line }) => {
                     wrong = true;
-                    explain(&path, &problem);
+                    let line = problem.place.zip(line.as_deref());
+                    say(&problems::with_line(&problem, line));
                 }
             }
         }
     }
     (!wrong).then_some(files)
-}
-
-/// Says what is wrong with a file that could not be parsed, so that there is no document that has its lines.
-fn explain(path: &Path, problem: &Problem) {
-    let line = problem.place.and_then(|place| Some((place, source_line(path, place.line)?)));
-    say(&problems::with_line(problem, line.as_ref().map(|(place, line)| (*place, line.as_str()))));
-}
-
-fn source_line(path: &Path, line: u32) -> Option<String> {
-    let text = std::fs::read(path).ok()?;
-    let line = text.split(|byte| *byte == b'\n').nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
-    Some(String::from_utf8_lossy(line).into_owned())
 }
 
 /// What templates are rendered for, if anything is said about that; or nothing, and what is wrong was said.

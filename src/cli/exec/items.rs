@@ -13,7 +13,7 @@ use super::{
 };
 use crate::graph::{
     label::{self, Called},
-    node,
+    node::{self, Node},
     reference::{self, Known},
 };
 
@@ -25,14 +25,18 @@ pub struct Item<'a> {
     pub file_number: usize,
     /// Its definition or payload, as written.
     pub value: &'a Value,
-    /// Where that is in the file.
+    /// Where the task is in the file.
     pub pointer: String,
+    /// Where the definition is below that.
+    pub below: &'static str,
     /// Its key in a graph, or its id in what a template gave: there is more than this task in its file.
     pub key: Option<&'a str>,
     /// Objects in it may stand for ids, addresses and dates.
     pub has_references: bool,
     /// Names of dependencies with the keys they stand for.
     pub edges: Vec<(&'a str, &'a str)>,
+    /// What is wrong around its definition.
+    pub wrong: Vec<Problem>,
     /// What it is called.
     pub called: Called,
 }
@@ -42,6 +46,14 @@ impl Item<'_> {
     pub fn shown(&self) -> String {
         let file = self.file.document.name();
         if self.key.is_some() { format!("{file}: {}", self.called.name) } else { file.to_owned() }
+    }
+
+    /// Where it says that it waits for another task. The pointer begins at the task's own.
+    pub fn pointer_to(&self, placed: &Placed, on: usize) -> String {
+        if let Some(edge) = placed.edges.iter().position(|edge| *edge == Some(on)) {
+            return node::edge(self.edges[edge].0);
+        }
+        format!("{}/dependencies", self.below)
     }
 
     /// By which others name it.
@@ -60,7 +72,7 @@ pub fn items(files: &[TaskFile]) -> Vec<Item<'_>> {
     let mut found: Vec<Found<'_>> = Vec::new();
     for (file_number, file) in files.iter().enumerate() {
         let value = file.document.value();
-        let one = Found { file_number, value, pointer: String::new(), named: None, edges: Vec::new(), has_references: false };
+        let one = Found { file_number, value, pointer: String::new(), named: None, node: None };
         if let Some(rendered) = &file.rendered {
             found.extend(rendered.iter().map(|Rendered { value, pointer }| {
                 let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str);
@@ -71,10 +83,9 @@ pub fn items(files: &[TaskFile]) -> Vec<Item<'_>> {
         } else if node::is_graph(value) {
             found.extend(node::nodes(value).into_iter().map(|node| Found {
                 value: node.task,
-                pointer: node.pointer,
+                pointer: node.pointer.clone(),
                 named: Some((node.key, node.label)),
-                edges: node.edges,
-                has_references: true,
+                node: Some(node),
                 ..one
             }));
         } else {
@@ -93,15 +104,21 @@ pub fn items(files: &[TaskFile]) -> Vec<Item<'_>> {
         })
         .collect();
     let called = label::names(&sources);
-    let items = found.into_iter().zip(called).map(|(found, called)| Item {
-        file: &files[found.file_number],
-        file_number: found.file_number,
-        value: found.value,
-        pointer: found.pointer,
-        key: found.named.map(|(key, _)| key),
-        has_references: found.has_references,
-        edges: found.edges,
-        called,
+    let items = found.into_iter().zip(called).map(|(found, called)| {
+        let has_references = found.node.is_some();
+        let (edges, wrong) = found.node.map(|node| (node.edges, node.wrong)).unwrap_or_default();
+        Item {
+            file: &files[found.file_number],
+            file_number: found.file_number,
+            value: found.value,
+            pointer: found.pointer,
+            below: if has_references { node::TASK } else { "" },
+            key: found.named.map(|(key, _)| key),
+            has_references,
+            edges,
+            wrong,
+            called,
+        }
     });
     items.collect()
 }
@@ -114,8 +131,7 @@ struct Found<'a> {
     pointer: String,
     /// Key and label.
     named: Option<(&'a str, &'a str)>,
-    edges: Vec<(&'a str, &'a str)>,
-    has_references: bool,
+    node: Option<Node<'a>>,
 }
 
 /// Ids and dependencies of all tasks.
@@ -133,12 +149,10 @@ pub fn place(items: &[Item<'_>], fresh: impl FnMut() -> String) -> Vec<Placed> {
     depend::place(&named, fresh)
 }
 
-/// Finds tasks without a walk over all of them.
+/// Holds tasks against what is known of all of them.
 pub struct Finder<'a> {
     items: &'a [Item<'a>],
     placed: &'a [Placed],
-    /// By the number of the file and the key there.
-    by_key: HashMap<(usize, &'a str), usize>,
     /// The first task with each id.
     first: HashMap<&'a str, usize>,
 }
@@ -146,39 +160,74 @@ pub struct Finder<'a> {
 impl<'a> Finder<'a> {
     /// For these tasks, which are in the same order.
     pub fn new(items: &'a [Item<'a>], placed: &'a [Placed]) -> Self {
-        let keys = items.iter().enumerate().filter_map(|(number, item)| Some(((item.file_number, item.key?), number)));
         let mut first = HashMap::new();
         for (number, placed) in placed.iter().enumerate() {
             first.entry(placed.id.as_str()).or_insert(number);
         }
-        Self { items, placed, by_key: keys.collect(), first }
+        Self { items, placed, first }
     }
 
-    /// The value of a task with all references resolved, and everything that is wrong with it: with pointers below the task's own,
-    /// and without places.
+    /// The definition of a task with all references resolved, and everything that is wrong with the task: with pointers below its
+    /// own, and without places.
     pub fn checked(&self, number: usize, root_url: &str, now: Timestamp) -> (Value, Vec<Problem>) {
-        let item = &self.items[number];
-        let mut problems = Vec::new();
-        let edges: HashMap<&str, &str> = item.edges.iter().copied().collect();
+        let (item, placed) = (&self.items[number], &self.placed[number]);
+        let mut problems = item.wrong.clone();
+        if item.value.is_null() && item.has_references {
+            return (Value::Null, problems);
+        }
+        let elsewhere = |key: &str| depend::is_slugid(key).then(|| key.to_owned());
+        let edges = || item.edges.iter().zip(&placed.edges);
+        let ids: HashMap<&str, Option<String>> = edges()
+            .map(|((name, key), to)| (*name, to.map_or_else(|| elsewhere(key), |to| Some(self.placed[to].id.clone()))))
+            .collect();
+        for ((name, key), _) in edges().filter(|((name, _), _)| ids.get(name).is_some_and(Option::is_none)) {
+            problems.push(Problem::new(node::edge(name), node::dangling(key)));
+        }
         let task = |name: &str| {
-            let at = self.by_key.get(&(item.file_number, *edges.get(name)?))?;
-            Some(self.placed[*at].id.clone())
+            let id = ids.get(name)?;
+            // What leads nowhere was said once.
+            Some(id.clone().unwrap_or_else(|| placed.id.clone()))
         };
-        let known = Known { task: &task, own_id: &self.placed[number].id, root_url, now };
+        let mut of_definition = Vec::new();
+        let known = Known { task: &task, own_id: &placed.id, root_url, now };
         // Only graphs have references; in a task of its own such an object is what it looks like.
-        let value =
-            if item.has_references { reference::resolve(item.value, "", &known, &mut problems) } else { item.value.clone() };
+        let value = if item.has_references {
+            reference::resolve(item.value, "", &known, &mut of_definition)
+        } else {
+            item.value.clone()
+        };
+        self.entries(number, &mut of_definition);
         match depend::declared_id(item.value) {
-            Err(problem) => problems.push(problem),
+            Err(problem) => of_definition.push(problem),
             Ok(Some(id)) if self.first.get(id).is_some_and(|first| *first < number) => {
-                problems.push(Problem::new("/taskId", "is the id of another task, too"));
+                of_definition.push(Problem::new("/taskId", "is the id of another task, too"));
             }
             Ok(_) => {}
         }
         // A reference that could not be resolved is an object where a text is wanted; that is no second problem.
-        if problems.is_empty() {
-            problems = files::problems(&value);
+        if of_definition.is_empty() {
+            of_definition = files::problems(&value);
         }
+        problems.extend(of_definition.into_iter().map(|mut problem| {
+            problem.pointer.insert_str(0, item.below);
+            problem
+        }));
         (value, problems)
+    }
+
+    /// Looks at the entries of the definition's own `dependencies`: each has to be a text, and in a graph one that leads somewhere.
+    fn entries(&self, number: usize, problems: &mut Vec<Problem>) {
+        let (item, unknown) = (&self.items[number], &self.placed[number].unknown);
+        let entries = item.value.get("payload").and_then(|_| item.value.get("dependencies")?.as_array());
+        for (position, entry) in entries.into_iter().flatten().enumerate() {
+            let at = || format!("/dependencies/{position}");
+            match entry.as_str() {
+                None => problems.push(Problem::wrong_type(at(), "string", entry)),
+                Some(name) if item.has_references && !depend::is_slugid(name) && unknown.iter().any(|known| known == name) => {
+                    problems.push(Problem::new(at(), node::dangling(name)));
+                }
+                Some(_) => {}
+            }
+        }
     }
 }

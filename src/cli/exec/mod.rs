@@ -14,9 +14,9 @@ pub(crate) mod colour;
 mod create;
 mod define;
 mod depend;
-mod documents;
 pub(crate) mod files;
 mod follow;
+mod home;
 pub mod input;
 mod items;
 mod list;
@@ -79,11 +79,9 @@ pub async fn run(arguments: ExecArgs) -> Result<u8, Failure> {
     let form = view::form(&arguments, tasks.len())?;
     let before: Vec<Row> = rows.iter().map(|(_, row)| row.clone()).collect();
     if tasks.is_empty() {
-        return Ok(match form {
-            OutputForm::Json => view::conclude(form, &before, &before, EXCEPTION),
-            // Everything was said.
-            OutputForm::Text | OutputForm::Table => EXCEPTION,
-        });
+        // Of one task alone, everything was said.
+        let is_told = before.len() == 1 && form != OutputForm::Json;
+        return Ok(if is_told { EXCEPTION } else { view::conclude(form, &before, &before, EXCEPTION) });
     }
     let view = View::open(form, &arguments, tasks.len(), &beside)?;
     let mut session = Session::open(&arguments, tasks, listener, view).await?;

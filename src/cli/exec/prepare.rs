@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde_json::Value;
-use tc_payload::{Problem, apply_places_below};
+use tc_payload::{Problem, apply_places, apply_places_below};
 
 use super::{
     define::{self, Defined},
@@ -16,7 +16,10 @@ use super::{
 };
 use crate::{
     cli::problems::{self, say},
-    graph::label::Called,
+    graph::{
+        circle::{self, Knot},
+        label::Called,
+    },
     seam::{SystemRandom, slugid},
 };
 
@@ -48,7 +51,7 @@ pub fn prepare(files: &[TaskFile], root_url: &str, wanted: Wanted<'_>) -> (Vec<R
         // What is not run is not waited for; that was asked for.
         task.waits_for.retain(|on| selected.contains(on));
     }
-    let (order, circular) = depend::order(&placed);
+    let (order, without) = depend::order(&placed);
     let finder = Finder::new(&items, &placed);
     let mut values: BTreeMap<usize, Value> = BTreeMap::new();
     let mut invalid: Vec<(usize, Vec<Problem>)> = Vec::new();
@@ -64,20 +67,14 @@ pub fn prepare(files: &[TaskFile], root_url: &str, wanted: Wanted<'_>) -> (Vec<R
         rows.insert(*number, not_run(&items[*number], Outcome::Invalid, format!("{count} in it")));
     }
     explain(&items, invalid);
-    for number in circular.into_iter().filter(|number| selected.contains(number)) {
-        rows.entry(number).or_insert_with(|| {
-            let shown = items[number].shown();
-            say(&format!("error: {shown}: the task waits for itself, directly or through others, so it is not run"));
-            not_run(&items[number], Outcome::Invalid, "it waits for itself".to_owned())
-        });
-    }
+    circles(&items, &placed, &without, &mut rows);
     let mut ready = Vec::new();
     for number in order {
         if rows.contains_key(&number) {
             continue;
         }
         let Some(value) = values.get(&number) else { continue };
-        let (item, Placed { id, waits_for, unknown }) = (&items[number], &placed[number]);
+        let (item, Placed { id, waits_for, unknown, .. }) = (&items[number], &placed[number]);
         if let Some(on) = waits_for.iter().find(|on| rows.contains_key(on)) {
             let why = format!("it waits for {}, which is not run", items[*on].called.name);
             rows.insert(number, not_run(item, Outcome::NotRun, why));
@@ -95,9 +92,37 @@ pub fn prepare(files: &[TaskFile], root_url: &str, wanted: Wanted<'_>) -> (Vec<R
 }
 
 fn not_run(item: &Item<'_>, outcome: Outcome, why: String) -> Row {
-    // People look for the file, not for what it would have been called.
-    let name = if outcome == Outcome::Invalid { item.shown() } else { item.called.name.clone() };
-    Row { name, outcome, why: Some(why), took: None, artifacts: None }
+    Row { name: item.called.name.clone(), outcome, why: Some(why), took: None, artifacts: None }
+}
+
+/// Tells of each circle, and makes rows of its tasks and of those that wait for them: `without` are all that have no order.
+fn circles(items: &[Item<'_>], placed: &[Placed], without: &[usize], rows: &mut BTreeMap<usize, Row>) {
+    if without.is_empty() {
+        return;
+    }
+    let edges: Vec<Vec<usize>> = placed.iter().map(|placed| placed.waits_for.clone()).collect();
+    for Knot { members, circle } in circle::knots(&edges) {
+        let (first, next) = (circle[0], circle.get(1).copied().unwrap_or(circle[0]));
+        let names: Vec<&str> = circle.iter().map(|at| items[*at].called.name.as_str()).collect();
+        let mut problem = [Problem::new(items[first].pointer_to(&placed[first], next), circle::told(&names))];
+        let document = &items[first].file.document;
+        apply_places(&mut problem, document, &items[first].pointer);
+        let text = problems::problem(&problem[0], Some(document));
+        let number = if members.len() == 1 { "it is".to_owned() } else { format!("its {} tasks are", members.len()) };
+        say(&format!("{text}error: {}: {number} not run", items[first].shown()));
+        for member in members {
+            let row = || not_run(&items[member], Outcome::Invalid, "it waits for itself".to_owned());
+            rows.entry(member).or_insert_with(row);
+        }
+    }
+    // The others, each after one that it waits for.
+    let left: Vec<usize> = without.iter().copied().filter(|number| !rows.contains_key(number)).collect();
+    for number in left {
+        let on = placed[number].waits_for.iter().find(|on| without.binary_search(on).is_ok() || rows.contains_key(on));
+        let Some(on) = on else { continue };
+        let why = format!("it waits for {}, which is not run", items[*on].called.name);
+        rows.insert(number, not_run(&items[number], Outcome::NotRun, why));
+    }
 }
 
 /// Shows what is wrong with tasks, each problem with its place.
@@ -115,7 +140,7 @@ fn explain(items: &[Item<'_>], mut invalid: Vec<(usize, Vec<Problem>)>) {
     for (number, problems) in &invalid {
         let item = &items[*number];
         let text: String = problems.iter().map(|problem| problems::problem(problem, Some(&item.file.document))).collect();
-        let kind = if files::is_definition(item.value) { "task" } else { "payload" };
+        let kind = if item.has_references || files::is_definition(item.value) { "task" } else { "payload" };
         say(&format!("{text}error: {}: the {kind} is invalid, so it is not run", item.shown()));
     }
     if more > 0 {

@@ -41,7 +41,12 @@ mod tests {
 
     #[test]
     fn labels_are_matched_and_dependencies_come_along_when_wanted() {
-        let placed = |waits_for: &[usize]| Placed { id: String::new(), waits_for: waits_for.to_vec(), unknown: Vec::new() };
+        let placed = |waits_for: &[usize]| Placed {
+            id: String::new(),
+            waits_for: waits_for.to_vec(),
+            edges: Vec::new(),
+            unknown: Vec::new(),
+        };
         let placed = [placed(&[]), placed(&[0]), placed(&[1, 2]), placed(&[])];
         let labels = ["toolchain", "build", "test-build", "lint"];
         let run = |only: Option<&str>, with_deps: Option<&str>| {

@@ -1,18 +1,16 @@
-//! What a session needs around it: a port, a directory, an engine for containers, and somebody who listens to signals.
+//! What a session needs around it: a port, an engine for containers, and somebody who listens to signals.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     num::NonZero,
-    path::PathBuf,
     process,
     sync::Arc,
 };
 
 use tc_engine::Engine;
-use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::watch};
 
-use super::summary::{EXCEPTION, USAGE};
+use super::summary::EXCEPTION;
 use crate::{
     cli::{
         engine,
@@ -24,8 +22,6 @@ use crate::{
 
 /// Only this machine reaches the embedded queue; any port does.
 pub const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-/// Where tasks run unless `TMPDIR` says otherwise.
-const USUAL_HOME: &str = "/var/tmp";
 
 /// A failure of this machine and not of a task.
 pub fn unable(what: &str, error: &dyn std::error::Error) -> Failure {
@@ -51,19 +47,6 @@ impl Listener {
     pub fn root_url(&self) -> String {
         format!("http://{}", self.address)
     }
-}
-
-/// The directory in which tasks run. `/tmp` is often in memory, and tasks are large.
-pub fn home() -> Result<TempDir, Failure> {
-    let base = std::env::var_os("TMPDIR").filter(|value| !value.is_empty()).map_or_else(|| USUAL_HOME.into(), PathBuf::from);
-    let made = std::path::absolute(&base)
-        .and_then(|base| tempfile::Builder::new().prefix("tc-worker-exec-").tempdir_in(base))
-        .map_err(|error| {
-            Failure::new(USAGE, format!("make a directory for tasks in \"{}\"", base.display()))
-                .because(&error)
-                .with_hint("the environment variable TMPDIR names another place")
-        })?;
-    Ok(made)
 }
 
 /// The engine for container tasks. Without it nothing is begun: whoever sits here knows what to do better than a worker that

@@ -6,6 +6,7 @@ use tempfile::TempDir;
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 use super::{
+    home::Home,
     setting::{self, Listener, Told, unable},
     settings,
     summary::{EXCEPTION, USAGE},
@@ -41,7 +42,7 @@ pub struct Stage {
     /// Hears signals.
     pub told: Told,
     _store: TempDir,
-    _home: TempDir,
+    _home: Home,
 }
 
 impl Stage {
@@ -51,7 +52,7 @@ impl Stage {
         let signals = Signals::listen_at_terminal().map_err(|error| unable("listen to signals", &error))?;
         let told = Told::listen(signals);
         let store = store(arguments)?;
-        let home = setting::home()?;
+        let home = Home::make()?;
         let token = slugid(&SystemRandom) + &slugid(&SystemRandom);
         let options = Options {
             claim_timeout: CLAIM_TIMEOUT,

@@ -31,7 +31,7 @@ use jiff::{SignedDuration, Timestamp};
 
 pub(crate) use certificate::TemporaryCredentials;
 pub(crate) use crypto::install;
-pub(crate) use replay::{Receipt, Signature, Spent, Unanswered};
+pub(crate) use replay::{Receipt, Replayed, Signature, Spent, Unanswered};
 pub use roster::{Roster, RosterError};
 pub(crate) use scope::{Need, covers, is_scope, without_covered};
 
@@ -47,7 +47,7 @@ use roles::{ANONYMOUS, Role, Roles};
 /// How long before it is issued a temporary credential begins to be valid.
 const HEAD_START: SignedDuration = SignedDuration::from_mins(15);
 /// The client that issues the credentials of runs and workers.
-const QUEUE_CLIENT: &str = "static/taskcluster/queue";
+pub(crate) const QUEUE_CLIENT: &str = "static/taskcluster/queue";
 
 /// What everybody may do, unless a roster says otherwise.
 const ANONYMOUS_SCOPES: &[&str] = &[
@@ -254,9 +254,12 @@ impl Clients {
         self.book().roles.expand(scopes).map_err(|endless| endless.to_string())
     }
 
-    /// The receipt to sign when an answer to this caller has been handed out.
-    pub(crate) fn receipt(&self, caller: &Caller, now: Timestamp) -> Option<Receipt> {
-        caller.signature.map(|signature| Receipt::new(Arc::clone(&self.spent), signature, now))
+    /// The receipt to sign when an answer to this caller has been handed out, if it signed its request.
+    pub(crate) async fn receipt(&self, caller: &Caller, now: Timestamp) -> Result<Option<Receipt>, Replayed> {
+        match caller.signature {
+            Some(signature) => self.spent.receipt(signature, now).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Credentials of the name `client_id`, valid until then.

@@ -23,6 +23,7 @@ use serde_json::{Map, Value};
 use tc_payload::{Document, MAX_DOCUMENT_BYTES, Problem, apply_places, escape_pointer_segment, nearest};
 
 use super::{
+    QUEUE_CLIENT,
     client::{Client, is_access_token, is_client_id, is_role_id, never},
     is_scope,
     roles::{Role, Roles},
@@ -87,6 +88,9 @@ impl Roster {
         // Opened once, so that what is looked at is what is read.
         let file = std::fs::File::open(path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
+        if metadata.is_dir() {
+            return Err(failed(io::ErrorKind::IsADirectory.into()));
+        }
         if metadata.uid() == nix::unistd::geteuid().as_raw() && metadata.mode() & 0o077 != 0 {
             return Err(RosterError::Open { path: name, mode: metadata.mode() & 0o7777 });
         }
@@ -94,6 +98,11 @@ impl Roster {
         // One byte more, so that a longer file is told from one that just fits.
         io::Read::read_to_end(&mut io::Read::take(file, MAX_DOCUMENT_BYTES as u64 + 1), &mut bytes).map_err(failed)?;
         Self::parse(&name, &bytes).map_err(RosterError::Wrong)
+    }
+
+    /// Whether it has a client of this name.
+    pub(crate) fn has_client(&self, client_id: &str) -> bool {
+        self.clients.contains_key(client_id)
     }
 
     /// Reads what such a file holds.
@@ -123,8 +132,12 @@ impl Roster {
 
 fn read_client(mut entry: Entry<'_>, clients: &mut BTreeMap<String, Client>) {
     entry.only(&["clientId", "accessToken", "scopes", "description", "expires", "disabled"]);
-    let id = entry
-        .text("clientId", true, |id| (!is_client_id(id)).then(|| "must be made of letters, digits and `!@/:.+|_-`".to_owned()));
+    let id = entry.text("clientId", true, |id| {
+        if id == QUEUE_CLIENT {
+            return Some("is the name of the server's own client".to_owned());
+        }
+        (!is_client_id(id)).then(|| "must be made of letters, digits and `!@/:.+|_-`".to_owned())
+    });
     let token = entry.text("accessToken", true, |token| {
         (!is_access_token(token)).then(|| "must have 22 to 66 letters, digits, `-` and `_`".to_owned())
     });
@@ -332,6 +345,13 @@ mod tests {
     }
 
     #[test]
+    fn the_server_s_own_client_is_not_for_others() {
+        let text = format!("clients:\n  - clientId: {QUEUE_CLIENT}\n    accessToken: {TOKEN}\n    scopes: []\n");
+        let problems = Roster::parse("c.yml", text.as_bytes()).map(drop).expect_err("a problem");
+        assert_eq!(problems[0].to_string(), "c.yml:2:15: clients.0.clientId: is the name of the server's own client");
+    }
+
+    #[test]
     fn roles_without_end_are_refused() {
         let text = "roles:\n  - roleId: a*\n    scopes: ['assume:a<..>x']\n  - roleId: b\n    scopes: ['assume:b']\n";
         let problems = Roster::parse("c.yml", text.as_bytes()).map(drop).expect_err("a problem");
@@ -352,6 +372,8 @@ mod tests {
                 assert!(error.to_string().contains("chmod 600"), "{error}");
             }
         }
+        let other = Roster::read(dir.path()).map(drop).expect_err("no file");
+        assert!(other.to_string().contains("is a directory"), "{other}");
         let missing = Roster::read(&dir.path().join("none")).map(drop).expect_err("nothing there");
         assert!(missing.to_string().contains("none\": "), "{missing}");
     }

@@ -11,7 +11,12 @@ use hawk::{
 };
 use jiff::Timestamp;
 
-use super::{Caller, Clients, Signed, certificate::Certificate, ext, is_scope, replay::Signature};
+use super::{
+    Caller, Clients, Signed,
+    certificate::Certificate,
+    ext, is_scope,
+    replay::{Replayed, Signature},
+};
 
 /// How far a client's clock may be off, as the services have it.
 const SKEW: Duration = Duration::from_secs(15 * 60);
@@ -23,7 +28,7 @@ impl Clients {
     pub(crate) fn authenticate(&self, now: Timestamp, request: Signed<'_>) -> Result<Caller, String> {
         let caller = self.verify(now, request)?;
         if caller.signature.as_ref().is_some_and(|signature| self.spent.knows(signature)) {
-            return Err("this signature was used before: every request has to be signed anew".to_owned());
+            return Err(Replayed::Spent.to_string());
         }
         Ok(caller)
     }

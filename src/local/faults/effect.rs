@@ -34,7 +34,6 @@ use crate::local::{
     auth::Unanswered,
     desk::Desk,
     fault::{Code, Fault},
-    store,
     transfer::StoreError,
 };
 
@@ -45,19 +44,11 @@ const EXPIRED: usize = 10_000;
 /// No JSON, and no HTTP.
 const GARBAGE: &[u8] = b"{]garbage[}\x00\xff\r\n";
 
-/// A signed URL that has expired before its time.
-struct Expired {
-    /// What it is for, as in its path.
-    object: String,
-    /// Path and query.
-    target: String,
-}
-
 /// The faults of a running server.
 pub(crate) struct Layer {
     plan: Mutex<Plan>,
-    /// Signed URLs that have expired before their time, oldest first. They stay so until there is a fresh one.
-    expired: Mutex<VecDeque<Expired>>,
+    /// Paths and queries of signed URLs that have expired before their time, oldest first. No fresh one is like an old one.
+    expired: Mutex<VecDeque<String>>,
 }
 
 impl Layer {
@@ -75,7 +66,7 @@ impl Layer {
     fn decide(&self, request: &Described<'_>, target: &str) -> Fate {
         let expired = request.service == STORE && {
             let expired = self.expired.lock().unwrap_or_else(PoisonError::into_inner);
-            expired.iter().any(|known| known.target == target)
+            expired.iter().any(|known| known == target)
         };
         let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
         let mut fate = plan.decide(request);
@@ -89,23 +80,14 @@ impl Layer {
         fate
     }
 
-    fn expire(&self, path: &str, target: String) {
-        let object = decoded(path.trim_start_matches(store::PREFIX).trim_start_matches('/'));
+    fn expire(&self, target: String) {
         let mut expired = self.expired.lock().unwrap_or_else(PoisonError::into_inner);
-        if !expired.iter().any(|known| known.target == target) {
-            expired.push_back(Expired { object, target });
+        if !expired.contains(&target) {
+            expired.push_back(target);
         }
         if expired.len() > EXPIRED {
             expired.pop_front();
         }
-    }
-
-    /// Whoever asks for a fresh URL gets one that works, also when it looks like the old one because it was made in the same second.
-    fn refresh(&self, path: &str) {
-        let Some((run, name)) = run_in(path).zip(path.split_once("/artifacts/")) else { return };
-        let ((id, run), (_, name)) = (run, name);
-        let object = format!("{id}/{run}/{}", decoded(name));
-        self.expired.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| known.object != object);
     }
 }
 
@@ -139,9 +121,6 @@ where
     let service = names::service(&path);
     let described =
         Described { method: request.method(), service, name, path: &path, body_bytes: request.body().size_hint().exact() };
-    if name == "createArtifact" {
-        layer.refresh(&path);
-    }
     let fate = layer.decide(&described, &target);
     if !fate.delay.is_zero() {
         // Closing first: a delay never keeps the server open.
@@ -200,7 +179,7 @@ where
             Breach::with_length(response, wrong)
         }
         Action::Expire => {
-            layer.expire(&path, target);
+            layer.expire(target);
             drain(request.into_body()).await;
             StoreError::new(StatusCode::FORBIDDEN, "AccessDenied", "Request has expired").into_response()
         }
@@ -285,8 +264,4 @@ impl hyper::body::Body for Cut {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
-}
-
-fn decoded(text: &str) -> String {
-    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }

@@ -18,7 +18,7 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
-use super::{Batch, Kind, Ledger, OpenError, definition};
+use super::{Batch, Damage, Kind, Ledger, OpenError, definition};
 use crate::local::{
     state::{Artifact, Change, Definition, Quarantined, Reopening, Rules, State, Storage, TaskId, TaskRecord, Worker},
     store::Store,
@@ -137,7 +137,10 @@ pub(crate) fn reopen(ledger: &Ledger, rules: Rules, store: &Store) -> Result<Sta
         }
     })?;
     damage.tell();
-    store.sweep(files.into_keys().filter(|name| !used.contains(name)));
+    // Whose a file is may be what could not be read.
+    if damage.is_none() {
+        store.sweep(files.into_keys().filter(|name| !used.contains(name)));
+    }
     let mut state = books.finish();
     state.note_changes();
     Ok(state)
@@ -222,30 +225,4 @@ fn quarantine_key(key: &str) -> Option<(Arc<str>, Arc<Worker>)> {
     let mut parts = key.rsplitn(3, '/');
     let (id, group, queue) = (parts.next()?, parts.next()?, parts.next()?);
     Some((queue.into(), Arc::new(Worker { group: group.into(), id: id.into() })))
-}
-
-/// Records that make no sense. They are passed over and stay where they are: a queue that does not start helps nobody.
-#[derive(Default)]
-struct Damage {
-    records: u64,
-    first: Option<String>,
-}
-
-impl Damage {
-    fn unless<T>(&mut self, kind: Kind, key: &str, read: Option<T>) -> Option<T> {
-        if read.is_none() {
-            self.records += 1;
-            self.first.get_or_insert_with(|| format!("{kind} \"{key}\""));
-        }
-        read
-    }
-
-    fn tell(&self) {
-        if let Some(first) = &self.first {
-            tracing::warn!(
-                "{} records of the data directory make no sense and are passed over, the first is {first}",
-                self.records
-            );
-        }
-    }
 }

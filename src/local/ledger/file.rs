@@ -7,7 +7,6 @@ use std::{
     fs::Permissions,
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
-    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
 
@@ -16,7 +15,7 @@ use redb::{
     backends::FileBackend,
 };
 
-use super::{Kind, pending::Records};
+use super::{Kind, careful::careful, pending::Records};
 
 /// What this version writes. A higher number is for records that this version would misunderstand, not for more fields.
 const FORMAT: u32 = 1;
@@ -39,11 +38,11 @@ pub(crate) enum FileError {
 }
 
 impl FileError {
-    fn io(path: &Path, error: &dyn std::fmt::Display) -> Self {
+    pub(super) fn io(path: &Path, error: &dyn std::fmt::Display) -> Self {
         Self::Io { path: path.to_owned(), why: error.to_string() }
     }
 
-    fn unreadable(path: &Path, why: &str) -> Self {
+    pub(super) fn unreadable(path: &Path, why: &str) -> Self {
         Self::Unreadable { path: path.to_owned(), why: why.to_owned() }
     }
 }
@@ -222,15 +221,4 @@ fn make(path: &Path) -> Result<Database, FileError> {
     let dir = path.parent().unwrap_or(Path::new("."));
     std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error)?;
     Ok(database)
-}
-
-/// Reads a file that anything may have happened to. The crate checks what it reads, but a file that was changed by other hands may still make
-/// it panic.
-fn careful<T>(path: &Path, read: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, FileError> {
-    match catch_unwind(AssertUnwindSafe(read)) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(redb::Error::Io(error))) if error.kind() != io::ErrorKind::InvalidData => Err(FileError::io(path, &error)),
-        Ok(Err(error)) => Err(FileError::unreadable(path, &error.to_string())),
-        Err(_) => Err(FileError::unreadable(path, "it is damaged")),
-    }
 }

@@ -20,6 +20,8 @@
 //! A record that cannot be written (a full disk) is tried again until it can be; calls that change something are refused in the meantime.
 
 pub(crate) mod books;
+mod careful;
+mod damage;
 mod definition;
 mod file;
 mod pending;
@@ -35,6 +37,7 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use damage::Damage;
 use file::{File, FileError};
 pub(crate) use pending::Batch;
 use pending::Pending;

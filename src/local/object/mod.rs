@@ -102,6 +102,10 @@ pub(crate) fn restore(ledger: &Arc<Ledger>, dir: &Path) -> io::Result<Shelf<Obje
             objects.put(&name, object);
         }
     }
+    // Whose a file is may be what could not be read.
+    if !objects.is_whole() {
+        return Ok(objects);
+    }
     let used: HashSet<String> = objects.all().into_iter().filter_map(|(_, object)| Some(object.stored?.file)).collect();
     for entry in fs_err::read_dir(dir).into_iter().flatten().flatten() {
         if entry.file_name().to_str().is_none_or(|name| !used.contains(name)) {

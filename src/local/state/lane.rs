@@ -1,7 +1,7 @@
 //! Lanes: per task queue, the runs that wait for a worker, the workers that wait for a run, and the runs that workers hold.
 //!
 //! Of the first two at most one is ever non-empty between two calls of the state machine, so a claim that finds nothing is at the end of the
-//! line, and nobody overtakes it. Where one lane serves all task queues, it counts for each of them: what it holds is what a claim could get.
+//! line, and nobody overtakes it. Where one lane serves all task queues, those who look at one of them see only its own.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -171,17 +171,29 @@ impl Lanes {
         Some(served)
     }
 
-    /// How many runs of this queue's lane are pending and how many are claimed.
-    pub(super) fn counts(&self, task_queue_id: &Arc<str>) -> (usize, usize) {
-        self.by_name.get(&self.name(task_queue_id)).map_or((0, 0), |lane| (lane.pending.len(), lane.claimed.len()))
+    /// How many runs of this queue are pending and how many are claimed. Where one lane serves all queues, `is_its_own` tells its tasks from
+    /// others; else nobody is asked.
+    pub(super) fn counts(&self, task_queue_id: &Arc<str>, is_its_own: impl Fn(TaskId) -> bool) -> (usize, usize) {
+        let Some(lane) = self.by_name.get(&self.name(task_queue_id)) else { return (0, 0) };
+        let count = |tasks: &BTreeMap<Place, TaskId>| {
+            if self.one_for_all { tasks.values().filter(|task| is_its_own(**task)).count() } else { tasks.len() }
+        };
+        (count(&lane.pending), count(&lane.claimed))
     }
 
-    /// Up to `limit` pending or claimed tasks of this queue's lane that come after a place.
-    pub(super) fn page(&self, queue: &Arc<str>, claimed: bool, after: Option<Place>, limit: usize) -> Vec<(Place, TaskId)> {
+    /// Up to `limit` pending or claimed tasks of this queue that come after a place; `is_its_own` as for [`Self::counts`].
+    pub(super) fn page(
+        &self,
+        queue: &Arc<str>,
+        claimed: bool,
+        (after, limit): (Option<Place>, usize),
+        is_its_own: impl Fn(TaskId) -> bool,
+    ) -> Vec<(Place, TaskId)> {
         let Some(lane) = self.by_name.get(&self.name(queue)) else { return Vec::new() };
         let tasks = if claimed { &lane.claimed } else { &lane.pending };
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        tasks.range((from, Bound::Unbounded)).take(limit).map(|(place, task)| (*place, *task)).collect()
+        let beyond = tasks.range((from, Bound::Unbounded)).map(|(place, task)| (*place, *task));
+        beyond.filter(|(_, task)| !self.one_for_all || is_its_own(*task)).take(limit).collect()
     }
 
     /// A ticket for the end of no line: it is never served.

@@ -307,7 +307,7 @@ impl State {
     /// How many runs of a task queue are pending and how many are claimed.
     pub fn counts(&mut self, now: Timestamp, task_queue_id: &Arc<str>) -> (usize, usize) {
         self.advance(now);
-        self.lanes.counts(task_queue_id)
+        self.lanes.counts(task_queue_id, |id| self.is_of(id, task_queue_id))
     }
 
     /// Up to `limit` tasks of a task queue that are pending, or claimed, in the order of their places, after one of those.
@@ -320,7 +320,7 @@ impl State {
         limit: usize,
     ) -> Vec<(Place, Status)> {
         self.advance(now);
-        let page = self.lanes.page(task_queue_id, claimed, after, limit);
+        let page = self.lanes.page(task_queue_id, claimed, (after, limit), |id| self.is_of(id, task_queue_id));
         page.into_iter().filter_map(|(place, id)| Some((place, self.snapshot(id).ok()?))).collect()
     }
 
@@ -335,6 +335,10 @@ impl State {
         self.status(now, id)?;
         let ids = self.needs.page(id, after, limit);
         Ok(ids.into_iter().filter_map(|id| self.snapshot(id).ok()).collect())
+    }
+
+    fn is_of(&self, id: TaskId, task_queue_id: &str) -> bool {
+        self.tasks.get(&id).is_some_and(|task| &*task.definition.task_queue_id == task_queue_id)
     }
 
     fn snapshot(&self, id: TaskId) -> Result<Status, Refusal> {

@@ -44,6 +44,28 @@ async fn clients_of_the_roster_sign_with_what_their_roles_give() {
 }
 
 #[tokio::test]
+async fn of_one_signature_sent_by_two_only_one_is_answered() {
+    let rig = Rig::start().await;
+    let url = rig.url("/claim-work/p%2Fw");
+    let header = sign(("root", TOKEN), None, &Method::POST, &url);
+    let body = json!({ "workerGroup": "g", "workerId": "w", "tasks": 1 });
+    let send = || Answer::of(rig.http.post(url.clone()).header("authorization", &header).body(body.to_string()));
+    let work = async {
+        eventually("one of them is in line", async || rig.server.desk.waiting() == 1).await;
+        // Time for the other one, which must not get there.
+        for _ in 0..10 {
+            rig.get("/ping").await.ok();
+            assert_eq!(rig.server.desk.waiting(), 1);
+        }
+        rig.create(|_| {}).await
+    };
+    let (one, other, id) = tokio::join!(send(), send(), work);
+    let (served, refused) = if one.status == 200 { (one, other) } else { (other, one) };
+    assert_eq!(served.ok()["tasks"][0]["status"]["taskId"], json!(id));
+    assert!(refused.refused(401, "AuthenticationFailed").contains("used before"));
+}
+
+#[tokio::test]
 async fn a_signature_works_until_it_was_answered_and_then_no_more() {
     let rig = Rig::start().await;
     let url = rig.url(&format!("{AUTH}/scopes/current"));

@@ -96,7 +96,9 @@ async fn bad_requests_are_refused_in_the_services_format() {
     rig.get("/task/not-a-slugid/status").await.refused(400, "InvalidRequestArguments");
     rig.get("/task/%FF/status").await.refused(400, "InvalidRequestArguments");
     rig.get(&format!("{task}/status")).await.refused(404, "ResourceNotFound");
-    rig.get(&format!("{task}/runs/x/artifacts")).await.refused(400, "InvalidRequestArguments");
+    for run in ["x", "+0", "-1", "1001"] {
+        rig.get(&format!("{task}/runs/{run}/artifacts")).await.refused(400, "InvalidRequestArguments");
+    }
     rig.post("/claim-work/no-queue", &json!({})).await.refused(400, "InvalidRequestArguments");
     let message =
         rig.post("/claim-work/p%2Fw", &json!({ "tasks": 33, "workerId": "" })).await.refused(400, "InputValidationError");
@@ -156,7 +158,9 @@ async fn many_tasks_are_asked_for_page_by_page() {
     for _ in 0..5 {
         ids.push(rig.create(|_| {}).await);
     }
-    let asked = json!({ "taskIds": [ids[0], "unknown", ids[1], ids[2], slugid(&SystemRandom), ids[3], ids[4]] });
+    // Named twice is shown once, also on a later page.
+    let asked =
+        json!({ "taskIds": [ids[0], "unknown", ids[1], ids[0], ids[2], slugid(&SystemRandom), ids[3], ids[0], ids[4]] });
     for (path, key) in [("/tasks/status", "statuses"), ("/tasks", "tasks")] {
         let (mut found, mut token) = (Vec::new(), String::new());
         loop {

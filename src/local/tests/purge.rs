@@ -47,6 +47,14 @@ async fn a_request_reaches_workers_of_its_pool_until_they_have_seen_it() {
     let pools = [&first, &second].map(|page| page["requests"][0]["workerType"].clone());
     assert_eq!(pools, [json!("other"), json!("w")]);
     assert!(second.get("continuationToken").is_none());
+
+    // A request that comes in before the next page moves nothing.
+    post("p%2Fa", "level-1-x").await;
+    let second = rig.purge_cache(As::Root, Method::GET, &next, None).await.ok();
+    assert_eq!(second["requests"].as_array().map(Vec::len), Some(1));
+    assert_eq!(second["requests"][0]["workerType"], "w");
+    let made_up = rig.purge_cache(As::Root, Method::GET, "/purge-cache/list?continuationToken=eA", None).await;
+    made_up.refused(400, "InvalidRequestArguments");
 }
 
 #[tokio::test]

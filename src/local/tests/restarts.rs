@@ -231,6 +231,9 @@ async fn records_that_make_no_sense_do_not_keep_the_others_away() {
     ledger.put("definition", "no id", b"{}".to_vec());
     ledger.put("artifact", "no/id/at/all", b"{}".to_vec());
     ledger.put("indexed", "a.b", b"\xff".to_vec());
+    for kind in ["purge", "secret", "client", "role", "worker-pool", "worker", "worker-pool-error", "object"] {
+        ledger.put(kind, "p/w/x", b"{".to_vec());
+    }
     let mut record: Value = {
         let (_, bytes) = ledger.load("task").expect("records").into_iter().find(|(key, _)| *key == good).expect("the task");
         serde_json::from_slice(&bytes).expect("JSON")
@@ -239,7 +242,15 @@ async fn records_that_make_no_sense_do_not_keep_the_others_away() {
     ledger.put("task", &good, record.to_string().into_bytes());
     ledger.settled().await.expect("written");
     drop(ledger);
+    // Whose file this is may stand in what cannot be read.
+    let files =
+        ["artifacts".to_owned(), "artifacts/objects".to_owned()].map(|dir| data.path().join(dir).join(format!("{good}-0-7")));
+    for file in &files {
+        std::fs::create_dir_all(file.parent().expect("a directory")).expect("made");
+        std::fs::write(file, "x").expect("written");
+    }
     let rig = data.start().await;
+    assert!(files.iter().all(|file| file.exists()));
     assert_eq!(rig.state_of(&good).await, "pending");
     assert_eq!(rig.get(&format!("/task/{bad}/status")).await.status, StatusCode::NOT_FOUND);
 }

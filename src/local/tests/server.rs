@@ -111,3 +111,35 @@ async fn other_machines_are_not_let_in_without_credentials() {
     let served = serve_foreground(command, Vec::new(), async { panic!("it serves") }).await;
     assert!(served.is_err_and(|error| error.to_string().contains("can be reached from other machines")));
 }
+
+#[tokio::test]
+async fn a_claim_is_no_longer_than_its_credentials() {
+    let command = |claim_timeout_secs| QueueCommand { claim_timeout_secs, ..QueueCommand::default() };
+    let longest = command::LONGEST_CLAIM_SECS;
+    assert!(command(longest + 1).check().is_err_and(|why| why.contains("credentials")));
+    assert_eq!(command(longest).check(), Ok(None));
+    let rig = Rig::with(|options| options.claim_timeout = Duration::from_secs(longest)).await;
+    let (id, claim) = rig.running().await;
+    let reclaim = format!("/task/{id}/runs/0/reclaim");
+    rig.call_as(As::Task(&claim["credentials"]), Method::POST, &reclaim, None).await.ok();
+}
+
+#[tokio::test]
+async fn a_clients_file_does_not_name_whoever_may_do_everything() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let clients = dir.path().join("clients.yml");
+    let text = "clients:\n  - clientId: me\n    accessToken: no-real-secret-no-real-secret\n    scopes: []\n";
+    fs_err::write(&clients, text).expect("written");
+    std::fs::set_permissions(&clients, std::fs::Permissions::from_mode(0o600)).expect("its mode");
+    let given = |id: &str| Given {
+        client_id: Some(id.to_owned()),
+        access_token: Some(crate::api::Secret::new(TOKEN)),
+        certificate: false,
+    };
+    let serve = async |id: &str| {
+        let command = QueueCommand { given: given(id), clients: Some(clients.clone()), ..QueueCommand::default() };
+        serve_foreground(command, Vec::new(), async {}).await.map_err(|error| error.to_string())
+    };
+    assert_eq!(serve("somebody").await, Ok(()));
+    assert!(serve("me").await.is_err_and(|why| why.contains("client \"me\" of the clients file")));
+}

@@ -162,6 +162,23 @@ async fn long_names_and_sparse_files_come_whole(bench: Bench) {
     bench.close();
 }
 
+on_newest!(a_file_with_a_name_that_no_artifact_has_costs_only_itself);
+async fn a_file_with_a_name_that_no_artifact_has_costs_only_itself(bench: Bench) {
+    // Names of artifacts have no control characters.
+    let payload = publishing(
+        "mkdir -p /tmp/d && cd /tmp/d && echo x > \"$(printf 'two\\nlines')\" && mkfifo \"$(printf 'bell\\a')\" && echo y > fine",
+        &[("d", "directory", "/tmp/d")],
+    );
+    let done = bench.run(payload).await.expect("completed/completed");
+    assert_eq!(text(&bench, &done, "d/fine").as_deref(), Some("y\n"));
+    for name in ["\"public/d/two\\nlines\"", "\"public/d/bell\\u{7}\""] {
+        let told = done.log.lines().any(|line| line.starts_with("[taskcluster:warn") && line.contains(name));
+        assert!(told, "{name}:\n{}", done.log);
+    }
+    assert!(!done.log.contains("[taskcluster:error]"), "{}", done.log);
+    bench.close();
+}
+
 on_newest!(without_the_feature_there_are_none);
 async fn without_the_feature_there_are_none(bench: Bench) {
     let payload = publishing("echo x > /tmp/x", &[("x", "file", "/tmp/x")]);

@@ -62,4 +62,5 @@ mod settings;
 mod spare;
 mod terminal;
 mod time;
+mod user;
 mod volume;

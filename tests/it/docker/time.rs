@@ -70,3 +70,22 @@ async fn sigterm_hands_the_task_on(bench: Bench) {
     bench.done(&task).await.expect("exception/worker-shutdown");
     bench.close();
 }
+
+on_newest!(a_container_that_dies_just_before_the_worker_has_to_go_is_no_failed_task);
+async fn a_container_that_dies_just_before_the_worker_has_to_go_is_no_failed_task(bench: Bench) {
+    let before = bench.engine.running();
+    for (signal, code, resolution) in [(true, 72, "exception/worker-shutdown"), (false, 0, "failed/failed")] {
+        let task = bench.create(script("sleep 300"), json!({})).await;
+        let mut worker = bench.worker(&json!({ "numberOfTasksToRun": u8::from(!signal) }));
+        let new = || bench.engine.running().difference(&before).next().cloned();
+        until("the container runs", async || new().is_some()).await;
+        // As a service manager does with all that the machine has, each in its own time.
+        bench.engine.docker(&["kill", &new().expect("it runs")]);
+        if signal {
+            worker.signal(nix::sys::signal::Signal::SIGTERM);
+        }
+        assert_eq!(worker.code().await, Some(code), "{}", worker.stderr());
+        bench.done(&task).await.expect(resolution);
+    }
+    bench.close();
+}

@@ -17,7 +17,7 @@
 
 mod request;
 mod source;
-mod tar;
+pub(crate) mod tar;
 #[cfg(test)]
 mod tests;
 mod turn;

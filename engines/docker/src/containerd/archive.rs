@@ -6,20 +6,21 @@
 use std::{
     collections::{HashMap, HashSet},
     fs::File,
-    io::{self, BufRead, BufReader, Read},
+    io::{self, BufRead, Read},
     os::fd::OwnedFd,
 };
 
-use aws_lc_rs::digest::{Context, SHA256};
-use flate2::bufread::MultiGzDecoder;
 use rustix::fs::{Mode, OFlags};
+use tokio::sync::mpsc;
 
 use super::{
+    blobs::Blob,
     description::{Contents, LayerFile},
     digests::{is_digest, named},
-    feed::{Feed, finish},
-    header::{self, BLOCK, Entry, Kind},
-    layer::{LayerError, Limits, Unpacked, unpack},
+    feed::Feed,
+    header::{BLOCK, Entry, Kind},
+    layer::{LayerError, Limits, Unpacked},
+    packing::Packing,
     tar::{Entries, TarError},
     tree::{joined, open_directory, steps},
 };
@@ -29,8 +30,6 @@ const FILE_BYTES: u64 = 4 << 20;
 const FILES_BYTES: u64 = 32 << 20;
 /// Most files, layers and links of an archive. Each is remembered.
 const ENTRIES: usize = 10_000;
-/// What is read of a compressed layer at once.
-const DECODED_BYTES: usize = 128 * 1024;
 
 /// What the store has already.
 #[derive(Debug, Default)]
@@ -43,15 +42,6 @@ pub(super) struct Known {
     pub uncompressed: HashMap<String, String>,
 }
 
-/// A layer of the archive.
-#[derive(Debug)]
-pub(super) struct Loaded {
-    /// What is left to be done to it; nothing if it was not unpacked, because the store has it.
-    pub unpacked: Option<Unpacked>,
-    /// Whether its file was written.
-    pub blob_written: bool,
-}
-
 /// The names in the area of what belongs to the layer at a position.
 pub(super) fn tree_name(layer: usize) -> String {
     format!("layer-{layer}")
@@ -62,13 +52,15 @@ pub(super) fn blob_name(layer: usize) -> String {
     format!("blob-{layer}")
 }
 
-/// Reads an archive to its end. What is unpacked comes into the directory `area`.
+/// Reads an archive to its end. What is unpacked comes into the directory `area`; the file of each layer is handed on as soon as it
+/// is whole. With what the archive says comes what is left to be done to each layer; nothing if the store has it unpacked.
 pub(super) fn read(
     feed: Feed,
     area: OwnedFd,
     known: &Known,
-    mut limits: Limits,
-) -> Result<(Contents, Vec<Loaded>), LayerError> {
+    limits: &mut Limits,
+    blobs: mpsc::Sender<Blob>,
+) -> Result<(Contents, Vec<Option<Unpacked>>), LayerError> {
     let mut reading = Reading {
         entries: Entries::new(feed),
         area,
@@ -77,10 +69,11 @@ pub(super) fn read(
         layer_bytes: 0,
         layer_limit_bytes: limits.bytes,
         contents: Contents::default(),
-        loaded: Vec::new(),
+        trees: Vec::new(),
+        blobs,
     };
     while let Some(entry) = reading.entries.next()? {
-        reading.take(&entry, &mut limits)?;
+        reading.take(&entry, limits)?;
         let contents = &reading.contents;
         if contents.files.len() + contents.layers.len() + contents.aliases.len() > ENTRIES {
             return Err(TarError::Strange("it has too many files".to_owned()).into());
@@ -91,7 +84,7 @@ pub(super) fn read(
     loop {
         let amount = rest.fill_buf().map_err(TarError::from)?.len();
         if amount == 0 {
-            return Ok((reading.contents, reading.loaded));
+            return Ok((reading.contents, reading.trees));
         }
         rest.consume(amount);
     }
@@ -106,29 +99,8 @@ struct Reading<'a> {
     layer_bytes: u64,
     layer_limit_bytes: u64,
     contents: Contents,
-    loaded: Vec<Loaded>,
-}
-
-/// What a file of the archive is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sort {
-    Layer { gzip: bool },
-    Small,
-    Other,
-}
-
-/// Sees from its first bytes what a file is.
-fn sort(start: &[u8], bytes: u64) -> Sort {
-    if let Some(block) = start.first_chunk::<BLOCK>()
-        && (header::is_zero(block) || header::parse(block).is_some())
-    {
-        return Sort::Layer { gzip: false };
-    }
-    match start {
-        [0x1f, 0x8b, ..] => Sort::Layer { gzip: true },
-        [b'{' | b'[', ..] if bytes <= FILE_BYTES => Sort::Small,
-        _ => Sort::Other,
-    }
+    trees: Vec<Option<Unpacked>>,
+    blobs: mpsc::Sender<Blob>,
 }
 
 impl Reading<'_> {
@@ -142,16 +114,19 @@ impl Reading<'_> {
                 self.contents.aliases.insert(path, clean(&target).map_err(TarError::from)?);
                 return Ok(());
             }
+            Kind::File if self.entries.is_sparse() => {
+                return Err(TarError::Strange("a sparse file among its layers".to_owned()).into());
+            }
             Kind::File => {}
             _ => return Ok(()),
         }
         let start =
             self.entries.input().look(usize::try_from(entry.bytes).unwrap_or(BLOCK).min(BLOCK)).map_err(TarError::from)?;
         let start = &start[..start.len().min(usize::try_from(entry.bytes).unwrap_or(BLOCK))];
-        match sort(start, entry.bytes) {
-            Sort::Layer { gzip } => self.layer(path, entry.bytes, gzip, limits),
-            Sort::Small => self.keep(path, entry.bytes),
-            Sort::Other => Ok(()),
+        match (Packing::of(start), start) {
+            (Some(packing), _) => self.layer(path, entry.bytes, packing, limits),
+            (None, [b'{' | b'[', ..]) if entry.bytes <= FILE_BYTES => self.keep(path, entry.bytes),
+            _ => Ok(()),
         }
     }
 
@@ -174,8 +149,8 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn layer(&mut self, path: String, bytes: u64, gzip: bool, limits: &mut Limits) -> Result<(), LayerError> {
-        let at = self.loaded.len();
+    fn layer(&mut self, path: String, bytes: u64, packing: Packing, limits: &mut Limits) -> Result<(), LayerError> {
+        let at = self.trees.len();
         self.layer_bytes = self.layer_bytes.saturating_add(bytes);
         if self.layer_bytes > self.layer_limit_bytes {
             return Err(LayerError::TooLarge("the image is too large"));
@@ -188,7 +163,7 @@ impl Reading<'_> {
         let named_so = digest_in(&path);
         let has_blob = named_so.as_ref().is_some_and(|digest| self.known.blobs.contains(digest));
         let expected_diff = named_so.as_ref().filter(|_| has_blob).and_then(|digest| {
-            let diff = if gzip { self.known.uncompressed.get(digest) } else { Some(digest) };
+            let diff = if packing == Packing::Plain { Some(digest) } else { self.known.uncompressed.get(digest) };
             diff.filter(|diff| self.known.diffs.contains(*diff)).cloned()
         });
         let file = if has_blob { None } else { Some(self.create(&blob_name(at)).map_err(TarError::from)?) };
@@ -200,19 +175,7 @@ impl Reading<'_> {
             let name = tree_name(at);
             rustix::fs::mkdirat(&self.area, name.as_str(), Mode::RWXU).map_err(io::Error::from).map_err(TarError::from)?;
             let root = open_directory(std::os::fd::AsFd::as_fd(&self.area), name.as_bytes()).map_err(TarError::from)?;
-            let data = Data(&mut self.entries);
-            let (unpacked, diff) = if gzip {
-                let mut entries =
-                    Entries::new(Digesting::new(BufReader::with_capacity(DECODED_BYTES, MultiGzDecoder::new(data))));
-                let unpacked = unpack(&mut entries, root, limits)?;
-                drain(entries.input(), limits)?;
-                let diff = named(finish(std::mem::replace(&mut entries.input().context, Context::new(&SHA256))));
-                drop(entries);
-                (unpacked, Some(diff))
-            } else {
-                let unpacked = unpack(&mut Entries::new(data), root, limits)?;
-                (unpacked, None)
-            };
+            let (unpacked, diff) = packing.unpack(Data(&mut self.entries), root, limits)?;
             self.pass_over()?;
             (Some(unpacked), diff)
         };
@@ -222,9 +185,12 @@ impl Reading<'_> {
             return Err(TarError::Damaged("a layer is not what its name says").into());
         }
         let diff = diff.unwrap_or_else(|| blob.clone());
-        self.contents.layers.push(LayerFile { blob, bytes, diff, gzip });
+        let file = LayerFile { blob, bytes, diff, packing };
+        // Who takes it is gone only if the whole load is.
+        drop(self.blobs.blocking_send(Blob { at, file: file.clone(), written: !has_blob }));
+        self.contents.layers.push(file);
         self.contents.layer_paths.insert(path, at);
-        self.loaded.push(Loaded { unpacked, blob_written: !has_blob });
+        self.trees.push(unpacked);
         Ok(())
     }
 
@@ -253,23 +219,11 @@ fn no_room(error: io::Error) -> LayerError {
     if error.kind() == io::ErrorKind::StorageFull { LayerError::NoRoom } else { TarError::from(error).into() }
 }
 
-/// Reads what follows the end of a compressed layer's archive.
-fn drain(input: &mut impl BufRead, limits: &mut Limits) -> Result<(), LayerError> {
-    loop {
-        let amount = input.fill_buf().map_err(TarError::from)?.len();
-        if amount == 0 {
-            return Ok(());
-        }
-        limits.bytes = limits.bytes.checked_sub(amount as u64).ok_or(LayerError::TooLarge("the image is too large"))?;
-        input.consume(amount);
-    }
-}
-
 /// The digest in the name of a file: 64 digits, perhaps with an ending, as layouts and kaniko call them.
 fn digest_in(path: &str) -> Option<String> {
     let name = path.rsplit('/').next()?;
     let hex = name.get(..64)?;
-    let ends = matches!(&name[64..], "" | ".tar" | ".tar.gz");
+    let ends = matches!(&name[64..], "" | ".tar" | ".tar.gz" | ".tar.zst");
     let digest = format!("sha256:{hex}");
     (ends && is_digest(&digest)).then_some(digest)
 }
@@ -291,42 +245,6 @@ impl BufRead for Data<'_> {
 }
 
 impl Read for Data<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let amount = available.len().min(buffer.len());
-        buffer[..amount].copy_from_slice(&available[..amount]);
-        self.consume(amount);
-        Ok(amount)
-    }
-}
-
-/// Digests what is read from another reader.
-struct Digesting<R> {
-    input: R,
-    context: Context,
-}
-
-impl<R> Digesting<R> {
-    fn new(input: R) -> Self {
-        Self { input, context: Context::new(&SHA256) }
-    }
-}
-
-impl<R: BufRead> BufRead for Digesting<R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        self.input.fill_buf()
-    }
-
-    fn consume(&mut self, amount: usize) {
-        // What is consumed was seen before, so asking again costs nothing and does not fail.
-        if let Ok(available) = self.input.fill_buf() {
-            self.context.update(&available[..amount.min(available.len())]);
-        }
-        self.input.consume(amount);
-    }
-}
-
-impl<R: BufRead> Read for Digesting<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let available = self.fill_buf()?;
         let amount = available.len().min(buffer.len());

@@ -1,24 +1,25 @@
 //! What was unpacked becomes an image: snapshots, objects of the content store, names. All under one lease.
 
-use std::{collections::HashSet, io, path::Path};
+use std::{fs::File, io};
 
-use rustix::{fs::RenameFlags, io::Errno};
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
+};
 
 use super::{
     LoadError, Names,
-    archive::{Loaded, blob_name, tree_name},
+    archive::{blob_name, tree_name},
     area::{Area, layers},
     client::{CallError, Client, SNAPSHOTTER},
-    description::{Contents, Description, Object},
+    description::{Description, LayerPlace, Object},
     digests::chain,
-    layer::Unpacked,
+    layer::{Limits, Unpacked},
     message::{Descriptor, Labels},
-    settle::settle,
+    packing::unpack_again,
+    settle::{LostLinks, settle},
     tree::open_directory,
 };
-
-/// How often a file is put into the content store before somebody who removes it each time wins.
-const ATTEMPTS: usize = 3;
 
 /// Everything that making an image needs.
 pub(super) struct Commit<'a> {
@@ -27,9 +28,18 @@ pub(super) struct Commit<'a> {
     /// The lease's identifier, which also begins the keys of what is made.
     pub lease: &'a str,
     pub area: &'a Area,
-    pub contents: &'a Contents,
-    pub loaded: Vec<Loaded>,
+    /// What is left to be done to each layer of the archive; nothing to those that were not unpacked, because the store has them.
+    pub trees: Vec<Option<Unpacked>>,
     pub description: &'a Description,
+    /// What the image may still use.
+    pub limits: Limits,
+}
+
+/// What making an image has led to, besides the image.
+pub(super) struct Made {
+    /// Whether something was unpacked in vain.
+    pub garbage: bool,
+    pub lost_links: LostLinks,
 }
 
 impl From<CallError> for LoadError {
@@ -38,13 +48,13 @@ impl From<CallError> for LoadError {
     }
 }
 
-fn fallback<T>(what: &str, done: io::Result<T>) -> Result<T, LoadError> {
+pub(super) fn fallback<T>(what: &str, done: io::Result<T>) -> Result<T, LoadError> {
     done.map_err(|error| LoadError::Fallback(format!("{what}: {error}")))
 }
 
 impl Commit<'_> {
-    /// Makes the image; it is there once its name is. Returns whether something was unpacked in vain.
-    pub(super) async fn perform(mut self, names: Names) -> Result<bool, LoadError> {
+    /// Makes the image; it is there once its name is.
+    pub(super) async fn perform(mut self, names: Names) -> Result<Made, LoadError> {
         let diffs: Vec<String> = self.description.layers.iter().map(|layer| layer.diff.clone()).collect();
         let chain = chain(&diffs);
         let top = chain.last().map(|top| (format!("containerd.io/gc.ref.snapshot.{SNAPSHOTTER}"), top.clone()));
@@ -54,24 +64,30 @@ impl Commit<'_> {
             return Err(LoadError::Fallback("the content store's files are not where they should be".to_owned()));
         }
         // Each of these calls waits for the disk once or twice, and they wait for different files.
-        let mut trees: Vec<_> = self.loaded.iter_mut().map(|loaded| loaded.unpacked.take()).collect();
-        tokio::try_join!(self.snapshots(&chain, &mut trees), self.blobs())?;
+        let mut trees = std::mem::take(&mut self.trees);
+        let (lost_links, ()) = tokio::try_join!(self.snapshots(&chain, &mut trees), self.manifests())?;
+        self.names(names).await?;
+        Ok(Made { garbage: trees.iter().flatten().any(|unpacked| unpacked.filled), lost_links })
+    }
+
+    async fn manifests(&self) -> Result<(), LoadError> {
         for (at, object) in self.description.manifests.iter().enumerate() {
             let refers =
                 object.refers.iter().map(|(part, digest)| (format!("containerd.io/gc.ref.content.{part}"), digest.clone()));
             self.object(&format!("manifest-{at}"), object, refers.collect()).await?;
         }
-        self.names(names).await?;
-        Ok(trees.iter().flatten().any(|unpacked| unpacked.filled))
+        Ok(())
     }
 
-    async fn snapshots(&self, chain: &[String], trees: &mut [Option<Unpacked>]) -> Result<(), LoadError> {
+    async fn snapshots(&self, chain: &[String], trees: &mut [Option<Unpacked>]) -> Result<LostLinks, LoadError> {
+        let (mut lost, mut limits) = (LostLinks::default(), self.limits);
         for (at, name) in chain.iter().enumerate() {
             if !self.has(name).await? {
-                self.snapshot(at, at.checked_sub(1).map_or("", |below| chain[below].as_str()), name, trees).await?;
+                let parent = at.checked_sub(1).map_or("", |below| chain[below].as_str());
+                lost.add(self.snapshot(at, (parent, name), trees, &mut limits).await?);
             }
         }
-        Ok(())
+        Ok(lost)
     }
 
     /// Whether a snapshot is there, and now stays as long as the lease.
@@ -84,7 +100,13 @@ impl Commit<'_> {
         Ok(self.client.has_snapshot(name).await?)
     }
 
-    async fn snapshot(&self, at: usize, parent: &str, name: &str, trees: &mut [Option<Unpacked>]) -> Result<(), LoadError> {
+    async fn snapshot(
+        &self,
+        at: usize,
+        (parent, name): (&str, &str),
+        trees: &mut [Option<Unpacked>],
+        limits: &mut Limits,
+    ) -> Result<LostLinks, LoadError> {
         let number = at + 1;
         let taken = self.description.layers[at].found.and_then(|found| {
             let unpacked = trees[found].take()?;
@@ -92,10 +114,11 @@ impl Commit<'_> {
             if !unpacked.filled {
                 trees[found] = Some(Unpacked::default());
             }
-            Some((found, unpacked))
+            Some((tree_name(found), unpacked))
         });
-        let Some((found, unpacked)) = taken else {
-            return Err(LoadError::Fallback(format!("layer {number} is not there to be put on the one below")));
+        let (tree, unpacked) = match taken {
+            Some(taken) => taken,
+            None => self.unpack_again(at, limits).await?,
         };
         let key = format!("{}-{at}", self.lease);
         let mounts = self.client.prepare(&key, parent).await?;
@@ -103,47 +126,59 @@ impl Commit<'_> {
             .ok_or_else(|| LoadError::Fallback("the snapshotter's mounts are not those of overlayfs".to_owned()))?;
         let upper = self.area.reach(&layers.upper);
         let lower: Vec<_> = layers.lower.iter().map(|path| self.area.reach(path)).collect();
-        let tree = fallback("open a layer", open_directory(self.area.directory(), tree_name(found).as_bytes()))?;
+        let tree = fallback("open a layer", open_directory(self.area.directory(), tree.as_bytes()))?;
         let settled = tokio::task::spawn_blocking(move || settle(tree, &unpacked, &upper, &lower)).await;
-        fallback(&format!("layer {number}"), settled.unwrap_or_else(|error| Err(io::Error::other(error))))?;
+        let lost = fallback(&format!("layer {number}"), settled.unwrap_or_else(|error| Err(io::Error::other(error))))?;
         match self.client.commit(&key, name).await {
             Err(error) if error.is_duplicate() => {
                 // Somebody else made the same one meanwhile.
                 self.client.remove_snapshot(&key).await?;
-                if self.has(name).await? { Ok(()) } else { Err(error.into()) }
+                if self.has(name).await? { Ok(lost) } else { Err(error.into()) }
             }
-            done => Ok(done?),
+            done => Ok(done.map(|()| lost)?),
         }
+    }
+
+    /// Unpacks a layer once more, out of its file: it stands in two places of the image, or the store has it unpacked in
+    /// another place than this one.
+    async fn unpack_again(&self, at: usize, limits: &mut Limits) -> Result<(String, Unpacked), LoadError> {
+        let place = &self.description.layers[at];
+        let missing = |error: io::Error| {
+            LoadError::Fallback(format!("layer {} is not there to be put on the one below: {error}", at + 1))
+        };
+        let file = self.blob(place).map_err(missing)?;
+        let tree = format!("again-{at}");
+        let made = rustix::fs::mkdirat(self.area.directory(), tree.as_str(), Mode::RWXU).map_err(io::Error::from);
+        let root = made.and_then(|()| open_directory(self.area.directory(), tree.as_bytes()));
+        let root = fallback("make a directory for a layer", root)?;
+        let (blob, diff, mut left) = (place.blob.clone(), place.diff.clone(), *limits);
+        let unpacking = tokio::task::spawn_blocking(move || {
+            let unpacked = unpack_again(file, (&blob, &diff), root, &mut left);
+            unpacked.map(|unpacked| (unpacked, left))
+        });
+        // Bounded by what a layer may hold.
+        let done = unpacking.await.map_err(|error| LoadError::Fallback(format!("unpack a layer: {error}")))?;
+        let (unpacked, left) = done?;
+        *limits = left;
+        Ok((tree, unpacked))
+    }
+
+    /// The file of a layer, which is in the area until it has been put into the content store.
+    fn blob(&self, place: &LayerPlace) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if let Some(found) = place.found {
+            match rustix::fs::openat(self.area.directory(), blob_name(found), flags, Mode::empty()) {
+                Err(Errno::NOENT) => {}
+                opened => return Ok(opened?.into()),
+            }
+        }
+        let blobs = super::area::open(self.area.blobs())?;
+        Ok(rustix::fs::openat(blobs, hex(&place.blob), flags, Mode::empty())?.into())
     }
 
     async fn object(&self, what: &str, object: &Object, labels: Labels) -> Result<(), LoadError> {
         let reference = format!("{}-{what}", self.lease);
         Ok(self.client.write(reference, &object.digest, object.bytes.clone(), labels).await?)
-    }
-
-    /// Puts the files of the layers into the content store and makes them known there. This is what everything but running
-    /// containers needs: `docker inspect` says little about an image without them, `docker save` and `push` fail.
-    async fn blobs(&self) -> Result<(), LoadError> {
-        let mut done = HashSet::new();
-        for (at, place) in self.description.layers.iter().enumerate() {
-            let Some(found) = place.found.filter(|_| done.insert(&place.blob)) else { continue };
-            let file = &self.contents.layers[found];
-            let mut result = Ok(());
-            for _ in 0..ATTEMPTS {
-                if self.loaded[found].blob_written {
-                    let put = put(self.area, found, self.area.blobs(), hex(&file.blob));
-                    fallback("put a layer into the content store", put)?;
-                }
-                let labels = Labels::from([("containerd.io/uncompressed".to_owned(), file.diff.clone())]);
-                result = self.client.adopt(format!("{}-blob-{at}", self.lease), &file.blob, file.bytes, labels).await;
-                // A file that nothing knows is garbage to a collection that runs in this moment.
-                if result.is_ok() || !self.loaded[found].blob_written || has_file(self.area.blobs(), hex(&file.blob)) {
-                    break;
-                }
-            }
-            result?;
-        }
-        Ok(())
     }
 
     async fn names(&self, names: Names) -> Result<(), LoadError> {
@@ -180,20 +215,6 @@ fn nameless(digest: &str) -> String {
     format!("moby-dangling@{digest}")
 }
 
-fn hex(digest: &str) -> &str {
+pub(super) fn hex(digest: &str) -> &str {
     digest.trim_start_matches("sha256:")
-}
-
-fn has_file(directory: &Path, name: &str) -> bool {
-    directory.join(name).is_file()
-}
-
-/// Moves a layer's file out of the area, if it is still there.
-fn put(area: &Area, layer: usize, blobs: &Path, name: &str) -> io::Result<()> {
-    let blobs = super::area::open(blobs)?;
-    match rustix::fs::renameat_with(area.directory(), blob_name(layer), &blobs, name, RenameFlags::NOREPLACE) {
-        // It is there, or it was moved before.
-        Err(Errno::EXIST | Errno::NOENT) => Ok(()),
-        moved => Ok(moved?),
-    }
 }

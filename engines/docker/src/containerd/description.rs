@@ -7,29 +7,20 @@
 
 use std::collections::HashMap;
 
-use serde::{Deserialize, Serialize};
-
-use super::digests::{digest_of, is_digest};
+use super::{
+    digests::{digest_of, is_digest},
+    documents::{
+        self, ATTESTATION_ANNOTATION, CONFIG_TYPE, Config, Descriptor, GZIP_LAYER_TYPE, INDEX_TYPES, Index, LAYER_TYPE, Layout,
+        MANIFEST_TYPE, MANIFEST_TYPES, Manifest, NAME_ANNOTATION, Saved,
+    },
+    packing::Packing,
+};
 
 /// Most layers of an image: what overlayfs stacks.
 const LAYERS: usize = 500;
 
 /// How deep links in an archive may lead to links.
 const ALIASES: usize = 8;
-
-const CONFIG_TYPE: &str = "application/vnd.docker.container.image.v1+json";
-const MANIFEST_TYPE: &str = "application/vnd.docker.distribution.manifest.v2+json";
-const LAYER_TYPE: &str = "application/vnd.docker.image.rootfs.diff.tar";
-const GZIP_LAYER_TYPE: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
-
-/// Types of manifests, and of lists of them.
-const MANIFEST_TYPES: [&str; 2] = [MANIFEST_TYPE, "application/vnd.oci.image.manifest.v1+json"];
-const INDEX_TYPES: [&str; 2] =
-    ["application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.oci.image.index.v1+json"];
-/// The annotation with the name of an image.
-const NAME_ANNOTATION: &str = "io.containerd.image.name";
-/// Marks a manifest that only says something about another.
-const ATTESTATION_ANNOTATION: &str = "vnd.docker.reference.type";
 
 /// A layer that was in the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,8 +31,8 @@ pub(super) struct LayerFile {
     pub bytes: u64,
     /// Digest of what it is without compression.
     pub diff: String,
-    /// Whether it is compressed.
-    pub gzip: bool,
+    /// How it is compressed.
+    pub packing: Packing,
 }
 
 /// Everything that was found in an archive. Paths are without `./`.
@@ -114,73 +105,8 @@ fn strange<T>(text: impl Into<String>) -> Result<T, Puzzle> {
     Err(Puzzle::Strange(text.into()))
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Descriptor {
-    media_type: String,
-    digest: String,
-    size: i64,
-    #[serde(default, skip_serializing)]
-    annotations: HashMap<String, String>,
-    #[serde(default, skip_serializing)]
-    platform: Option<Platform>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-struct Platform {
-    #[serde(default)]
-    architecture: String,
-    #[serde(default)]
-    os: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct Layout {
-    #[serde(default, rename = "imageLayoutVersion")]
-    version: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct Index {
-    #[serde(default)]
-    manifests: Vec<Descriptor>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Manifest {
-    schema_version: u32,
-    #[serde(default)]
-    media_type: String,
-    config: Descriptor,
-    layers: Vec<Descriptor>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Saved {
-    config: String,
-    #[serde(default)]
-    repo_tags: Option<Vec<String>>,
-    #[serde(default)]
-    layers: Vec<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Config {
-    #[serde(flatten)]
-    platform: Platform,
-    rootfs: RootFs,
-}
-
-#[derive(Debug, Deserialize)]
-struct RootFs {
-    #[serde(default)]
-    diff_ids: Vec<String>,
-}
-
-fn read<'a, T: Deserialize<'a>>(what: &str, bytes: &'a [u8]) -> Result<T, Puzzle> {
-    serde_json::from_slice(bytes).map_err(|error| Puzzle::Strange(format!("{what}: {error}")))
+fn read<'a, T: serde::Deserialize<'a>>(what: &str, bytes: &'a [u8]) -> Result<T, Puzzle> {
+    documents::read(what, bytes).map_err(Puzzle::Strange)
 }
 
 /// Understands an archive. `architecture` is that of this machine, in the words of image configurations.
@@ -264,7 +190,11 @@ fn saved(contents: &Contents, bytes: &[u8], architecture: &str) -> Result<Descri
             return strange(format!("it has no layer {path:?}"));
         };
         let file = &contents.layers[at];
-        let media_type = if file.gzip { GZIP_LAYER_TYPE } else { LAYER_TYPE };
+        let media_type = match file.packing {
+            Packing::Plain => LAYER_TYPE,
+            // So containerd calls whatever is compressed; when it unpacks a layer, its first bytes count.
+            Packing::Gzip | Packing::Zstd => GZIP_LAYER_TYPE,
+        };
         layers.push(descriptor(media_type, &file.blob, file.bytes));
         found.push(Some(at));
     }
@@ -371,8 +301,8 @@ mod tests {
     fn contents(config: &serde_json::Value, files: &[(&str, serde_json::Value)]) -> Contents {
         let mut contents = Contents::default();
         let digest = |letter: char| format!("sha256:{}", letter.to_string().repeat(64));
-        contents.layers.push(LayerFile { blob: digest('a'), bytes: 10, diff: digest('a'), gzip: false });
-        contents.layers.push(LayerFile { blob: digest('b'), bytes: 20, diff: digest('c'), gzip: true });
+        contents.layers.push(LayerFile { blob: digest('a'), bytes: 10, diff: digest('a'), packing: Packing::Plain });
+        contents.layers.push(LayerFile { blob: digest('b'), bytes: 20, diff: digest('c'), packing: Packing::Gzip });
         contents.layer_paths = HashMap::from([("1/layer.tar".to_owned(), 0), ("2.tar.gz".to_owned(), 1)]);
         contents.aliases = HashMap::from([("3/layer.tar".to_owned(), "1/layer.tar".to_owned())]);
         contents.files.insert("config.json".to_owned(), config.to_string().into_bytes());

@@ -7,18 +7,18 @@
 use std::{
     collections::HashSet,
     fs::File,
-    io::{self, BufRead, Write},
-    os::fd::{BorrowedFd, OwnedFd},
-    os::unix::ffi::OsStrExt,
+    io::{self, BufRead, Seek, Write},
+    os::fd::OwnedFd,
 };
 
 use rustix::{
-    fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags},
+    fs::{AtFlags, FileType, Gid, Mode, OFlags, Timestamps, Uid, XattrFlags},
     io::Errno,
 };
 
 use super::{
-    header::{Entry, Kind, Moment},
+    attributes::{allowed, attributes, make, times, tolerate},
+    header::{Entry, Kind},
     tar::{Entries, TarError},
     tree::{Steps, Tree, is_directory, joined, look, remove, steps},
 };
@@ -186,7 +186,10 @@ impl Unpacking<'_> {
             let part = entries.data()?;
             let amount = part.len();
             if amount == 0 {
-                break;
+                let Some(hole) = entries.hole() else { break };
+                let hole = i64::try_from(hole).map_err(|_| failed(Errno::FBIG.into()))?;
+                file.seek(io::SeekFrom::Current(hole)).map_err(failed)?;
+                continue;
             }
             file.write_all(part).map_err(failed)?;
             entries.take(amount);
@@ -198,6 +201,10 @@ impl Unpacking<'_> {
                     return Err(LayerError::NoRoom);
                 }
             }
+        }
+        if entries.is_sparse() {
+            // It may end with a hole.
+            file.set_len(entry.bytes).map_err(failed)?;
         }
         let set = || -> io::Result<()> {
             rustix::fs::fchown(&file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
@@ -333,72 +340,4 @@ fn at(path: &[u8], error: io::Error) -> LayerError {
 /// Whether overlayfs takes it for a deletion.
 pub(super) fn is_whiteout(stat: &rustix::fs::Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
-}
-
-/// Makes what has no data, and gives it its owner and the rest.
-fn make(directory: BorrowedFd<'_>, name: &[u8], entry: &Entry) -> io::Result<()> {
-    let device = rustix::fs::makedev(entry.device.0, entry.device.1);
-    let node = |kind, device| rustix::fs::mknodat(directory, name, kind, Mode::RUSR | Mode::WUSR, device);
-    match entry.kind {
-        Kind::Directory => match rustix::fs::mkdirat(directory, name, Mode::RWXU) {
-            Err(Errno::EXIST) => {}
-            made => made?,
-        },
-        Kind::Symlink => rustix::fs::symlinkat(entry.link.as_slice(), directory, name)?,
-        Kind::Character => node(FileType::CharacterDevice, device)?,
-        Kind::Block => node(FileType::BlockDevice, device)?,
-        Kind::Pipe => node(FileType::Fifo, 0)?,
-        Kind::File | Kind::HardLink => return Err(Errno::INVAL.into()),
-    }
-    attributes(directory, name, entry)
-}
-
-/// Owner, attributes, permissions and times of something that is there, whatever it is.
-fn attributes(directory: BorrowedFd<'_>, name: &[u8], entry: &Entry) -> io::Result<()> {
-    let owner = (Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)));
-    rustix::fs::chownat(directory, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
-    let kind = FileType::from_raw_mode(rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode);
-    let ordinary = matches!(kind, FileType::RegularFile | FileType::Directory);
-    for (attribute, value) in allowed(entry) {
-        let set = rustix::fs::lsetxattr(through(directory, name).as_slice(), attribute, value, XattrFlags::empty());
-        tolerate(set, attribute, ordinary)?;
-    }
-    if kind != FileType::Symlink {
-        // It is no link, so nothing is followed.
-        rustix::fs::chmodat(directory, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())?;
-    }
-    Ok(rustix::fs::utimensat(directory, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW)?)
-}
-
-/// A path for calls that know no open directories.
-pub(super) fn through(directory: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
-    use std::os::fd::AsRawFd;
-    let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
-    path.extend_from_slice(std::ffi::OsStr::from_bytes(name).as_bytes());
-    path
-}
-
-/// The attributes that an archive may set. Those of the system administrator belong to overlayfs.
-fn allowed(entry: &Entry) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let named = entry.attributes.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
-    named.filter(|(name, _)| !name.starts_with(b"trusted.") && !name.contains(&0))
-}
-
-/// Passes over attributes that a file system or a kind of file does not have.
-fn tolerate(set: Result<(), Errno>, name: &[u8], ordinary: bool) -> io::Result<()> {
-    match set {
-        Err(Errno::NOTSUP) => Ok(()),
-        Err(Errno::PERM) if name.starts_with(b"user.") && !ordinary => Ok(()),
-        done => Ok(done?),
-    }
-}
-
-/// The times of an entry; what the kernel could not keep becomes 1970, as containerd does it.
-fn times(entry: &Entry) -> Timestamps {
-    let bounded = |moment: Moment| {
-        let fits = (0..i64::MAX / 1_000_000_000).contains(&moment.secs);
-        let moment = if fits { moment } else { Moment::default() };
-        Timespec { tv_sec: moment.secs, tv_nsec: moment.nanos.into() }
-    };
-    Timestamps { last_access: bounded(entry.accessed.max(entry.modified)), last_modification: bounded(entry.modified) }
 }

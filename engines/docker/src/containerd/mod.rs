@@ -16,10 +16,12 @@
 //! | room | owns |
 //! |---|---|
 //! | `feed` | the stream as a reader, and the thread that digests |
-//! | `header`, `tar` | tar archives |
+//! | `header`, `extensions`, `tar` | tar archives |
 //! | `archive` | the outer archive: what is a layer, what is kept |
-//! | `tree`, `layer` | unpacking one layer without being led out of its directory |
-//! | `description`, `digests` | what the archive says: order, names, identifier |
+//! | `packing` | how a layer is compressed |
+//! | `tree`, `layer`, `attributes` | unpacking one layer without being led out of its directory |
+//! | `description`, `documents`, `digests` | what the archive says: order, names, identifier |
+//! | `blobs` | the files of layers, on their way into the content store |
 //! | `settle` | what had to wait for the layers below |
 //! | `area`, `client`, `message` | containerd's directories and its calls |
 //! | `commit` | snapshots, content, names |
@@ -47,29 +49,37 @@
 //!
 //! # Where it differs from the engine's own road
 //! * Hard links with absolute targets and links to files of layers below are made (the file is copied into the layer, as
-//!   overlayfs would do it); containerd refuses the latter. A link to nothing is left to the engine, which refuses it.
+//!   overlayfs would do it); containerd refuses the latter. A link to nothing, which it refuses as well, is left out and
+//!   reported ([`LostLinks`]).
 //! * An archive whose layers are not those that its configuration names is an error and leaves nothing. Docker 28.5 says
 //!   that it loaded such an image and keeps its name.
 //! * A directory that stands in place of a deleted one in the same layer is empty at first, as the specification has it;
 //!   with containerd what was deleted comes back.
-//! * An image that has one layer twice, sparse files, layers compressed otherwise than with gzip, several images in one archive, other platforms: left to the
-//!   engine ([`LoadError::Fallback`]).
+//! * Holes of sparse files stay holes; containerd writes zeros.
+//! * Layers compressed otherwise than with gzip or zstd, several images in one archive, other platforms: left to the engine
+//!   ([`LoadError::Fallback`]).
 
 mod archive;
 mod area;
+mod attributes;
+mod blobs;
 mod client;
 mod commit;
 mod description;
 mod digests;
+mod documents;
+mod extensions;
 mod feed;
 mod header;
 mod layer;
 mod message;
+mod packing;
 mod settle;
 mod tar;
 mod tree;
 
 use std::{
+    collections::HashSet,
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -81,8 +91,9 @@ use tokio::sync::mpsc;
 
 use archive::Known;
 use area::Area;
+use blobs::Blobs;
 use client::{Client, SNAPSHOTTER};
-use commit::Commit;
+use commit::{Commit, Made};
 use description::{Contents, Puzzle};
 use feed::{Feed, PIECES, Piece};
 use layer::LayerError;
@@ -90,6 +101,7 @@ use message::Labels;
 use tar::TarError;
 
 pub use layer::Limits;
+pub use settle::LostLinks;
 
 /// How long what a worker left behind outlives it, if nobody sweeps.
 const LEASE_HOURS: i64 = 6;
@@ -129,6 +141,8 @@ pub struct LoadedImage {
     pub names: Vec<String>,
     /// How many layers it has, and how many of them the store had already.
     pub layers: (usize, usize),
+    /// Links that could not be made.
+    pub lost_links: LostLinks,
 }
 
 /// Why an image was not loaded. Nothing of it is left.
@@ -237,23 +251,31 @@ impl ContainerdStore {
         let directory =
             area.directory().try_clone_to_owned().map_err(|error| LoadError::Fallback(format!("open the area: {error}")))?;
         let (sender, receiver) = mpsc::channel(PIECES);
+        let (blobs, whole) = mpsc::channel(blobs::WAITING);
         let reader = tokio::task::spawn_blocking(move || {
             let feed = Feed::new(receiver).map_err(TarError::from)?;
-            archive::read(feed, directory, &known, limits)
+            let mut limits = limits;
+            let read = archive::read(feed, directory, &known, &mut limits, blobs);
+            read.map(|(contents, trees)| (contents, trees, limits))
         });
-        let broken = forward(stream, sender).await;
+        let store = Blobs { client, lease: &lease.id, area: &area };
+        let (broken, adopted) = tokio::join!(forward(stream, sender), store.adopt(whole));
         let read = reader.await.map_err(|error| LoadError::Fallback(format!("unpack the image: {error}")))?;
         if let Some(error) = broken {
             return Err(error.into());
         }
-        let (contents, loaded): (Contents, _) = read?;
+        let (contents, trees, limits): (Contents, _, _) = read?;
+        adopted?;
         let description = description::describe(&contents, architecture())?;
         let layers = description.layers.len();
-        let had = description.layers.iter().filter(|layer| layer.found.is_none_or(|at| loaded[at].unpacked.is_none())).count();
-        let commit = Commit { client, lease: &lease.id, area: &area, contents: &contents, loaded, description: &description };
-        let garbage = commit.perform(names).await?;
-        let names = description.names.clone();
-        Ok((LoadedImage { id: description.target.digest.clone(), names, layers: (layers, had) }, garbage))
+        let had = description.layers.iter().filter(|layer| layer.found.is_none_or(|at| trees[at].is_none())).count();
+        let (lease, description) = (&lease.id, &description);
+        let commit = Commit { client, lease, area: &area, trees, description, limits };
+        let Made { garbage, lost_links } = commit.perform(names).await?;
+        let (id, names) = (description.target.digest.clone(), description.names.clone());
+        let named: HashSet<&String> = description.layers.iter().map(|place| &place.blob).collect();
+        let garbage = garbage || contents.layers.iter().any(|file| !named.contains(&file.blob));
+        Ok((LoadedImage { id, names, layers: (layers, had), lost_links }, garbage))
     }
 
     async fn lease(&self) -> Result<Lease, LoadError> {

@@ -27,8 +27,25 @@ const ROUNDS: usize = 4;
 /// Longest list of attributes, and longest attribute, as in the kernel.
 const ATTRIBUTE_BYTES: usize = 64 * 1024;
 
+/// Hard links to nothing, which were left out. No engine loads an image with such a link; what else is in it runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LostLinks {
+    /// How many.
+    pub count: usize,
+    /// One of them and its target, below the root.
+    pub example: Option<(String, String)>,
+}
+
+impl LostLinks {
+    /// Adds those of another layer.
+    pub(super) fn add(&mut self, more: Self) {
+        self.count += more.count;
+        self.example = self.example.take().or(more.example);
+    }
+}
+
 /// Completes the layer in the directory `tree` and moves it to `upper`. `lower` are the layers below, the highest first.
-pub(super) fn settle(tree: OwnedFd, unpacked: &Unpacked, upper: &Path, lower: &[PathBuf]) -> io::Result<()> {
+pub(super) fn settle(tree: OwnedFd, unpacked: &Unpacked, upper: &Path, lower: &[PathBuf]) -> io::Result<LostLinks> {
     let upper = super::area::open(upper)?;
     let mut tree = Tree::new(tree);
     if unpacked.implied.len() + unpacked.links.len() > SEARCHES {
@@ -40,14 +57,14 @@ pub(super) fn settle(tree: OwnedFd, unpacked: &Unpacked, upper: &Path, lower: &[
     for steps in &unpacked.implied {
         inherit(&mut tree, steps, lower)?;
     }
-    link_all(&mut tree, &unpacked.links, lower)?;
+    let lost = link_all(&mut tree, &unpacked.links, lower)?;
     if !lower.is_empty() && unpacked.opaque.iter().any(Vec::is_empty) {
         rustix::fs::fsetxattr(&upper, OPAQUE_ATTRIBUTE, b"y", XattrFlags::empty())?;
     }
     for item in tc_sys::directory::list(tree.root())? {
         rustix::fs::renameat(tree.root(), item.name.as_c_str(), &upper, item.name.as_c_str())?;
     }
-    Ok(())
+    Ok(lost)
 }
 
 /// In the lowest layer there is nothing to delete, and marks of deletions would be files like any other.
@@ -122,8 +139,8 @@ fn times(stat: &Stat) -> Timestamps {
     }
 }
 
-/// Makes the links whose targets are below. Some may lead to others, whatever their order.
-fn link_all(tree: &mut Tree, links: &[(Steps, Steps)], lower: &[PathBuf]) -> io::Result<()> {
+/// Makes the links whose targets are below. Some may lead to others, whatever their order. Returns those without a target.
+fn link_all(tree: &mut Tree, links: &[(Steps, Steps)], lower: &[PathBuf]) -> io::Result<LostLinks> {
     let mut copies = Copies { lower, made: HashMap::new(), left_bytes: COPIED_BYTES };
     let mut pending: Vec<&(Steps, Steps)> = links.iter().collect();
     for _ in 0..ROUNDS {
@@ -135,10 +152,9 @@ fn link_all(tree: &mut Tree, links: &[(Steps, Steps)], lower: &[PathBuf]) -> io:
         }
         pending = left;
     }
-    match pending.first() {
-        Some(pair) => Err(failed(pair, &Errno::NOENT.into())),
-        None => Ok(()),
-    }
+    let shown = |steps: &Steps| String::from_utf8_lossy(&joined(steps)).into_owned();
+    let example = pending.first().map(|(link, target)| (shown(link), shown(target)));
+    Ok(LostLinks { count: pending.len(), example })
 }
 
 fn failed((link, target): &(Steps, Steps), error: &io::Error) -> io::Error {

@@ -1,11 +1,17 @@
 //! Reading a tar archive in one pass: entries with their extensions resolved, and their data straight from the reader's buffer.
 //!
-//! It takes what the engine's own reader takes (GNU and POSIX forms, old ones, large numbers), within bounds, except sparse
-//! files: those are left to the engine.
+//! It takes what the engine's own reader takes (GNU and POSIX forms, old ones, large numbers, files with holes), within bounds.
 
-use std::io::{self, BufRead};
+use std::{
+    collections::VecDeque,
+    io::{self, BufRead},
+};
 
-use super::header::{self, BLOCK, Block, Entry, Kind, Moment};
+use super::{
+    extensions::{Extensions, until_zero},
+    header::{self, BLOCK, Block, Entry, Kind, Moment},
+};
+use crate::archive::tar::sparse::{Draft, Stated};
 
 /// Most bytes of an extension or a long name.
 const EXTENSION_BYTES: u64 = 1 << 20;
@@ -32,25 +38,18 @@ pub(super) struct Entries<R> {
     left: u64,
     /// What fills its last block.
     padding: u64,
-}
-
-/// What extensions said about the entry that follows them.
-#[derive(Debug, Default)]
-struct Extensions {
-    path: Option<Vec<u8>>,
-    link: Option<Vec<u8>>,
-    bytes: Option<u64>,
-    uid: Option<u64>,
-    gid: Option<u64>,
-    modified: Option<Moment>,
-    accessed: Option<Moment>,
-    attributes: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The header of the current entry if it is a sparse file's, whose map is in it.
+    sparse_header: Option<Box<[u8; BLOCK]>>,
+    /// How much of the data is stored without a hole.
+    run: u64,
+    /// If the current entry is a sparse file: the holes that follow, and what is stored behind each.
+    holes: Option<VecDeque<(u64, u64)>>,
 }
 
 impl<R: BufRead> Entries<R> {
     /// Begins at the first byte.
     pub(super) fn new(input: R) -> Self {
-        Self { input, left: 0, padding: 0 }
+        Self { input, left: 0, padding: 0, sparse_header: None, run: u64::MAX, holes: None }
     }
 
     /// The reader, which is somewhere in the data of the current entry.
@@ -78,12 +77,25 @@ impl<R: BufRead> Entries<R> {
         }
     }
 
-    /// The next bytes of the current entry's data, as many as are there; none at its end.
+    /// Whether the current entry is a file with holes.
+    pub(super) fn is_sparse(&self) -> bool {
+        self.holes.is_some()
+    }
+
+    /// The hole that comes next, once there is no data; nothing at the end of the file. Its bytes may be none.
+    pub(super) fn hole(&mut self) -> Option<u64> {
+        let (hole, stored) = self.holes.as_mut()?.pop_front()?;
+        self.run = stored;
+        Some(hole)
+    }
+
+    /// The next bytes of the current entry's data, as many as are there; none at its end, or before a hole.
     pub(super) fn data(&mut self) -> Result<&[u8], TarError> {
-        if self.left == 0 {
+        let left = self.left.min(self.run);
+        if left == 0 {
             return Ok(&[]);
         }
-        let left = usize::try_from(self.left).unwrap_or(usize::MAX);
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
         let available = self.input.fill_buf()?;
         if available.is_empty() {
             return Err(TarError::Damaged("it ends within a file"));
@@ -95,6 +107,7 @@ impl<R: BufRead> Entries<R> {
     pub(super) fn take(&mut self, amount: usize) {
         self.input.consume(amount);
         self.left = self.left.saturating_sub(amount as u64);
+        self.run = self.run.saturating_sub(amount as u64);
     }
 
     fn expect_data(&mut self, bytes: u64) {
@@ -103,6 +116,7 @@ impl<R: BufRead> Entries<R> {
     }
 
     fn pass_over(&mut self) -> Result<(), TarError> {
+        (self.run, self.holes) = (u64::MAX, None);
         loop {
             let amount = self.data()?.len();
             if amount == 0 {
@@ -145,6 +159,7 @@ impl<R: BufRead> Entries<R> {
             if zeros {
                 return Err(TarError::Damaged("its end has only one block of zeros"));
             }
+            self.sparse_header = (block[156] == b'S').then(|| Box::new(block));
             let block = header::parse(&block).ok_or(TarError::Damaged("a header makes no sense"))?;
             if block.bytes > i64::MAX.unsigned_abs() {
                 return Err(TarError::Damaged("a size makes no sense"));
@@ -186,11 +201,11 @@ impl<R: BufRead> Entries<R> {
     }
 
     fn entry(&mut self, block: Block, extensions: Extensions) -> Result<Entry, TarError> {
-        let path = extensions.path.unwrap_or(block.path);
+        let path = extensions.sparse_path.or(extensions.path).unwrap_or(block.path);
         let kind = match block.flag {
             // Before there was a flag for it, a directory was a file whose name ends so.
             0 if path.ends_with(b"/") => Kind::Directory,
-            b'0' | b'7' | 0 => Kind::File,
+            b'0' | b'7' | b'S' | 0 => Kind::File,
             b'1' => Kind::HardLink,
             b'2' => Kind::Symlink,
             b'3' => Kind::Character,
@@ -204,8 +219,11 @@ impl<R: BufRead> Entries<R> {
             return Err(TarError::Strange("a name with a zero byte".to_owned()));
         }
         // Only files have data, whatever the header says.
-        let bytes = if kind == Kind::File { extensions.bytes.unwrap_or(block.bytes) } else { 0 };
+        let mut bytes = if kind == Kind::File { extensions.bytes.unwrap_or(block.bytes) } else { 0 };
         self.expect_data(bytes);
+        if kind == Kind::File {
+            bytes = self.sparse(extensions.sparse)?.unwrap_or(bytes);
+        }
         let narrow = |what, value| u32::try_from(value).map_err(|_| TarError::Strange(format!("{what} {value}")));
         let modified = extensions.modified.unwrap_or(Moment { secs: block.secs, nanos: 0 });
         Ok(Entry {
@@ -224,41 +242,39 @@ impl<R: BufRead> Entries<R> {
     }
 }
 
-impl Extensions {
-    fn take(&mut self, data: &[u8]) -> Result<(), TarError> {
-        let senseless = TarError::Damaged("an extension makes no sense");
-        let Some(records) = header::records(data) else { return Err(senseless) };
-        for (key, value) in records {
-            let number = || std::str::from_utf8(value).ok().and_then(|text| text.parse::<u64>().ok());
-            match key {
-                b"path" => self.path = Some(value.to_vec()),
-                b"linkpath" => self.link = Some(value.to_vec()),
-                b"size" => self.bytes = Some(number().filter(|&bytes| i64::try_from(bytes).is_ok()).ok_or(senseless_number())?),
-                b"uid" => self.uid = Some(number().ok_or(senseless_number())?),
-                b"gid" => self.gid = Some(number().ok_or(senseless_number())?),
-                b"mtime" => self.modified = Some(header::moment(value).ok_or(senseless_number())?),
-                b"atime" => self.accessed = Some(header::moment(value).ok_or(senseless_number())?),
-                _ if key.starts_with(b"GNU.sparse.") => return Err(TarError::Strange("a sparse file".to_owned())),
-                _ => {
-                    if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                        self.attributes.push((name.to_vec(), value.to_vec()));
-                    }
+impl<R: BufRead> Entries<R> {
+    /// Reads the map of a sparse file. Returns the size of the file with its holes; nothing if it has none.
+    fn sparse(&mut self, stated: Option<Stated>) -> Result<Option<u64>, TarError> {
+        let senseless = |_| TarError::Damaged("the map of a sparse file makes no sense");
+        let draft = if let Some(header) = self.sparse_header.take() {
+            let (mut draft, mut more) = Draft::of_header(&header).map_err(senseless)?;
+            while more {
+                let mut block = [0; BLOCK];
+                if self.fill(&mut block)? < BLOCK {
+                    return Err(TarError::Damaged("it ends within the map of a sparse file"));
                 }
+                more = draft.add_block(&block).map_err(senseless)?;
             }
-        }
-        Ok(())
+            draft
+        } else if let Some(stated) = stated {
+            let (mut draft, mut more) = Draft::of_pax(stated).map_err(senseless)?;
+            while more {
+                // This one is a part of the data.
+                let mut block = [0; BLOCK];
+                self.left = self.left.checked_sub(BLOCK as u64).ok_or(TarError::Damaged("a sparse file has no map"))?;
+                if self.fill(&mut block)? < BLOCK {
+                    return Err(TarError::Damaged("it ends within the map of a sparse file"));
+                }
+                more = draft.add_text(&block).map_err(senseless)?;
+            }
+            draft
+        } else {
+            return Ok(None);
+        };
+        let (map, bytes) = draft.finish(self.left).map_err(senseless)?;
+        (self.run, self.holes) = (0, Some(map.pairs()));
+        Ok(Some(bytes))
     }
-}
-
-fn senseless_number() -> TarError {
-    TarError::Damaged("a number in an extension makes no sense")
-}
-
-fn until_zero(mut data: Vec<u8>) -> Vec<u8> {
-    if let Some(end) = data.iter().position(|&byte| byte == 0) {
-        data.truncate(end);
-    }
-    data
 }
 
 #[cfg(test)]

@@ -127,6 +127,11 @@ impl Documents {
         })
     }
 
+    /// The configuration, if it was kept.
+    pub fn config(&self) -> Option<Bytes> {
+        self.kept.get(&super::tar::clean(&self.first().ok()?.config)).cloned()
+    }
+
     /// Which image this is. None if its configuration was not kept; an error if the archive is none of an image.
     pub fn describe(&self) -> Result<Option<Described>, String> {
         let first = self.first()?;
@@ -209,8 +214,8 @@ pub fn oci_documents(image: &Described, layers: &[LayerMember], name: &Name) -> 
         .map(|layer| {
             let packed = match layer.packing {
                 Packing::Plain => "",
-                Packing::Gzip => ".gzip",
-                Packing::Zstd => ".zstd",
+                // So the engine calls whatever is compressed; when it unpacks a layer, its first bytes count.
+                Packing::Gzip | Packing::Zstd => ".gzip",
             };
             Some(json!({
                 "mediaType": format!("application/vnd.docker.image.rootfs.diff.tar{packed}"),

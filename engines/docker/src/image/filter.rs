@@ -20,7 +20,9 @@ use bytes::{Bytes, BytesMut};
 use super::{
     documents::{Described, Documents, HELD, Name, diff_ids_of, hex, oci_documents},
     known::{Known, LayerMember, Packing, Store, WORTH_SKIPPING_BYTES, looks_like_layer},
-    tar::{END, Kind, Member, Piece, Scanner, TarError, clean, push_file},
+    mend::{Mended, Plan, Planned, gzip_says},
+    outcome::{ArchiveError, Bounds, Ending, Learned, Skip},
+    tar::{END, Kind, Member, Piece, Scanner, clean, push_file},
 };
 
 /// Bound of a document that is held back.
@@ -34,76 +36,10 @@ const NAME_BYTES: usize = 512;
 /// Most links that are followed from a layer's name to a member.
 const LINK_HOPS: usize = 8;
 
-/// Bounds of an archive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
-    /// Bytes after decompression.
-    pub bytes: u64,
-    /// Members.
-    pub members: u64,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self { bytes: 512 << 30, members: 100_000 }
-    }
-}
-
-/// Why an archive is refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ArchiveError {
-    /// It is no tar archive.
-    #[error(transparent)]
-    Tar(#[from] TarError),
-    /// It is one, but of no image.
-    #[error("{0}")]
-    NoImage(String),
-    /// It is larger than is allowed.
-    #[error("larger than {limit} {what}, the limit of this worker")]
-    TooLarge {
-        /// How many.
-        limit: u64,
-        /// Of what.
-        what: &'static str,
-    },
-}
-
-/// Which layers may be left out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Skip {
-    /// Those that the engine probably has.
-    Guess,
-    /// Exactly these members.
-    Exactly(HashSet<String>),
-    /// None.
-    Nothing,
-}
-
-/// What was learned from a complete archive.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Learned {
-    /// The image, if its configuration was seen.
-    pub image: Option<Described>,
-    /// Its layers as members.
-    pub members: Vec<LayerMember>,
-    /// How many members were left out, and their size.
-    pub skipped: (usize, u64),
-    /// Size of the archive.
-    pub bytes: u64,
-}
-
-/// How a pass ends.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// These bytes complete the archive.
-    Complete(Vec<u8>, Learned),
-    /// The guess was wrong: once more.
-    Again(Skip),
-}
-
 #[derive(Debug)]
 struct Seen {
     bytes: u64,
+    last: [u8; 4],
     skipped: bool,
     sha256: Option<String>,
     packing: Packing,
@@ -143,6 +79,7 @@ struct Current {
     bytes: u64,
     skipped: bool,
     first: BytesMut,
+    last: [u8; 4],
     digest: Option<Context>,
     kept: Option<BytesMut>,
 }
@@ -232,8 +169,10 @@ impl<'a> Filter<'a> {
             push_file(&mut tail, &name, &content);
         }
         tail.extend_from_slice(&END);
+        let plan = image.as_ref().and_then(|image| self.plan(image));
         let members = members.into_iter().flatten().collect();
-        Ok(Ending::Complete(tail, Learned { image, members, skipped, bytes: self.bytes }))
+        let learned = Learned { image, members, skipped, bytes: self.bytes, plan, mended: Mended::default() };
+        Ok(Ending::Complete(tail, Box::new(learned)))
     }
 
     fn begin(&mut self, member: Member, out: &mut Vec<Bytes>) -> Result<(), ArchiveError> {
@@ -309,7 +248,7 @@ impl<'a> Filter<'a> {
             self.documents.kept.insert(current.name.clone(), kept.freeze());
         }
         let sha256 = current.digest.map(|digest| hex(digest.finish().as_ref()));
-        let seen = Seen { bytes: current.bytes, skipped: current.skipped, sha256, packing };
+        let seen = Seen { bytes: current.bytes, last: current.last, skipped: current.skipped, sha256, packing };
         self.seen.insert(current.name, seen);
     }
 
@@ -339,6 +278,30 @@ impl<'a> Filter<'a> {
             Some(LayerMember { name, bytes: seen.bytes, diff_id: diff_id.clone(), sha256, packing })
         };
         image.layers.iter().zip(&image.diff_ids).map(member).collect()
+    }
+
+    /// What mending this archive takes.
+    fn plan(&self, image: &Described) -> Option<Plan> {
+        let config = self.documents.config()?;
+        let mut plan = Plan { config, layers: Vec::new(), order: Vec::new(), exact: false };
+        for (layer, diff_id) in image.layers.iter().zip(&image.diff_ids) {
+            let name = self.resolve(layer);
+            let at = plan.layers.iter().position(|planned| planned.name == name);
+            if let Some(at) = at {
+                plan.order.push(at);
+                continue;
+            }
+            let seen = self.seen.get(&name)?;
+            let unpacked_bytes = match seen.packing {
+                Packing::Plain => Some(seen.bytes),
+                Packing::Gzip => gzip_says(seen.last, seen.bytes),
+                Packing::Zstd => None,
+            };
+            plan.order.push(plan.layers.len());
+            let (bytes, packing, diff_id) = (seen.bytes, seen.packing, diff_id.clone());
+            plan.layers.push(Planned { name, bytes, packing, diff_id, unpacked_bytes });
+        }
+        Some(plan)
     }
 
     /// The documents of an archive from which layers were left out, or what may be left out instead.
@@ -376,6 +339,7 @@ impl Current {
             bytes: member.bytes,
             skipped,
             first: BytesMut::new(),
+            last: [0; 4],
             digest: worth.then(|| Context::new(&SHA256)),
             kept: (!skipped && member.bytes <= KEPT_BYTES).then(BytesMut::new),
         }
@@ -385,6 +349,9 @@ impl Current {
         if self.first.len() < 4 {
             self.first.extend_from_slice(&content[..content.len().min(4 - self.first.len())]);
         }
+        let fresh = content.len().min(4);
+        self.last.rotate_left(fresh);
+        self.last[4 - fresh..].copy_from_slice(&content[content.len() - fresh..]);
         if let Some(digest) = &mut self.digest {
             digest.update(content);
         }

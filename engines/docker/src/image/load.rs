@@ -1,42 +1,24 @@
-//! Loading an archive: its stream through the filter into the engine, with nothing on disk.
-//!
-//! ```text
-//! ImageStream ─chunks─▶ Filter ─▶ bounded channel ─▶ body of POST /images/load     answer ─▶ Heard
-//! ```
+//! The image of an archive: there already, or brought, by which road and in how many passes.
 
-use std::{collections::HashSet, io, pin::pin, time::Duration};
+use std::collections::HashSet;
 
-use bollard::query_parameters::{ImportImageOptionsBuilder, ListImagesOptionsBuilder};
-use bytes::Bytes;
-use futures_util::stream;
+use bollard::query_parameters::ListImagesOptionsBuilder;
 use tc_engine::{EngineError, Fault, Image, ImageBytes};
-use tokio::{sync::mpsc, time::timeout};
 
 use super::{
     Inner,
-    answer::{Heard, hear},
     documents::{Name, hex, sha256_hex},
     failure::{self, Refusal},
-    filter::{Ending, Filter, Learned, Skip},
+    feed::{Pass, Way},
     flight::Report,
     known::{Known, LayerMember, Store},
+    outcome::{Learned, Skip},
     past::Written,
     table::{ImageRow, KeyRow, Rows},
 };
 
 /// Repository of the images that came as archives. The top-level domain is reserved, so no registry ever has it.
 pub const OWN_REPOSITORY: &str = "tc-worker.invalid/artifact";
-/// Chunks between the filter and the engine.
-const CHUNKS: usize = 8;
-/// Longest without a byte from the archive, a byte into the engine, or a sign of life while it unpacks.
-pub const STALL: Duration = Duration::from_secs(15 * 60);
-/// Bound of a whole load by the client, which would otherwise give up after two minutes. What hangs is seen by [`STALL`], and by
-/// `deaf` when the engine has all and answers nothing.
-const LOAD_BOUND: Duration = Duration::from_secs(24 * 3600);
-/// Longest that the engine may take for what it has wholly got. Some say nothing until it is done.
-const UNPACK: Duration = Duration::from_secs(2 * 3600);
-/// Longest that the engine may take to say why it closed the stream.
-const LAST_WORDS: Duration = Duration::from_secs(30);
 /// Most images that are looked into for their layers.
 const IMAGES_LOOKED_INTO: usize = 500;
 
@@ -45,20 +27,6 @@ pub fn own_name(key: &str) -> Name {
     let mut tag = sha256_hex(key.as_bytes());
     tag.truncate(40);
     Name { repository: OWN_REPOSITORY.to_owned(), tag }
-}
-
-/// How one pass over the archive ended.
-enum Pass {
-    Loaded(Box<Learned>, Option<[u8; 32]>),
-    Again(Skip),
-    Refused { refusal: Refusal, message: String, skipping: bool },
-}
-
-/// How feeding the engine ended.
-enum Fed {
-    All(Box<Learned>, Option<[u8; 32]>),
-    Again(Skip),
-    EngineClosed,
 }
 
 impl Inner {
@@ -92,32 +60,45 @@ impl Inner {
             self.table.change(|rows| record(rows, key, shown, (&id, bytes), sha256, members, &before, self.now_secs()));
             return Ok(Image { id, name: Some(name.full()), artifact_sha256: sha256, was_there: false });
         }
-        let mut skip = Skip::Guess;
+        let mut way = Way::Filter(Skip::Guess);
         loop {
-            let nothing = skip == Skip::Nothing;
-            if nothing {
+            let (nothing, mending) = (way == Way::Filter(Skip::Nothing), matches!(way, Way::Mend(_)));
+            if nothing || mending {
                 known = Known::nothing(known.store());
             }
-            match self.pass(&what, shown, bytes, (&known, skip, &name), report).await? {
+            match self.pass(&what, shown, bytes, (&known, way, &name), report).await? {
                 Pass::Loaded(learned, sha256) => match self.loaded(&what, &name, &learned, known.store()).await {
                     Ok((id, size)) => {
+                        if let Some(warning) = learned.mended.warning(shown) {
+                            report.warn(&warning).await;
+                        }
                         let members = learned.members.clone();
                         self.table
                             .change(|rows| record(rows, key, shown, (&id, size), sha256, members, &before, self.now_secs()));
                         return Ok(Image { id, name: Some(name.full()), artifact_sha256: sha256, was_there: false });
                     }
-                    Err(error) if learned.skipped.0 > 0 && error.fault == Fault::Task => skip = Skip::Nothing,
+                    Err(error) if learned.skipped.0 > 0 && error.fault == Fault::Task => {
+                        way = Way::Filter(Skip::Nothing);
+                    }
                     Err(error) => {
                         self.discard(&name.full()).await;
                         return Err(error);
                     }
                 },
-                // Each of these is reached once: a guess leads to an exact list or to nothing, an exact list to nothing.
-                Pass::Again(next) => skip = next,
-                Pass::Refused { refusal: Refusal::Final, message, skipping: true } if !nothing => {
+                // Each of these is reached once: a guess leads to an exact list or to nothing, an exact list to nothing; what
+                // has to be mended may lead to the same with all sizes.
+                Pass::Again(next) => way = next,
+                Pass::Refused { refusal: Refusal::Final, message, plan: Some(plan), .. }
+                    if !mending && plan.answers(&message) =>
+                {
+                    tracing::info!("{what}: {message}; once more with layers that it may like better");
+                    self.discard(&name.full()).await;
+                    way = Way::Mend(*plan);
+                }
+                Pass::Refused { refusal: Refusal::Final, message, skipping: true, .. } if !nothing => {
                     tracing::info!("{what}: {message}; once more with all layers");
                     self.discard(&name.full()).await;
-                    skip = Skip::Nothing;
+                    way = Way::Filter(Skip::Nothing);
                 }
                 Pass::Refused { refusal, message, .. } => {
                     if refusal != Refusal::Gone {
@@ -126,107 +107,6 @@ impl Inner {
                     return Err(failure::error(&what, refusal, &message));
                 }
             }
-        }
-    }
-
-    async fn pass(
-        &self,
-        what: &str,
-        shown: &str,
-        bytes: &dyn ImageBytes,
-        (known, skip, name): (&Known, Skip, &Name),
-        report: &Report,
-    ) -> Result<Pass, EngineError> {
-        let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(CHUNKS);
-        let body = stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|chunk| (chunk, receiver)) });
-        let docker = self.connection.docker().clone().with_timeout(LOAD_BOUND);
-        let answer = docker.import_image_stream(ImportImageOptionsBuilder::default().quiet(false).build(), body, None);
-        let mut heard = pin!(hear(answer, report, shown));
-        let may_skip = skip != Skip::Nothing;
-        let fed = {
-            let mut feeding = pin!(self.feed(what, shown, bytes, (known, skip, name), report, sender));
-            tokio::select! {
-                // What the engine has against the archive outranks what it does to the feeding of it, and all of that its silence.
-                biased;
-                heard = &mut heard => {
-                    let (refusal, message) = heard.failure.unwrap_or((Refusal::Final, "the engine did not want all of it".to_owned()));
-                    return Ok(Pass::Refused { refusal, message, skipping: may_skip });
-                }
-                end = &mut feeding => end?,
-                why = self.deaf() => return Ok(Pass::Refused { refusal: Refusal::Gone, message: why, skipping: may_skip }),
-            }
-        };
-        let (learned, sha256) = match fed {
-            Fed::Again(skip) => return Ok(Pass::Again(skip)),
-            Fed::All(learned, sha256) => (learned, sha256),
-            Fed::EngineClosed => {
-                let words = timeout(LAST_WORDS, heard).await.ok().and_then(|heard| heard.failure);
-                let (refusal, message) = words.unwrap_or((Refusal::Gone, "it closed the stream".to_owned()));
-                return Ok(Pass::Refused { refusal, message, skipping: may_skip });
-            }
-        };
-        report.now(format!("image {shown}: the engine unpacks it"));
-        let heard = tokio::select! {
-            biased; // As above.
-            heard = timeout(UNPACK, heard) => heard.unwrap_or_else(|_| Heard::stalled(UNPACK)),
-            why = self.deaf() => return Ok(Pass::Refused { refusal: Refusal::Gone, message: why, skipping: may_skip }),
-        };
-        let skipping = learned.skipped.0 > 0;
-        if let Some((refusal, message)) = heard.failure {
-            return Ok(Pass::Refused { refusal, message, skipping });
-        }
-        if let Some(other) = heard.names.iter().find(|loaded| **loaded != name.full()) {
-            let message = format!("it brought the name {other:?}, which it must not");
-            return Ok(Pass::Refused { refusal: Refusal::Final, message, skipping });
-        }
-        Ok(Pass::Loaded(learned, sha256))
-    }
-
-    async fn feed(
-        &self,
-        what: &str,
-        shown: &str,
-        bytes: &dyn ImageBytes,
-        (known, skip, name): (&Known, Skip, &Name),
-        report: &Report,
-        sender: mpsc::Sender<io::Result<Bytes>>,
-    ) -> Result<Fed, EngineError> {
-        let stalled = |where_: &str| EngineError::new(Fault::Resource, format!("{what}: {where_} for {} s", STALL.as_secs()));
-        let refused = |error: super::filter::ArchiveError| EngineError::new(Fault::Task, format!("{what}: {error}"));
-        let mut source = timeout(STALL, bytes.open()).await.map_err(|_| stalled("the archive did not open"))??;
-        let mut filter = Filter::new(known, skip, name, self.options.bounds);
-        let mut out = Vec::new();
-        let mut left_out = 0u64;
-        loop {
-            let next = match timeout(STALL, source.next()).await {
-                Ok(Ok(next)) => next,
-                Ok(Err(error)) => {
-                    // An aborted body, so that the engine does not take what came for all there is.
-                    let _ = sender.try_send(Err(io::Error::other("the archive broke off")));
-                    return Err(error);
-                }
-                Err(_) => return Err(stalled("nothing came of the archive")),
-            };
-            let Some(chunk) = next else { break };
-            let taken = chunk.len() as u64;
-            filter.take(chunk, &mut out).map_err(refused)?;
-            left_out += taken.saturating_sub(out.iter().map(|bytes| bytes.len() as u64).sum());
-            for chunk in out.drain(..).filter(|chunk| !chunk.is_empty()) {
-                match timeout(STALL, sender.send(Ok(chunk))).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_)) => return Ok(Fed::EngineClosed),
-                    Err(_) => return Err(stalled("the engine took nothing")),
-                }
-            }
-            report.now(progress(shown, source.downloaded(), left_out));
-        }
-        match filter.finish().map_err(refused)? {
-            Ending::Again(skip) => Ok(Fed::Again(skip)),
-            Ending::Complete(tail, learned) => match timeout(STALL, sender.send(Ok(tail.into()))).await {
-                Ok(Ok(())) => Ok(Fed::All(Box::new(learned), source.sha256())),
-                Ok(Err(_)) => Ok(Fed::EngineClosed),
-                Err(_) => Err(stalled("the engine took nothing")),
-            },
         }
     }
 
@@ -273,15 +153,6 @@ impl Inner {
         let members: Vec<_> = there.flat_map(|(_, row)| row.members).collect();
         Ok((ids, Known::new(store, chains, members)))
     }
-}
-
-/// How far an archive has come.
-pub fn progress(shown: &str, (now, all): (u64, Option<u64>), left_out: u64) -> String {
-    let mega = |bytes: u64| bytes / 1_000_000;
-    let of = all.map(|all| format!(" of {}", mega(all))).unwrap_or_default();
-    let spared =
-        if mega(left_out) > 0 { format!(", {} MB of layers are there already", mega(left_out)) } else { String::new() };
-    format!("image {shown}: {}{of} MB downloaded{spared}", mega(now))
 }
 
 #[expect(clippy::too_many_arguments, reason = "one row has so many columns")]

@@ -3,9 +3,11 @@
 //! | file | owns |
 //! |---|---|
 //! | `flight` | one acquisition however many wait, and what they are told |
-//! | `load`, `answer` | archives: stream → filter → engine, and what it says to that |
+//! | `load` | archives: there already, or brought, by which road and how often |
+//! | `feed`, `heard` | one archive: stream → filter → engine, and what it says to it |
+//! | `mend` | what engines refuse in layers, made such that they do not |
 //! | `past` | archives past the engine, into containerd's store |
-//! | `filter`, `documents`, `known`, `tar` | what passes, what is rewritten, what need not be sent; pure |
+//! | `filter`, `outcome`, `documents`, `known`, `tar` | what passes, what is rewritten, what need not be sent; pure |
 //! | `pull`, `reference` | registries: what is there, tags and digests, mirrors, passwords |
 //! | `table` | what was brought and what for, over restarts |
 //! | `room` | removing the least recently used |
@@ -15,13 +17,16 @@
 //! An image is resolved to its identifier, and containers are made from that: a name can come to mean another image at
 //! any time. Archives bring no names of their own into the engine, see `documents`.
 
-mod answer;
 mod documents;
 mod failure;
+mod feed;
 mod filter;
 mod flight;
+mod heard;
 mod known;
 mod load;
+mod mend;
+mod outcome;
 mod past;
 mod patience;
 mod pull;
@@ -44,8 +49,8 @@ use bollard::{models::ImageInspect, query_parameters::RemoveImageOptionsBuilder}
 use tc_engine::{EngineError, Fault, Image, ImageBytes, ImageWant, Progress, Room};
 use tokio::sync::OnceCell;
 
-pub use filter::Bounds;
 pub use load::OWN_REPOSITORY;
+pub use outcome::Bounds;
 pub use patience::Patience;
 
 use self::{flight::Flights, known::Store, table::Table};

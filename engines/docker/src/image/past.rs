@@ -12,8 +12,8 @@ use super::{
     Inner, LeaseOwner,
     documents::Name,
     failure,
+    feed::{STALL, progress},
     flight::Report,
-    load::{STALL, progress},
 };
 use crate::containerd::{ContainerdStore, Limits, LoadError, Names};
 
@@ -88,6 +88,15 @@ impl Inner {
                 return Ok(None);
             }
         };
+        if let Some((link, target)) = &loaded.lost_links.example {
+            let count = loaded.lost_links.count;
+            report
+                .warn(&format!(
+                    "image {shown}: {count} hard links of its layers lead to nothing and were left out, {link:?} to {target:?} \
+                     for one"
+                ))
+                .await;
+        }
         let tag = TagImageOptionsBuilder::default().repo(&name.repository).tag(&name.tag).build();
         match self.ask(docker.tag_image(&loaded.id, Some(tag))).await {
             Ok(()) => {}

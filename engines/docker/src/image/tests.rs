@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 
 use super::{
     documents::{Name, sha256_hex},
-    filter::{ArchiveError, Bounds, Ending, Filter, Learned, Skip},
+    filter::Filter,
     known::{Known, LayerMember, Packing, Store},
+    outcome::{ArchiveError, Bounds, Ending, Learned, Skip},
     tar::{END, Kind, Member, Piece, Scanner, TarError, push_file},
 };
 
@@ -88,9 +89,9 @@ fn complete(archive: &[u8], known: &Known, skip: Skip) -> (Vec<u8>, Learned) {
     match run(archive, known, skip, 1000).unwrap() {
         (mut passed, Ending::Complete(tail, learned)) => {
             passed.extend(tail);
-            (passed, learned)
+            (passed, *learned)
         }
-        (_, Ending::Again(skip)) => panic!("again with {skip:?}"),
+        (_, again) => panic!("again with {again:?}"),
     }
 }
 

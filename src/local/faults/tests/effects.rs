@@ -259,6 +259,23 @@ async fn a_url_that_has_expired_stays_so_and_a_fresh_one_works() {
 }
 
 #[tokio::test]
+async fn a_download_that_has_expired_works_with_a_url_of_the_same_second() {
+    let rig = rig(&["GET artifact: expired, first 1"]).await;
+    let (id, claim) = rig.running().await;
+    let url = put_url(&rig, &id, &claim).await;
+    let put = rig.http.put(url).header("content-type", "text/plain").body("x").send().await.expect("an answer");
+    assert_eq!(put.status(), 200);
+    let ask = async || {
+        let answer = rig.get(&format!("/task/{id}/runs/0/artifacts/public%2Fa")).await;
+        answer.headers["location"].to_str().expect("a URL").to_owned()
+    };
+    let get = async |url: &str| rig.http.get(url).send().await.expect("an answer").status().as_u16();
+    let (first, second) = (ask().await, ask().await);
+    assert_ne!(first, second);
+    assert_eq!([get(&first).await, get(&second).await, get(&first).await], [403, 200, 403]);
+}
+
+#[tokio::test]
 async fn a_claim_that_is_stolen_on_its_way_is_nobodys() {
     let rig = rig(&["claimWork: stolen, first 1"]).await;
     let (id, claim) = rig.running().await;

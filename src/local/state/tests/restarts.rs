@@ -100,7 +100,7 @@ fn shown(state: &State) -> String {
     }
     writeln!(text, "{:?}", state.alarms).expect("written");
     for number in 0..QUEUES {
-        writeln!(text, "{:?}", state.lanes.counts(&queue(number))).expect("written");
+        writeln!(text, "{:?}", state.lanes.counts(&queue(number), |_| true)).expect("written");
     }
     for number in 0..GROUPS {
         let group = state.seal_record(id(number));

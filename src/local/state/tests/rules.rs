@@ -226,6 +226,14 @@ fn one_lane_for_all_queues_when_asked_for() {
     let ticket = state.wait(at(0), &queue(0), worker("w"), 1);
     create(&mut state, 0, 2, |d| d.task_queue_id = queue(6)).expect("created");
     assert_eq!(granted(&mut state)[0].0, ticket);
+    // Whoever looks at one queue sees its own tasks.
+    for number in 3..6 {
+        create(&mut state, 0, number, |d| d.task_queue_id = queue(6)).expect("created");
+    }
+    assert_eq!([0, 5, 6].map(|number| state.counts(at(0), &queue(number))), [(0, 0), (0, 1), (3, 1)]);
+    let pages = [(6, false), (6, true), (5, false), (5, true), (0, true)]
+        .map(|(number, claimed)| state.lane(at(0), &queue(number), claimed, None, 2).len());
+    assert_eq!(pages, [2, 1, 0, 1, 0]);
 }
 
 #[test]

@@ -17,7 +17,7 @@
 
 mod header;
 mod pax;
-mod sparse;
+pub(crate) mod sparse;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -36,7 +36,7 @@ const TEXT_BYTES: u64 = 1 << 20;
 
 /// What is wrong with an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum TarError {
+pub(crate) enum TarError {
     #[error("a header has a wrong checksum")]
     Checksum,
     #[error("a header has a number that is none")]
@@ -258,7 +258,7 @@ impl Tar {
         let item = Item { name, target, kind };
         match item.kind {
             Kind::File(_) if flag == b'S' => {
-                let (map, continues) = sparse::Draft::of_header(raw)?;
+                let (map, continues) = sparse::Draft::of_header(raw.0)?;
                 if continues {
                     self.state = State::GnuMap(Box::new(Started { item, map, stored }));
                     return Ok(None);

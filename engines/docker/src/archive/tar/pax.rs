@@ -3,7 +3,7 @@
 use super::{
     TarError,
     header::{MOST_BYTES, text},
-    sparse::{MOST_SEGMENTS, Stated},
+    sparse::Stated,
 };
 
 /// What is known about the next entry.
@@ -46,28 +46,14 @@ impl Pax {
             b"size" => self.size = Some(decimal(value)?),
             _ => {
                 if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
-                    self.take_sparse(key, value)?;
+                    if key == b"name" {
+                        self.sparse_name = Some(value.to_vec());
+                    }
+                    self.sparse.get_or_insert_default().take(key, value)?;
                 }
             }
         }
         Ok(())
-    }
-
-    fn take_sparse(&mut self, key: &[u8], value: &[u8]) -> Result<(), TarError> {
-        let sparse = self.sparse.get_or_insert_default();
-        match key {
-            b"name" => self.sparse_name = Some(value.to_vec()),
-            b"size" | b"realsize" => sparse.bytes = Some(decimal(value)?),
-            b"major" => sparse.major = decimal(value)?,
-            b"minor" => sparse.minor = decimal(value)?,
-            b"map" => {
-                sparse.numbers = value.split(|byte| *byte == b',').map(decimal).collect::<Result<_, _>>()?;
-            }
-            // One pair after the other, in their order.
-            b"offset" | b"numbytes" => sparse.numbers.push(decimal(value)?),
-            _ => {}
-        }
-        if sparse.numbers.len() > 2 * MOST_SEGMENTS { Err(TarError::TooLong) } else { Ok(()) }
     }
 }
 

@@ -9,30 +9,46 @@ use bytes::Bytes;
 
 use super::{
     TarError,
-    header::{BLOCK, MOST_BYTES, Raw, number},
+    header::{BLOCK, MOST_BYTES, number},
     pax::decimal,
 };
 
 /// A map with more stored parts than this is refused.
-pub(super) const MOST_SEGMENTS: usize = 1 << 16;
+const MOST_SEGMENTS: usize = 1 << 16;
 
 /// A piece of a hole.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// What PAX records say about a sparse file.
 #[derive(Debug, Default)]
-pub(super) struct Stated {
-    pub(super) major: u64,
-    pub(super) minor: u64,
+pub(crate) struct Stated {
+    major: u64,
+    minor: u64,
     /// Its size, holes included.
-    pub(super) bytes: Option<u64>,
+    bytes: Option<u64>,
     /// Offsets and lengths in turn.
-    pub(super) numbers: Vec<u64>,
+    numbers: Vec<u64>,
+}
+
+impl Stated {
+    /// Takes a record whose key begins with `GNU.sparse.`; `key` is what follows.
+    pub(crate) fn take(&mut self, key: &[u8], value: &[u8]) -> Result<(), TarError> {
+        match key {
+            b"size" | b"realsize" => self.bytes = Some(decimal(value)?),
+            b"major" => self.major = decimal(value)?,
+            b"minor" => self.minor = decimal(value)?,
+            b"map" => self.numbers = value.split(|byte| *byte == b',').map(decimal).collect::<Result<_, _>>()?,
+            // One pair after the other, in their order.
+            b"offset" | b"numbytes" => self.numbers.push(decimal(value)?),
+            _ => {}
+        }
+        if self.numbers.len() > 2 * MOST_SEGMENTS { Err(TarError::TooLong) } else { Ok(()) }
+    }
 }
 
 /// A map that is being read.
 #[derive(Debug)]
-pub(super) struct Draft {
+pub(crate) struct Draft {
     bytes: u64,
     /// Offsets and lengths in turn.
     numbers: Vec<u64>,
@@ -43,15 +59,15 @@ pub(super) struct Draft {
 
 impl Draft {
     /// From a header of GNU's format; also whether blocks with more of the map follow.
-    pub(super) fn of_header(raw: &Raw<'_>) -> Result<(Self, bool), TarError> {
-        let bytes = number(&raw.0[483..495])?;
+    pub(crate) fn of_header(raw: &[u8; BLOCK]) -> Result<(Self, bool), TarError> {
+        let bytes = number(&raw[483..495])?;
         let mut draft = Self { bytes, numbers: Vec::new(), wanted: None, digits: Vec::new() };
-        draft.add_pairs(&raw.0[386..482])?;
-        Ok((draft, raw.0[482] != 0))
+        draft.add_pairs(&raw[386..482])?;
+        Ok((draft, raw[482] != 0))
     }
 
     /// From PAX records; also whether the map stands in front of the data.
-    pub(super) fn of_pax(stated: Stated) -> Result<(Self, bool), TarError> {
+    pub(crate) fn of_pax(stated: Stated) -> Result<(Self, bool), TarError> {
         let bytes = stated.bytes.ok_or(TarError::Map)?;
         let in_front = (stated.major, stated.minor) == (1, 0);
         if stated.major > 1 || (stated.major == 1 && stated.minor > 0) {
@@ -73,13 +89,13 @@ impl Draft {
     }
 
     /// Takes another block of GNU's format. Returns whether one more follows.
-    pub(super) fn add_block(&mut self, block: &[u8; BLOCK]) -> Result<bool, TarError> {
+    pub(crate) fn add_block(&mut self, block: &[u8; BLOCK]) -> Result<bool, TarError> {
         self.add_pairs(&block[..504])?;
         Ok(block[504] != 0)
     }
 
     /// Takes another block of a map that is text. Returns whether one more follows.
-    pub(super) fn add_text(&mut self, block: &[u8; BLOCK]) -> Result<bool, TarError> {
+    pub(crate) fn add_text(&mut self, block: &[u8; BLOCK]) -> Result<bool, TarError> {
         for byte in block {
             if *byte != b'\n' {
                 self.digits.push(*byte);
@@ -107,7 +123,7 @@ impl Draft {
     }
 
     /// The map, and the size of the file with its holes, if that goes together with so many stored bytes.
-    pub(super) fn finish(self, stored: u64) -> Result<(Map, u64), TarError> {
+    pub(crate) fn finish(self, stored: u64) -> Result<(Map, u64), TarError> {
         let (mut map, mut at, mut sum) = (VecDeque::new(), 0_u64, 0_u64);
         let (pairs, []) = self.numbers.as_chunks::<2>() else { return Err(TarError::Map) };
         for [offset, length] in pairs {
@@ -134,7 +150,7 @@ enum Part {
 
 /// What of a file is still to come.
 #[derive(Debug)]
-pub(super) struct Map {
+pub(crate) struct Map {
     parts: VecDeque<Part>,
     forget_holes: bool,
 }
@@ -153,6 +169,19 @@ impl Map {
     /// Of a file without holes.
     pub(super) fn plain(bytes: u64) -> Self {
         Self { parts: [Part::Stored(bytes)].into(), forget_holes: false }
+    }
+
+    /// How long each hole is, and how many stored bytes follow it.
+    pub(crate) fn pairs(self) -> VecDeque<(u64, u64)> {
+        let mut pairs = VecDeque::with_capacity(self.parts.len() / 2 + 1);
+        for part in self.parts {
+            match (part, pairs.back_mut()) {
+                (Part::Hole(bytes), _) => pairs.push_back((bytes, 0)),
+                (Part::Stored(bytes), Some((_, stored))) => *stored += bytes,
+                (Part::Stored(bytes), None) => pairs.push_back((0, bytes)),
+            }
+        }
+        pairs
     }
 
     pub(super) fn forget_holes(&mut self) {

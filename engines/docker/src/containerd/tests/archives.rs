@@ -112,15 +112,31 @@ pub(super) fn image(name: &str, layers: &[Vec<u8>]) -> Made {
     lying_image(name, layers, &diffs)
 }
 
+/// The same with compressed layers.
+pub(super) fn packed_image(name: &str, layers: &[Vec<u8>], packed: &[Vec<u8>]) -> Made {
+    let diffs: Vec<String> = layers.iter().map(|layer| digest_of(layer)).collect();
+    lying_image(name, packed, &diffs)
+}
+
 /// The same, whatever its configuration says about the layers.
 pub(super) fn lying_image(name: &str, layers: &[Vec<u8>], diffs: &[String]) -> Made {
+    named_image(name, layers, diffs, |number, _| format!("{number}/layer.tar"))
+}
+
+/// An image whose layers are called after their digests, as they are in a layout.
+pub(super) fn digested_image(name: &str, layers: &[Vec<u8>]) -> Made {
+    let diffs: Vec<String> = layers.iter().map(|layer| digest_of(layer)).collect();
+    named_image(name, layers, &diffs, |_, layer| digest_of(layer).replace("sha256:", "blobs/sha256/"))
+}
+
+fn named_image(name: &str, layers: &[Vec<u8>], diffs: &[String], path: impl Fn(usize, &[u8]) -> String) -> Made {
     let name = format!("tc-test/{name}-{}:1", std::process::id());
     let config = serde_json::json!({
         "architecture": super::super::architecture(), "os": "linux", "created": "2024-01-01T00:00:00Z",
         "config": {"Env": ["PATH=/bin"], "Labels": {"test": name}, "Volumes": {"/v": {}}},
         "rootfs": {"type": "layers", "diff_ids": diffs},
     });
-    let paths: Vec<String> = (0..layers.len()).map(|number| format!("{number}/layer.tar")).collect();
+    let paths: Vec<String> = layers.iter().enumerate().map(|(number, layer)| path(number, layer)).collect();
     let manifest = serde_json::json!([{"Config": "config.json", "RepoTags": [name], "Layers": paths}]);
     let mut tar = Tar::default();
     for (path, layer) in paths.iter().zip(layers) {

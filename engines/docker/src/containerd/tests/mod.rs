@@ -2,6 +2,7 @@
 
 mod archives;
 mod engine;
+mod forms;
 mod images;
 mod made;
 mod measure;

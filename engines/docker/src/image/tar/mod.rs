@@ -15,7 +15,7 @@ mod write;
 
 pub use header::{Kind, Member};
 pub use scan::{Piece, Scanner};
-pub use write::{END, push_file};
+pub use write::{END, file_header, push_file, put_size, seal};
 
 /// Size of every block of an archive.
 pub const BLOCK_BYTES: usize = 512;

@@ -172,12 +172,17 @@ impl Built {
 
     /// kaniko and others with the same library: configuration, compressed layers, manifest.
     pub fn kaniko(&self) -> Vec<u8> {
+        self.packed(gzip)
+    }
+
+    /// The same with layers that are compressed in another way.
+    pub fn packed(&self, pack: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
         let config = self.config();
         let config_name = format!("sha256:{}", hex(&config));
         let mut tar = Tar::default().file(&config_name, &config);
         let mut names: Vec<String> = Vec::new();
         for layer in &self.layers {
-            let packed = gzip(layer);
+            let packed = pack(layer);
             let name = format!("{}.tar.gz", hex(&packed));
             if !names.contains(&name) {
                 tar = tar.file(&name, &packed);

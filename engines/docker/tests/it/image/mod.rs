@@ -3,6 +3,7 @@
 
 mod archives;
 mod faults;
+mod links;
 mod loads;
 mod pulls;
 mod refusals;

@@ -12,13 +12,17 @@ pub struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// The document on the lines that it has in the whole text, so that what is wrong with it is found there.
-    pub fn padded(&self) -> String {
-        let text = match self.text.strip_prefix("---") {
+    /// How many lines of the text come before it.
+    pub fn lines_before(&self) -> u32 {
+        u32::try_from(self.line).unwrap_or(u32::MAX)
+    }
+
+    /// The document alone, with everything in the columns that it has in the whole text.
+    pub fn text(&self) -> String {
+        match self.text.strip_prefix("---") {
             Some(rest) => format!("   {rest}"),
             None => self.text.to_owned(),
-        };
-        format!("{}{text}", "\n".repeat(self.line))
+        }
     }
 }
 
@@ -59,8 +63,9 @@ mod tests {
     fn documents_keep_their_lines() {
         let text = "%YAML 1.2\n---\na: |\n  x\n --- y\n--- # two\nb: 1\n...\n# nothing\n---\n--- {c: 1}";
         let parts = split(text);
-        let padded: Vec<String> = parts.iter().map(Part::padded).collect();
-        assert_eq!(padded, ["\n   \na: |\n  x\n --- y\n", "\n\n\n\n\n    # two\nb: 1\n", "\n\n\n\n\n\n\n\n\n\n    {c: 1}"]);
+        let texts: Vec<(u32, String)> = parts.iter().map(|part| (part.lines_before(), part.text())).collect();
+        let expected = [(1, "   \na: |\n  x\n --- y\n"), (5, "    # two\nb: 1\n"), (10, "    {c: 1}")];
+        assert_eq!(texts, expected.map(|(line, text)| (line, text.to_owned())));
         for one in ["a: 1\n", "---\na: 1\n", "[\n---\n]", "---- x"] {
             assert_eq!(split(one).len(), 1, "{one:?}");
         }

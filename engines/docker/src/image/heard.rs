@@ -1,4 +1,4 @@
-//! The engine's answer to a load: a stream of texts, and of how far it is.
+//! What an engine says to an archive that it was given.
 
 use std::{pin::pin, time::Duration};
 
@@ -8,14 +8,14 @@ use tokio::time::timeout;
 
 use super::{
     failure::{self, Refusal},
+    feed::STALL,
     flight::Report,
-    load::STALL,
 };
 
 /// What the engine said to a load.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Heard {
-    /// What it has loaded.
+    /// The names that it says it loaded.
     pub names: Vec<String>,
     /// What it has against the archive.
     pub failure: Option<(Refusal, String)>,
