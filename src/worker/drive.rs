@@ -21,7 +21,7 @@ use super::{
     gate::{Closed, Gate, WhenDown},
     place::Ready,
     prefetch::Prefetch,
-    slots::{Effect, Event, Limits, Slots},
+    slots::{self, Effect, Event, Limits, Slots},
 };
 use crate::{
     api::{Claim, CredentialsCell, Queue, Reason, WorkerError},
@@ -85,6 +85,8 @@ struct Loop {
     gate: Arc<Gate>,
     /// Why nothing is claimed although it should be.
     obstacle: Option<String>,
+    /// Whether the pool's owners were told that this worker cannot work.
+    reported: bool,
 }
 
 /// Works until the end.
@@ -114,6 +116,7 @@ pub async fn drive(ready: Ready, mut input: ControlInput) -> Ended {
         idle,
         gate: Arc::new(Gate::new(Arc::clone(&ready.shop), when_down)),
         obstacle: None,
+        reported: false,
         shop: ready.shop,
         queue: ready.queue,
         events: ready.events,
@@ -188,7 +191,16 @@ impl Loop {
                     }
                 }
                 Effect::SayIdle(idle) => info!("No task claimed. Idle for {}", format::go_duration(idle)),
-                Effect::End(code) => end = Some(code),
+                Effect::End(code) => {
+                    if code == slots::INTERNAL_ERROR
+                        && !self.reported
+                        && let Some(why) = self.obstacle.clone()
+                    {
+                        error!("This worker has waited long enough, and ends: {why}");
+                        self.last_words(&why);
+                    }
+                    end = Some(code);
+                }
             }
         }
         // A service that gives more than was asked for would lose what is left here; it goes back, too.
@@ -275,6 +287,7 @@ impl Loop {
 
     /// Tells the pool's owners that this worker cannot work. Nothing waits for it for long, and nothing depends on it.
     fn last_words(&mut self, why: &str) {
+        self.reported = true;
         let (shop, credentials) = (Arc::clone(&self.shop), self.queue.credentials().clone());
         let config = &shop.config;
         let report = WorkerError {

@@ -2,9 +2,10 @@
 //! worker can: remains of dead runs are swept away, and room is made on disks.
 //!
 //! ```text
-//! engines healthy? ─▶ container engine swept? ─▶ enough disk? ─▶ open
-//!        │                    │                      │
-//!        └────────────────────┴──────────────────────┴─▶ closed, with a sentence; for too long: hopeless
+//! engines healthy? ─▶ container engine swept? ─▶ enough disk for tasks? ─▶ and for the container engine? ─▶ open
+//!        │                    │                          │                          │
+//!        └────────────────────┴──────────────────────────┴──────────────────────────┴─▶ closed, with a sentence;
+//!                                                                                       for too long: hopeless
 //! ```
 
 use std::{
@@ -13,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use tc_engine::{Engine, Keep, Owner};
+use tc_engine::{Engine, Keep, Owner, Room};
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
@@ -28,6 +29,10 @@ use crate::{
 const ENGINE_BOUND: Duration = Duration::from_secs(120);
 /// Longest time for making room. Deleting much takes long.
 const ROOM_BOUND: Duration = Duration::from_secs(1200);
+/// Of a small disk that the container engine has for itself, room is made on this part at most: else nothing would be kept there.
+const ENGINE_SHARE: u64 = 5;
+/// With less than this the container engine can make no container that is good for anything.
+const ENGINE_LEAST_BYTES: u64 = 128 << 20;
 /// Between two sweeps of the container engine while everything is well: a creation whose answer was lost may come late.
 const SWEEP_EVERY: Duration = Duration::from_secs(300);
 
@@ -119,7 +124,8 @@ impl Gate {
             let ready = self.ready(docker.as_ref()).await;
             self.judge(ready)?;
         }
-        self.disk().await
+        self.disk().await?;
+        self.engine_disk().await
     }
 
     /// Whether the container engine is healthy and nothing of ours is left in it.
@@ -181,6 +187,25 @@ impl Gate {
         due
     }
 
+    /// Whether the container engine has any room left on its disk, perhaps after making some. Where that is the disk of the
+    /// tasks as well, enough was asked of it before.
+    async fn engine_disk(&self) -> Result<(), Closed> {
+        let Some(docker) = &self.shop.docker else { return Ok(()) };
+        let room = || async { timeout(ENGINE_BOUND, docker.room()).await.ok().flatten() };
+        let Some(there) = room().await else { return Ok(()) };
+        let wanted = engine_wants(&self.shop.config, there);
+        if there.free_bytes >= wanted {
+            return Ok(());
+        }
+        tell(timeout(ROOM_BOUND, docker.make_room(wanted - there.free_bytes)).await.unwrap_or_default());
+        let there = room().await.unwrap_or(there);
+        if there.free_bytes >= ENGINE_LEAST_BYTES.min(wanted) || self.when_down.native_only {
+            return Ok(());
+        }
+        let free = format::memory_size(there.free_bytes);
+        Err(Closed::for_now(format!("the Docker engine's disk is full: {free} are free, and no image can be removed from it")))
+    }
+
     /// Whether there is enough room for a task, perhaps after making some.
     async fn disk(&self) -> Result<(), Closed> {
         let config = &self.shop.config;
@@ -218,6 +243,11 @@ impl Gate {
             format::memory_size(wanted)
         )))
     }
+}
+
+/// How much is to be free on the container engine's disk.
+fn engine_wants(config: &Config, disk: Room) -> u64 {
+    (u64::from(config.required_disk_space_megabytes) << 20).min(disk.size_bytes / ENGINE_SHARE)
 }
 
 fn tell(lines: Vec<String>) {

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!         idle and one is due                 done, failed
-//! Waiting ───────────────────▶ Bringing ─────────────────────▶ Waiting (that image is due again after the time to live)
-//!    ▲                            │ a claim
+//! Waiting ───────────────────▶ Bringing ─────────────────────▶ Waiting (that image is due again after the time to live,
+//!    ▲                            │                                      or soon, if it was not to blame)
+//!    │                            │ a claim
 //!    │   another image, or none   ▼
 //!    └──────────────────────── Claimed ── the run asks for this very image: it joins, and nothing is dropped
 //! ```
@@ -12,7 +13,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tc_engine::{Engine, ImageBytes, ImageWant, Progress};
+use tc_engine::{Engine, Fault, ImageBytes, ImageWant, Progress};
 use tc_payload::docker::ImageForm;
 use tokio::{
     sync::watch,
@@ -24,18 +25,21 @@ use tracing::{debug, info};
 use crate::{
     api::CredentialsCell,
     feature::image::{Found, find},
-    run::context::Workshop,
+    run::{context::Workshop, outcome::Blame},
 };
 
 /// An image is brought, or tried, at most this often.
 pub const TIME_TO_LIVE: Duration = Duration::from_secs(3600);
+/// The same after an attempt that failed because a registry, the queue or the like could not be reached.
+const UNREACHED: Duration = Duration::from_secs(300);
+/// The same after one for which there was no engine: it may only be starting, as the machine is.
+const NO_ENGINE: Duration = Duration::from_secs(20);
 /// Longest time between a claim and the question for its image; after it, what is brought is in the way.
 const ASK_BOUND: Duration = Duration::from_secs(5);
 
-/// When which image was tried.
-#[derive(Debug)]
+/// When which image that was tried is due again.
+#[derive(Debug, Default)]
 pub struct Plan {
-    time_to_live: Duration,
     tried: Vec<(ImageForm, Instant)>,
 }
 
@@ -51,11 +55,6 @@ pub enum Next {
 }
 
 impl Plan {
-    /// Nothing was tried yet.
-    pub fn new(time_to_live: Duration) -> Self {
-        Self { time_to_live, tried: Vec::new() }
-    }
-
     /// The first image that is due, in the order of `wanted`.
     pub fn next(&mut self, now: Instant, wanted: &[ImageForm]) -> Next {
         self.tried.retain(|(form, _)| wanted.contains(form));
@@ -63,8 +62,8 @@ impl Plan {
         for form in wanted {
             match self.tried.iter().find(|(known, _)| known == form) {
                 None => return Next::Bring(form.clone()),
-                Some((_, when)) => {
-                    let due = *when + self.time_to_live;
+                Some((_, due)) => {
+                    let due = *due;
                     if due <= now {
                         return Next::Bring(form.clone());
                     }
@@ -75,10 +74,10 @@ impl Plan {
         soonest.map_or(Next::Nothing, Next::Until)
     }
 
-    /// Notes that an image was brought, or could not be.
-    pub fn tried(&mut self, now: Instant, form: &ImageForm) {
+    /// Notes that an image was brought, or could not be, and when it is due again.
+    pub fn tried(&mut self, form: &ImageForm, due: Instant) {
         self.tried.retain(|(known, _)| known != form);
-        self.tried.push((form.clone(), now));
+        self.tried.push((form.clone(), due));
     }
 }
 
@@ -98,15 +97,15 @@ impl Prefetch {
 }
 
 async fn drive(shop: Arc<Workshop>, docker: Arc<dyn Engine>, configured: Vec<ImageForm>, mut idle: watch::Receiver<bool>) {
-    let mut plan = Plan::new(TIME_TO_LIVE);
+    let mut plan = Plan::default();
     // The sender is gone when the worker ends, and with it the reason to go on.
     while idle.wait_for(|idle| *idle).await.is_ok() {
         let mut wanted = configured.clone();
         wanted.extend(shop.images.recent().into_iter().filter(|form| !configured.contains(form)));
         let until = match plan.next(Instant::now(), &wanted) {
             Next::Bring(form) => {
-                if bring(&shop, docker.as_ref(), &form, &mut idle).await {
-                    plan.tried(Instant::now(), &form);
+                if let Some(pause) = bring(&shop, docker.as_ref(), &form, &mut idle).await {
+                    plan.tried(&form, Instant::now() + pause);
                 }
                 continue;
             }
@@ -123,20 +122,20 @@ async fn drive(shop: Arc<Workshop>, docker: Arc<dyn Engine>, configured: Vec<Ima
     }
 }
 
-/// Brings one image. Returns false if it was dropped for a task.
-async fn bring(shop: &Workshop, docker: &dyn Engine, form: &ImageForm, idle: &mut watch::Receiver<bool>) -> bool {
+/// Brings one image. Returns for how long it need not be tried again, or none if it was dropped for a task.
+async fn bring(shop: &Workshop, docker: &dyn Engine, form: &ImageForm, idle: &mut watch::Receiver<bool>) -> Option<Duration> {
     let mut asked = shop.images.asked();
     let credentials = CredentialsCell::anonymous();
     let found = tokio::select! {
         biased; // A task comes first.
-        _ = idle.wait_for(|idle| !*idle) => return false,
+        _ = idle.wait_for(|idle| !*idle) => return None,
         found = find(form, &shop.services, &credentials, shop.images.as_they_are) => found,
     };
     let Found { want, archive } = match found {
         Ok(found) => found,
         Err(error) => {
             info!("Could not bring an image before it is needed: {error}");
-            return true;
+            return Some(if error.blame == Blame::Service { UNREACHED } else { TIME_TO_LIVE });
         }
     };
     debug!("Bringing {want} before it is needed");
@@ -156,19 +155,37 @@ async fn bring(shop: &Workshop, docker: &dyn Engine, form: &ImageForm, idle: &mu
             goes_on = is_asked_for(&mut asked, &want) => {
                 if !goes_on {
                     debug!("{want} is left for a task");
-                    return false;
+                    return None;
                 }
                 // The task waits for the same; the engine bounds it.
                 acquiring.await
             }
         }
     };
-    match ended {
-        Ok(image) if image.was_there => debug!("{want} is there"),
-        Ok(_) => info!("Brought {want} before it is needed"),
-        Err(error) => info!("Could not bring {want} before it is needed: {error}"),
-    }
-    true
+    Some(match ended {
+        Ok(image) => {
+            if image.was_there {
+                debug!("{want} is there");
+            } else {
+                info!("Brought {want} before it is needed");
+            }
+            TIME_TO_LIVE
+        }
+        Err(error) => {
+            let pause = match error.fault {
+                Fault::Lost => NO_ENGINE,
+                Fault::Resource => UNREACHED,
+                Fault::Payload | Fault::Task | Fault::Worker => TIME_TO_LIVE,
+            };
+            // The gate says in the meantime what is the matter with an engine.
+            if error.fault == Fault::Lost {
+                debug!("Could not bring {want} before it is needed: {error}");
+            } else {
+                info!("Could not bring {want} before it is needed: {error}");
+            }
+            pause
+        }
+    })
 }
 
 /// Whether the run that was claimed asks for this image.
@@ -201,17 +218,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_image_is_due_once_per_time_to_live_in_the_order_of_the_list() {
         let hour = Duration::from_secs(3600);
-        let (mut plan, start) = (Plan::new(hour), Instant::now());
+        let (mut plan, start) = (Plan::default(), Instant::now());
         assert_eq!(plan.next(start, &[]), Next::Nothing);
         let wanted = [name("a"), name("b")];
         assert_eq!(plan.next(start, &wanted), Next::Bring(name("a")));
-        plan.tried(start, &name("a"));
+        plan.tried(&name("a"), start + hour);
         let later = start + Duration::from_secs(60);
         assert_eq!(plan.next(later, &wanted), Next::Bring(name("b")));
-        plan.tried(later, &name("b"));
+        plan.tried(&name("b"), later + hour);
         assert_eq!(plan.next(later, &wanted), Next::Until(start + hour));
         assert_eq!(plan.next(start + hour, &wanted), Next::Bring(name("a")));
-        plan.tried(start + hour, &name("a"));
+        plan.tried(&name("a"), start + hour + hour);
         assert_eq!(plan.next(start + hour, &wanted), Next::Until(later + hour));
         assert_eq!(plan.next(later, &[name("c"), name("a")]), Next::Bring(name("c")));
         // What is not wanted any more is forgotten.
@@ -295,6 +312,19 @@ mod tests {
         until(&rig, "it is dropped", |journal| journal.len() == 2).await;
         let after = claimed.elapsed();
         assert!(after > ASK_BOUND / 2 && after < ASK_BOUND * 2, "{after:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_that_is_only_starting_is_asked_again_soon() {
+        let rig = Rig::start().await;
+        rig.engine.set_images(Fate::Fails(Fault::Lost, "nobody answers".to_owned()));
+        let (began, shop) = (Instant::now(), rig.shop(true));
+        let (_idle, watched) = watch::channel(true);
+        let _prefetch = Prefetch::start(shop, vec![name("a")], watched).expect("there is an engine");
+        until(&rig, "it was tried", |journal| !journal.is_empty()).await;
+        rig.engine.set_images(Fate::Brought);
+        until(&rig, "it is tried again", |journal| journal.iter().filter(|line| line.starts_with("want")).count() > 1).await;
+        assert!(began.elapsed() < TIME_TO_LIVE / 2, "{:?}", began.elapsed());
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tc_engine::{
-    Engine, Exit,
+    Engine, Exit, Room,
     fake::{FakeEngine, Step as Does},
 };
 use tokio::time::Instant;
@@ -118,6 +118,7 @@ async fn stage(
     config.own.live_log = LiveLogMode::OffSilently;
     config.own.cancel_poll_secs = 0;
     config.max_task_run_time = 86400;
+    config.required_disk_space_megabytes = 1;
     let parts = Parts {
         config: Arc::new(config),
         clock: Arc::new(TestClock::starting_at(start)),
@@ -276,6 +277,22 @@ async fn a_worker_whose_container_engine_stays_down_claims_nothing_and_ends_with
     assert_eq!(played.times("/claim-work/"), [0_u64; 0]);
     assert_eq!(played.times("/worker-pool-errors/").len(), 1);
     assert!((900..1000).contains(&played.took.as_secs()), "{:?}", played.took);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_container_engine_has_no_room_claims_nothing_and_ends_with_a_report() {
+    let docker = FakeEngine::new([]);
+    docker.set_room(Some(Room { free_bytes: 1000, size_bytes: 1 << 40 }));
+    let played = stage(FakeEngine::new([Does::exits(0)]), Some(docker.clone()), payload(60), 1, 3600, usual, None).await;
+    assert_eq!(played.ended, Ended { code: slots::INTERNAL_ERROR, resolved: 0 });
+    assert_eq!(played.times("/claim-work/"), [0_u64; 0]);
+    assert_eq!(played.times("/worker-pool-errors/").len(), 1);
+    assert!(docker.journal().contains(&format!("make room {}", (1 << 20) - 1000)), "{:?}", docker.journal());
+    // A little room is enough to go on with, and more is made meanwhile.
+    let docker = FakeEngine::new([]);
+    docker.set_room(Some(Room { free_bytes: 1000, size_bytes: 5000 }));
+    let played = stage(FakeEngine::new([Does::exits(0)]), Some(docker), payload(60), 1, 3600, usual, None).await;
+    assert_eq!(played.ended, Ended { code: slots::TASKS_COMPLETE, resolved: 1 });
 }
 
 #[tokio::test(start_paused = true)]

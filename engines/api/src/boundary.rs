@@ -65,6 +65,15 @@ pub struct Swept {
     pub failed: Vec<String>,
 }
 
+/// How much room a disk has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// What is free.
+    pub free_bytes: u64,
+    /// What it has in all.
+    pub size_bytes: u64,
+}
+
 /// Something that can run tasks.
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
@@ -99,6 +108,11 @@ pub trait Engine: Send + Sync + 'static {
     async fn make_room(&self, bytes: u64) -> Vec<String> {
         let _ = bytes;
         Vec::new()
+    }
+
+    /// The room on the disk where the engine keeps images and containers; none if it keeps nothing or that cannot be told.
+    async fn room(&self) -> Option<Room> {
+        None
     }
 
     /// Deletes a tree on this machine that the worker may not delete by itself, because a task with other rights has made it.

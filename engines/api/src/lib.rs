@@ -23,7 +23,7 @@ mod image;
 mod plan;
 mod quiet;
 
-pub use boundary::{Engine, EngineError, Fault, Gone, Ground, Identity, RunHandle, Sandbox, Swept};
+pub use boundary::{Engine, EngineError, Fault, Gone, Ground, Identity, Room, RunHandle, Sandbox, Swept};
 pub use command::{CommandEnd, Exit, Sink, StopReason};
 pub use image::{Image, ImageBytes, ImageStream, ImageWant, Progress};
 pub use plan::{Bind, CommandSpec, ContainerPlan, Environment, Keep, Limits, Names, Owner, SandboxPlan};

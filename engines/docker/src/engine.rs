@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use tc_engine::{
-    Engine, EngineError, Fault, Ground, Identity, Image, ImageBytes, ImageWant, Keep, Names, Owner, Progress, Swept,
+    Engine, EngineError, Fault, Ground, Identity, Image, ImageBytes, ImageWant, Keep, Names, Owner, Progress, Room, Swept,
 };
 use tokio::task::spawn_blocking;
 
@@ -129,6 +129,10 @@ impl Engine for DockerEngine {
 
     async fn make_room(&self, bytes: u64) -> Vec<String> {
         self.images.make_room(bytes).await
+    }
+
+    async fn room(&self) -> Option<Room> {
+        self.images.room().await
     }
 
     async fn health(&self) -> Result<(), String> {

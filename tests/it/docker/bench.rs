@@ -235,13 +235,19 @@ impl Bench {
 
     /// A task that published these archives, each as `public/NAME`.
     pub async fn publish(&self, names: &[&str]) -> String {
+        self.publish_as("public", names, json!({})).await
+    }
+
+    /// The same below another name than `public`, and with these properties of the task.
+    pub async fn publish_as(&self, below: &str, names: &[&str], properties: Value) -> String {
         let list: Vec<String> = names.iter().map(|name| archive(name).display().to_string()).collect();
         let artifacts: Vec<Value> =
-            names.iter().map(|name| json!({ "type": "file", "path": name, "name": format!("public/{name}") })).collect();
+            names.iter().map(|name| json!({ "type": "file", "path": name, "name": format!("{below}/{name}") })).collect();
         let payload = json!({
             "command": [["/bin/sh", "-c", format!("cp {} .", list.join(" "))]], "maxRunTime": 60, "artifacts": artifacts
         });
-        self.run(payload).await.expect("completed/completed").task_id
+        let task = self.create(payload, properties).await;
+        self.work(&[task], &json!({})).await.remove(0).expect("completed/completed").task_id
     }
 
     /// Creates a task in an image that another one published.

@@ -1,4 +1,4 @@
-//! The worker dies, the engine dies, the engine is not there: nothing is left, nothing is claimed in vain.
+//! The worker dies, the engine dies, the engine is not there or full: nothing is left, nothing is claimed in vain.
 
 use serde_json::{Value, json};
 
@@ -70,6 +70,24 @@ async fn nothing_is_claimed_while_there_is_no_engine() {
     let status = bench.queue.status(&task).await;
     assert_eq!((status.state.as_str(), status.runs.len()), ("pending", 1));
     spare.again();
+    assert_eq!(worker.code().await, Some(0), "{}", worker.stderr());
+    bench.done(&task).await.expect("completed/completed").says("\nat last\r\n");
+    bench.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_claimed_while_the_disk_of_the_engine_is_full() {
+    // Of its own: the disk of the tasks has room enough.
+    let Some(spare) = Spare::with_disk("graph", 300) else { return };
+    let bench = Bench::on(spare.engine.clone()).await;
+    let fill = "dd if=/dev/zero of=/v/fill bs=1M; true";
+    bench.engine.docker(&["run", "--rm", "--volume", "it-full:/v", "tc-test/busybox:latest", "sh", "-c", fill]);
+    let task = bench.create(in_spare("echo at last"), json!({})).await;
+    let mut worker = bench.worker(&json!({ "requiredDiskSpaceMegabytes": 50 }));
+    worker.says("the Docker engine's disk is full").await;
+    let status = bench.queue.status(&task).await;
+    assert_eq!((status.state.as_str(), status.runs.len()), ("pending", 1));
+    bench.engine.docker(&["volume", "rm", "it-full"]);
     assert_eq!(worker.code().await, Some(0), "{}", worker.stderr());
     bench.done(&task).await.expect("completed/completed").says("\nat last\r\n");
     bench.close();

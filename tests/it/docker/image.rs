@@ -146,3 +146,49 @@ async fn names_that_are_none_are_malformed(bench: Bench) {
     }
     bench.close();
 }
+
+on_all!(an_indexed_image_is_the_one_that_has_the_name_when_the_task_runs);
+async fn an_indexed_image_is_the_one_that_has_the_name_when_the_task_runs(bench: Bench) {
+    let routes = || json!({ "routes": ["index.images.of-tests.latest"] });
+    let indexed = |namespace: &str, path: &str, command: &[&str]| {
+        let image = json!({ "type": "indexed-image", "namespace": namespace, "path": path });
+        json!({ "image": image, "command": command, "maxRunTime": 60 })
+    };
+    let (name, nowhere) = ("images.of-tests.latest", "images.of-tests.none");
+    bench.publish_as("public", &["busybox.tar.zst"], routes()).await;
+    let done = bench.run(indexed(name, "public/busybox.tar.zst", NOTES)).await;
+    done.expect("completed/completed").says("of the second layer");
+    // Another task takes the name over; what it has not published is not there, whatever the first one has.
+    bench.publish_as("public", &["stacked.tar"], routes()).await;
+    let tasks = vec![
+        indexed(name, "public/stacked.tar", &["cat", "/srv/top.txt"]),
+        indexed(name, "public/busybox.tar.zst", NOTES),
+        indexed(nowhere, "public/stacked.tar", NOTES),
+    ];
+    let [new, old, none] = <[_; 3]>::try_from(bench.run_all(tasks, &json!({})).await).ok().expect("three");
+    new.expect("completed/completed").says("of the third layer");
+    old.expect("failed/failed").says("public/busybox.tar.zst");
+    none.expect("failed/failed").says(nowhere);
+    bench.close();
+}
+
+on_newest!(a_private_image_needs_the_scope_although_another_task_has_brought_it);
+async fn a_private_image_needs_the_scope_although_another_task_has_brought_it(bench: Bench) {
+    let routes = json!({ "routes": ["index.images.of-tests.private"] });
+    let publisher = bench.publish_as("private", &["busybox.tar"], routes).await;
+    let path = "private/busybox.tar";
+    let of_task = json!({ "type": "task-image", "taskId": publisher, "path": path });
+    let indexed = json!({ "type": "indexed-image", "namespace": "images.of-tests.private", "path": path });
+    let mut tasks = Vec::new();
+    for (image, scopes) in [(&of_task, json!(["queue:get-artifact:private/*"])), (&of_task, json!([])), (&indexed, json!([]))] {
+        let payload = json!({ "image": image, "command": NOTES, "maxRunTime": 60 });
+        tasks.push(bench.create(payload, json!({ "dependencies": [publisher], "scopes": scopes })).await);
+    }
+    let [may, may_not, by_name] = <[_; 3]>::try_from(bench.work(&tasks, &json!({})).await).ok().expect("three");
+    may.expect("completed/completed").says("of the second layer");
+    for done in [may_not, by_name] {
+        let done = done.expect("failed/failed").says("queue:get-artifact:private/busybox.tar");
+        assert!(!done.log.contains("of the second layer"), "{}", done.log);
+    }
+    bench.close();
+}

@@ -21,7 +21,7 @@ pub use self::image::Fate;
 
 use crate::{
     Engine, EngineError, Environment, Exit, Gone, Ground, Identity, Image, ImageBytes, ImageWant, Keep, Names, Owner, Progress,
-    Quiet, Sandbox, SandboxPlan, Sink, Swept,
+    Quiet, Room, Sandbox, SandboxPlan, Sink, Swept,
 };
 
 /// One thing that a scripted command does.
@@ -62,6 +62,7 @@ pub struct FakeEngine {
     script: Vec<Step>,
     journal: Journal,
     unhealthy: Arc<Mutex<Option<String>>>,
+    room: Arc<Mutex<Option<Room>>>,
     images: image::Images,
 }
 
@@ -79,6 +80,11 @@ impl FakeEngine {
     /// Says what becomes of images that are wanted from now on.
     pub fn set_images(&self, fate: Fate) {
         *lock(&self.images.fate) = fate;
+    }
+
+    /// Sets what [`Engine::room`] tells; making room does not change it.
+    pub fn set_room(&self, room: Option<Room>) {
+        *lock(&self.room) = room;
     }
 
     /// Makes [`Engine::health`] fail with this reason, or pass again.
@@ -114,6 +120,15 @@ impl Engine for FakeEngine {
 
     async fn health(&self) -> Result<(), String> {
         lock(&self.unhealthy).clone().map_or(Ok(()), Err)
+    }
+
+    async fn room(&self) -> Option<Room> {
+        *lock(&self.room)
+    }
+
+    async fn make_room(&self, bytes: u64) -> Vec<String> {
+        lock(&self.journal).push(format!("make room {bytes}"));
+        Vec::new()
     }
 
     async fn sweep(&self, _owner: &Owner, _keep: Keep) -> Swept {

@@ -107,6 +107,8 @@ pub use settle::LostLinks;
 const LEASE_HOURS: i64 = 6;
 /// Longest that asking containerd's socket who is behind it may take.
 const PEER_BOUND: Duration = Duration::from_secs(5);
+/// Longest that the engine may take to tell about itself.
+const INFO_BOUND: Duration = Duration::from_secs(60);
 /// Most configurations of images that are read to know which layers are there.
 const CONFIGURATIONS: usize = 256;
 /// Whose lease it is.
@@ -189,7 +191,9 @@ impl ContainerdStore {
         if !rustix::process::geteuid().is_root() {
             return Err("only root may write into the image store".to_owned());
         }
-        let info = docker.info().await.map_err(|error| format!("ask the engine about itself: {error}"))?;
+        let info = tokio::time::timeout(INFO_BOUND, docker.info()).await;
+        let info = info.map_err(|_| "the engine does not tell about itself".to_owned())?;
+        let info = info.map_err(|error| format!("ask the engine about itself: {error}"))?;
         let status = info.driver_status.unwrap_or_default();
         let is = |name: &str, value: &str| status.iter().any(|pair| pair.iter().map(String::as_str).eq([name, value]));
         if info.driver.as_deref() != Some(SNAPSHOTTER) || !is("driver-type", "io.containerd.snapshotter.v1") {
@@ -378,7 +382,7 @@ impl Drop for Lease {
 }
 
 /// The process behind a Unix socket.
-async fn peer(socket: &str) -> Option<i32> {
+pub(crate) async fn peer(socket: &str) -> Option<i32> {
     let connected = tokio::time::timeout(PEER_BOUND, tokio::net::UnixStream::connect(socket)).await.ok()?.ok()?;
     connected.peer_cred().ok()?.pid().filter(|&pid| pid > 0)
 }

@@ -25,9 +25,13 @@ pub enum Refusal {
 
 /// What a message about a registry means. Only the text tells: most errors come in the middle of a stream.
 fn about_registry(message: &str) -> Refusal {
-    let text = message.to_lowercase();
+    // Names and URLs are not looked at: an image may well be called `denied`, and have a day of April in its tag.
+    let names = |word: &&str| word.contains('/') && *word != "i/o";
+    let words: Vec<String> =
+        message.split_whitespace().filter(|word| !names(word)).map(|word| word.trim_matches('"').to_lowercase()).collect();
+    let text = words.join(" ");
     let any = |needles: &[&str]| needles.iter().any(|needle| text.contains(needle));
-    if any(&["toomanyrequests", "429", "rate limit", "too many requests"]) {
+    if any(&["toomanyrequests", "rate limit", "too many requests", "http 429", "status: 429", "status code 429"]) {
         Refusal::Limited
     } else if any(&["no space left on device"]) {
         Refusal::Room
@@ -62,6 +66,9 @@ fn about_registry(message: &str) -> Refusal {
         "no matching manifest",
         "unsupported",
         "not supported",
+        "http 401",
+        "http 403",
+        "http 404",
     ]) {
         Refusal::Final
     } else {
@@ -104,11 +111,11 @@ pub fn of_engine(error: &Error) -> (Refusal, String) {
         Error::HyperLegacyError { .. }
         | Error::HyperResponseError { .. }
         | Error::IOError { .. }
-        | Error::RequestTimeoutError
         | Error::SocketNotFoundError(_) => (Refusal::Gone, short(&with_causes(error))),
         Error::DockerResponseServerError { message, .. } | Error::DockerStreamError { error: message } => {
             (Refusal::Garbage, short(message))
         }
+        Error::RequestTimeoutError => (Refusal::Gone, "it does not answer".to_owned()),
         other => (Refusal::Garbage, short(&other.to_string())),
     }
 }
@@ -169,6 +176,22 @@ mod tests {
             ("received unexpected HTTP status: 503 Service Unavailable", Refusal::Passing),
             ("write /var/lib/docker/x: no space left on device", Refusal::Room),
             ("something nobody has seen yet", Refusal::Passing),
+            // As the three engines say it.
+            ("unexpected status from HEAD request to http://r:5000/v2/x/manifests/1: 429 Too Many Requests", Refusal::Limited),
+            ("error parsing HTTP 429 response body: invalid character 'o' in literal null: \"nope\"", Refusal::Limited),
+            ("Get \"https://r:5000/v2/\": dial tcp 127.0.0.1:5000: i/o timeout", Refusal::Passing),
+            ("Head \"http://127.0.0.1:5000/v2/x/manifests/1\": EOF", Refusal::Passing),
+            (
+                "failed to resolve reference \"r:5000/x:1\": unexpected status from HEAD request to x: 403 Forbidden",
+                Refusal::Final,
+            ),
+            ("error parsing HTTP 404 response body: unexpected end of JSON input: \"\"", Refusal::Final),
+            // Names say nothing.
+            ("manifest for r:4290/ci:20240429 not found: manifest unknown: manifest unknown", Refusal::Final),
+            ("failed to resolve reference \"r:5000/ci:20240429\": r:5000/ci:20240429: not found", Refusal::Final),
+            ("manifest for ci@sha256:429f not found: manifest unknown", Refusal::Final),
+            ("received unexpected HTTP status of r/denied/forbidden: 503 Service Unavailable", Refusal::Passing),
+            ("Head \"http://r:5000/v2/invalid/denied/manifests/1\": EOF", Refusal::Passing),
         ] {
             assert_eq!(about_registry(message), refusal, "{message}");
         }

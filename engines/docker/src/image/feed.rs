@@ -18,7 +18,7 @@ use super::{
     failure::Refusal,
     filter::Filter,
     flight::Report,
-    heard::hear,
+    heard::{Heard, hear},
     known::Known,
     mend::{Mender, Plan},
     outcome::{ArchiveError, Ending, Learned, Skip},
@@ -28,8 +28,11 @@ use super::{
 const CHUNKS: usize = 8;
 /// Longest without a byte from the archive, a byte into the engine, or a sign of life while it unpacks.
 pub const STALL: Duration = Duration::from_secs(15 * 60);
-/// Bound of a whole load by the client, which would otherwise give up after two minutes. What hangs is seen by [`STALL`].
+/// Bound of a whole load by the client, which would otherwise give up after two minutes. What hangs is seen by [`STALL`], and by
+/// `deaf` when the engine has all and answers nothing.
 const LOAD_BOUND: Duration = Duration::from_secs(24 * 3600);
+/// Longest that the engine may take for what it has wholly got. Some say nothing until it is done.
+const UNPACK: Duration = Duration::from_secs(2 * 3600);
 /// Longest that the engine may take to say why it closed the stream.
 const LAST_WORDS: Duration = Duration::from_secs(30);
 
@@ -93,13 +96,16 @@ impl Inner {
         let fed = {
             let mut feeding = pin!(self.feed(what, shown, bytes, (known, way, name), report, sender));
             tokio::select! {
-                // What the engine has against the archive outranks what it does to the feeding of it.
+                // What the engine has against the archive outranks what it does to the feeding of it, and all of that its silence.
                 biased;
                 heard = &mut heard => {
                     let (refusal, message) = heard.failure.unwrap_or((Refusal::Final, "the engine did not want all of it".to_owned()));
                     return Ok(Pass::Refused { refusal, message, skipping: may_skip, plan: None });
                 }
                 end = &mut feeding => end?,
+                why = self.deaf() => {
+                    return Ok(Pass::Refused { refusal: Refusal::Gone, message: why, skipping: may_skip, plan: None });
+                }
             }
         };
         let (learned, sha256) = match fed {
@@ -112,7 +118,13 @@ impl Inner {
             }
         };
         report.now(format!("image {shown}: the engine unpacks it"));
-        let heard = heard.await;
+        let heard = tokio::select! {
+            biased; // As above.
+            heard = timeout(UNPACK, heard) => heard.unwrap_or_else(|_| Heard::stalled(UNPACK)),
+            why = self.deaf() => {
+                return Ok(Pass::Refused { refusal: Refusal::Gone, message: why, skipping: may_skip, plan: None });
+            }
+        };
         let skipping = learned.skipped.0 > 0;
         if let Some((refusal, message)) = heard.failure {
             return Ok(Pass::Refused { refusal, message, skipping, plan: learned.plan.map(Box::new) });

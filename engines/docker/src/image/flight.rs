@@ -2,14 +2,21 @@
 //!
 //! ```text
 //! first waiter ──▶ flying ──result──▶ landed: every waiter has it
-//! further ones ───────┘  └──last waiter gone──▶ aborted
+//! further ones ───────┘  │  └─failed, and its first waiter has gone──▶ the next waiter begins another
+//!                        └──last waiter gone──▶ aborted
 //! ```
+//!
+//! An acquisition is made with the means of its first waiter: his credentials, which nobody renews once he has gone. So its
+//! failure then says nothing about what others may have.
 
 use std::{
     collections::HashMap,
     future::Future,
     hash::Hash,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -38,6 +45,8 @@ struct Flight {
     report: Arc<Report>,
     task: AbortHandle,
     waiters: usize,
+    /// Whether the waiter who began it does not wait any more.
+    orphaned: Arc<AtomicBool>,
 }
 
 /// What an acquisition tells those who wait for it.
@@ -120,6 +129,9 @@ impl<K: Eq + Hash> Drop for Place<'_, K> {
         let mut open = self.flights.lock();
         let Some(flight) = open.1.get_mut(self.key).filter(|flight| flight.number == self.flight) else { return };
         flight.waiters -= 1;
+        if self.waiter == self.flight && flight.outcome.borrow().is_none() {
+            flight.orphaned.store(true, Ordering::Relaxed);
+        }
         flight.report.lock().listeners.retain(|(waiter, _)| *waiter != self.waiter);
         if flight.waiters == 0 {
             flight.task.abort();
@@ -151,30 +163,51 @@ impl<K: Eq + Hash + Clone> Flights<K> {
     where
         F: Future<Output = Result<Image, EngineError>> + Send + 'static,
     {
-        let (place, mut outcome) = {
-            let mut open = self.lock();
-            open.0 += 1;
-            let number = open.0;
-            // One that has landed is over for newcomers: what it found may be gone.
-            let flying = open.1.get_mut(key).filter(|flight| flight.outcome.borrow().is_none());
-            let flight = if let Some(flight) = flying {
-                flight
-            } else {
-                let flight = fly(number, begin);
-                open.1.insert(key.clone(), flight);
-                open.1.get_mut(key).ok_or_else(|| EngineError::new(Fault::Worker, "an acquisition vanished"))?
-            };
-            flight.waiters += 1;
-            flight.report.lock().listeners.push((number, progress));
-            (Place { flights: self, key, flight: flight.number, waiter: number }, flight.outcome.clone())
-        };
-        // Bounded by the acquisition itself; if its task dies, the sender goes with it.
-        let landed = outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
-        drop(place);
-        match landed {
-            Some(result) => result.map_err(|(fault, message)| EngineError::new(fault, message)),
-            None => Err(EngineError::new(Fault::Worker, "the acquisition of the image panicked")),
+        let mut begin = Some(begin);
+        loop {
+            let (place, mut outcome, orphaned) = self.board(key, &progress, &mut begin)?;
+            // Bounded by the acquisition itself; if its task dies, the sender goes with it.
+            let landed = outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
+            drop(place);
+            match landed {
+                // Each round takes the means of a waiter who is still there, so there are no more rounds than waiters.
+                Some(Err((_, message))) if begin.is_some() && orphaned.load(Ordering::Relaxed) => {
+                    tracing::info!("An image is acquired anew, since whoever had begun to has gone: {message}");
+                }
+                Some(result) => return result.map_err(|(fault, message)| EngineError::new(fault, message)),
+                None => return Err(EngineError::new(Fault::Worker, "the acquisition of the image panicked")),
+            }
         }
+    }
+
+    /// Takes a place in the acquisition that goes on, or in one that begins now.
+    #[expect(clippy::type_complexity, reason = "what it returns is taken apart at once")]
+    fn board<'a, F>(
+        &'a self,
+        key: &'a K,
+        progress: &Arc<dyn Progress>,
+        begin: &mut Option<impl FnOnce(Arc<Report>) -> F>,
+    ) -> Result<(Place<'a, K>, watch::Receiver<Outcome>, Arc<AtomicBool>), EngineError>
+    where
+        F: Future<Output = Result<Image, EngineError>> + Send + 'static,
+    {
+        let vanished = || EngineError::new(Fault::Worker, "an acquisition vanished");
+        let mut open = self.lock();
+        open.0 += 1;
+        let number = open.0;
+        // One that has landed is over for newcomers: what it found may be gone.
+        let flying = open.1.get_mut(key).filter(|flight| flight.outcome.borrow().is_none());
+        let flight = if let Some(flight) = flying {
+            flight
+        } else {
+            let flight = fly(number, begin.take().ok_or_else(vanished)?);
+            open.1.insert(key.clone(), flight);
+            open.1.get_mut(key).ok_or_else(vanished)?
+        };
+        flight.waiters += 1;
+        flight.report.lock().listeners.push((number, Arc::clone(progress)));
+        let place = Place { flights: self, key, flight: flight.number, waiter: number };
+        Ok((place, flight.outcome.clone(), Arc::clone(&flight.orphaned)))
     }
 
     /// Whether one goes on under this key.
@@ -206,129 +239,9 @@ where
         };
         sender.send_replace(Some(result.map_err(|error| (error.fault, error.message))));
     });
-    Flight { number, outcome, report, task: task.abort_handle(), waiters: 0 }
+    Flight { number, outcome, report, task: task.abort_handle(), waiters: 0, orphaned: Arc::default() }
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use tokio::sync::Notify;
-
-    use super::*;
-
-    #[derive(Default)]
-    struct Lines(Mutex<Vec<(Duration, String)>>, Option<Instant>);
-
-    impl Lines {
-        fn new() -> Arc<Self> {
-            Arc::new(Self(Mutex::default(), Some(Instant::now())))
-        }
-        fn taken(&self) -> Vec<(Duration, String)> {
-            self.0.lock().unwrap().clone()
-        }
-    }
-
-    impl Progress for Lines {
-        fn line(&self, text: &str) {
-            self.0.lock().unwrap().push((self.1.unwrap().elapsed(), text.to_owned()));
-        }
-    }
-
-    fn image() -> Image {
-        Image { id: "sha256:1".to_owned(), name: None, artifact_sha256: None, was_there: false }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn at_most_one_line_in_five_seconds_and_everyone_hears_it() {
-        let flights = Flights::default();
-        let (first, second) = (Lines::new(), Lines::new());
-        let started = AtomicUsize::new(0);
-        let begin = |report: Arc<Report>| {
-            started.fetch_add(1, Ordering::SeqCst);
-            async move {
-                for step in 0..230 {
-                    report.now(format!("step {step}"));
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    if step == 170 {
-                        report.warn("important").await;
-                    }
-                }
-                Ok(image())
-            }
-        };
-        let (one, two) = tokio::join!(flights.join(&1, first.clone(), begin), flights.join(&1, second.clone(), begin));
-        assert_eq!((one.unwrap(), two.unwrap()), (image(), image()));
-        assert_eq!(started.load(Ordering::SeqCst), 1, "one acquisition for both");
-        let lines = first.taken();
-        assert_eq!(lines, second.taken());
-        assert!(lines.len() >= 4, "{lines:?}");
-        assert!(lines.iter().any(|(_, text)| text == "important"));
-        for pair in lines.windows(2) {
-            assert!(pair[1].0 >= pair[0].0 + PACE, "{lines:?}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn quick_ones_are_silent() {
-        let (flights, lines) = (Flights::default(), Lines::new());
-        let begin = |report: Arc<Report>| async move {
-            report.now("half".to_owned());
-            tokio::time::sleep(Duration::from_secs(4)).await;
-            Ok(image())
-        };
-        flights.join(&1, lines.clone(), begin).await.unwrap();
-        assert_eq!(lines.taken(), []);
-    }
-
-    struct Bell(Arc<Notify>);
-    impl Drop for Bell {
-        fn drop(&mut self) {
-            self.0.notify_one();
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_last_waiter_ends_it_and_no_other_one() {
-        let flights = Arc::new(Flights::default());
-        let ended = Arc::new(Notify::new());
-        let spawn = || {
-            let (flights, ended) = (flights.clone(), ended.clone());
-            tokio::spawn(async move {
-                let begin = move |_| async move {
-                    let _bell = Bell(ended);
-                    std::future::pending::<Result<Image, EngineError>>().await
-                };
-                flights.join(&1, Lines::new(), begin).await
-            })
-        };
-        let (first, second) = (spawn(), spawn());
-        while flights.waiters(&1) < 2 {
-            tokio::task::yield_now().await;
-        }
-        first.abort();
-        first.await.unwrap_err();
-        let quiet = tokio::time::timeout(Duration::from_secs(60), ended.notified()).await;
-        assert!(quiet.is_err(), "somebody still waits");
-        second.abort();
-        second.await.unwrap_err();
-        tokio::time::timeout(Duration::from_secs(60), ended.notified()).await.expect("the acquisition ends");
-        assert_eq!(flights.waiters(&1), 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn errors_reach_everyone_and_panics_are_noticed() {
-        let flights = Flights::default();
-        let fail = |_| async {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            Err(EngineError::new(Fault::Resource, "no"))
-        };
-        let (one, two) = tokio::join!(flights.join(&1, Lines::new(), fail), flights.join(&1, Lines::new(), fail));
-        for error in [one.unwrap_err(), two.unwrap_err()] {
-            assert_eq!((error.fault, error.message.as_str()), (Fault::Resource, "no"));
-        }
-        let panics = |_| async { panic!("on purpose") };
-        assert_eq!(flights.join(&1, Lines::new(), panics).await.unwrap_err().fault, Fault::Worker);
-    }
-}
+#[path = "flight_tests.rs"]
+mod tests;

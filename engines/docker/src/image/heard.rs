@@ -1,6 +1,6 @@
 //! What an engine says to an archive that it was given.
 
-use std::pin::pin;
+use std::{pin::pin, time::Duration};
 
 use bollard::models::BuildInfo;
 use futures_util::{Stream, StreamExt};
@@ -22,6 +22,12 @@ pub struct Heard {
 }
 
 impl Heard {
+    /// Nothing more came for this long.
+    pub fn stalled(bound: Duration) -> Self {
+        let why = format!("the engine said nothing for {} s", bound.as_secs());
+        Self { names: Vec::new(), failure: Some((Refusal::Passing, why)) }
+    }
+
     /// Takes a line of the answer. An engine with containerd's store says that an image was loaded, and then that it could not
     /// be unpacked, both as ordinary text.
     fn line(&mut self, text: &str) {
@@ -68,8 +74,7 @@ pub async fn hear(
             }
         }
         let Ok(item) = timeout(STALL, answer.next()).await else {
-            heard.failure = Some((Refusal::Passing, format!("the engine said nothing for {} s", STALL.as_secs())));
-            return heard;
+            return Heard { names: heard.names, ..Heard::stalled(STALL) };
         };
         next = item;
     }

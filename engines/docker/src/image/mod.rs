@@ -11,6 +11,7 @@
 //! | `pull`, `reference` | registries: what is there, tags and digests, mirrors, passwords |
 //! | `table` | what was brought and what for, over restarts |
 //! | `room` | removing the least recently used |
+//! | `patience` | how long the engine may take, and whether it is still there |
 //! | `failure` | what the engine's bad news mean |
 //!
 //! An image is resolved to its identifier, and containers are made from that: a name can come to mean another image at
@@ -27,6 +28,7 @@ mod load;
 mod mend;
 mod outcome;
 mod past;
+mod patience;
 mod pull;
 mod reference;
 mod room;
@@ -44,11 +46,12 @@ use std::{
 };
 
 use bollard::{models::ImageInspect, query_parameters::RemoveImageOptionsBuilder};
-use tc_engine::{EngineError, Fault, Image, ImageBytes, ImageWant, Progress};
+use tc_engine::{EngineError, Fault, Image, ImageBytes, ImageWant, Progress, Room};
 use tokio::sync::OnceCell;
 
 pub use load::OWN_REPOSITORY;
 pub use outcome::Bounds;
+pub use patience::Patience;
 
 use self::{flight::Flights, known::Store, table::Table};
 use crate::Connection;
@@ -143,6 +146,8 @@ pub struct ImagesOptions {
     pub keep_recent: Duration,
     /// Bounds of an archive.
     pub bounds: Bounds,
+    /// How long the engine may take.
+    pub patience: Patience,
     /// How often a pull is tried when nothing is there.
     pub pull_attempts: u32,
     /// How long to wait before the second attempt; twice as long before each further one.
@@ -166,6 +171,7 @@ impl ImagesOptions {
             past_the_engine: true,
             keep_recent: Duration::from_secs(1800),
             bounds: Bounds::default(),
+            patience: Patience::default(),
             pull_attempts: 6,
             first_wait: Duration::from_secs(1),
             now: Arc::new(SystemTime::now),
@@ -239,6 +245,11 @@ impl Images {
     pub async fn make_room(&self, bytes: u64) -> Vec<String> {
         self.inner.make_room(bytes).await
     }
+
+    /// See [`tc_engine::Engine::room`].
+    pub async fn room(&self) -> Option<Room> {
+        self.inner.room().await
+    }
 }
 
 impl Inner {
@@ -253,7 +264,7 @@ impl Inner {
 
     /// What the engine knows about an image; none if it has none.
     async fn inspect(&self, image: &str, what: &str) -> Result<Option<ImageInspect>, EngineError> {
-        match self.connection.docker().inspect_image(image).await {
+        match self.ask(self.connection.docker().inspect_image(image)).await {
             Ok(found) => Ok(Some(found)),
             Err(error) if failure::is_missing(&error) => Ok(None),
             Err(error) => Err(failure::engine_error(what, &error)),
@@ -263,12 +274,13 @@ impl Inner {
     /// Removes a name or an identifier, and the image if that was its last one and nobody uses it.
     async fn remove(&self, image: &str) -> Result<(), bollard::errors::Error> {
         let options = RemoveImageOptionsBuilder::default().force(false).noprune(false).build();
-        self.connection.docker().remove_image(image, Some(options), None).await.map(|_| ())
+        let removed = self.connection.docker().remove_image(image, Some(options), None);
+        patience::within(self.options.patience.removal, removed).await.map(|_| ())
     }
 
     /// How the engine keeps its images.
     async fn store(&self, what: &str) -> Result<Store, EngineError> {
-        let info = self.connection.docker().info().await.map_err(|error| failure::engine_error(what, &error))?;
+        let info = self.ask(self.connection.docker().info()).await.map_err(|error| failure::engine_error(what, &error))?;
         let status = info.driver_status.unwrap_or_default();
         if status.iter().any(|pair| pair.iter().any(|text| text.starts_with("io.containerd.snapshotter"))) {
             return Ok(Store::Containerd);

@@ -163,7 +163,7 @@ impl Inner {
         // Under its digest the image keeps the name of the mirror: a digest cannot be given as a name.
         if here.digest.is_none() {
             let options = TagImageOptionsBuilder::default().repo(&here.repository()).tag(here.version()).build();
-            let tagged = self.connection.docker().tag_image(&id, Some(options)).await;
+            let tagged = self.ask(self.connection.docker().tag_image(&id, Some(options))).await;
             tagged.map_err(|error| failure::of_engine(&error))?;
             if let Err(error) = self.remove(&there.to_string()).await {
                 tracing::warn!("remove the name {there}: {error}");
@@ -173,13 +173,21 @@ impl Inner {
     }
 
     async fn identifier(&self, reference: &Reference) -> Result<String, (Refusal, String)> {
-        let found = self.connection.docker().inspect_image(&reference.to_string()).await;
+        let found = self.ask(self.connection.docker().inspect_image(&reference.to_string())).await;
         let id = found.map_err(|error| failure::of_engine(&error))?.id;
         id.ok_or_else(|| (Refusal::Garbage, "the engine told no identifier".to_owned()))
     }
 
-    /// One pull.
+    /// One pull, as long as the engine is there.
     async fn pull(&self, reference: &Reference, report: &Report) -> Result<(), (Refusal, String)> {
+        tokio::select! {
+            biased; // What is pulled is pulled.
+            pulled = self.pull_now(reference, report) => pulled,
+            why = self.deaf() => Err((Refusal::Gone, why)),
+        }
+    }
+
+    async fn pull_now(&self, reference: &Reference, report: &Report) -> Result<(), (Refusal, String)> {
         let mut docker = self.connection.docker().clone().with_timeout(PULL_BOUND);
         if let Some(header) = self.authorization(&reference.registry).map_err(|message| (Refusal::Garbage, message))? {
             docker = docker.with_request_modifier(move |mut request| {

@@ -4,15 +4,20 @@
 //! container may not exist yet. Names are removed one by one and never by force, so the engine has the last word about what
 //! is in use.
 
-use std::{collections::HashSet, path::Path};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 
 use bollard::{
     models::ImageSummary,
     query_parameters::{ListContainersOptionsBuilder, ListImagesOptionsBuilder},
 };
 use nix::sys::statvfs::statvfs;
+use tc_engine::Room;
 
 use super::{Collect, Inner, load::OWN_REPOSITORY, table::Rows};
+use crate::containerd::peer;
 
 /// An image that may go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +65,22 @@ fn in_full(name: &str) -> String {
 }
 
 impl Inner {
+    /// The directory of an engine on this machine, as it can be seen from here.
+    async fn root(&self) -> Result<Option<PathBuf>, bollard::errors::Error> {
+        let root = self.ask(self.connection.docker().info()).await?.docker_root_dir;
+        let (Some(root), Some(socket)) = (root, self.connection.host().strip_prefix("unix://")) else { return Ok(None) };
+        // The engine may have mounts of its own, which are seen through its process by those who may look.
+        let inside = peer(socket).await.map(|pid| PathBuf::from(format!("/proc/{pid}/root{root}")));
+        Ok(Some(inside.filter(|path| statvfs(path).is_ok()).unwrap_or_else(|| PathBuf::from(root))))
+    }
+
+    pub(super) async fn room(&self) -> Option<Room> {
+        let root = self.root().await.ok()??;
+        let disk = statvfs(&root).ok()?;
+        let free_bytes = (self.options.free_bytes)(&root)?;
+        Some(Room { free_bytes, size_bytes: disk.blocks() * disk.fragment_size() })
+    }
+
     pub(super) async fn make_room(&self, bytes: u64) -> Vec<String> {
         match self.try_make_room(bytes).await {
             Ok(said) => said,
@@ -72,12 +93,13 @@ impl Inner {
 
     async fn try_make_room(&self, bytes: u64) -> Result<Vec<String>, bollard::errors::Error> {
         let docker = self.connection.docker();
-        let root = docker.info().await?.docker_root_dir.filter(|_| self.connection.host().starts_with("unix://"));
-        let containers = docker.list_containers(Some(ListContainersOptionsBuilder::default().all(true).build())).await?;
+        let root = self.root().await?;
+        let all = ListContainersOptionsBuilder::default().all(true).build();
+        let containers = self.ask(docker.list_containers(Some(all))).await?;
         let used: HashSet<String> = containers.into_iter().filter_map(|container| container.image_id).collect();
-        let images = docker.list_images(Some(ListImagesOptionsBuilder::default().all(false).build())).await?;
+        let images = self.ask(docker.list_images(Some(ListImagesOptionsBuilder::default().all(false).build()))).await?;
         let recent = self.now_secs().saturating_sub(self.options.keep_recent.as_secs());
-        let free = || root.as_deref().and_then(|root| (self.options.free_bytes)(Path::new(root)));
+        let free = || root.as_deref().and_then(|root| (self.options.free_bytes)(root));
         let before = free();
         let mut by_size = 0;
         let mut said = Vec::new();

@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 mod archives;
+mod faults;
 mod links;
 mod loads;
 mod pulls;
+mod refusals;
 mod room;
 mod support;

@@ -12,11 +12,12 @@ use tc_engine_docker::image::Images;
 
 use super::{
     archives::{Built, busybox, layer},
-    support::{Archive, Bench, CleanUp, Later, bring, engines},
+    support::{Archive, Bench, CleanUp, Later, ROOM, bring, engines},
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_least_recently_used_goes_first_and_what_is_used_stays() {
+    let _turn = ROOM.lock().await;
     for engine in engines("the_least_recently_used_goes_first_and_what_is_used_stays") {
         let state = tempfile::tempdir().unwrap();
         let later = Later::default();

@@ -22,6 +22,9 @@ use tc_engine_docker::{
 };
 use tokio::net::{UnixListener, UnixStream};
 
+/// Held by tests that remove images which look like a worker's own, and by those that leave such for a while.
+pub static ROOM: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// An engine to test with.
 #[derive(Debug, Clone)]
 pub struct Bench {
