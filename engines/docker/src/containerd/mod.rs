@@ -273,8 +273,8 @@ impl ContainerdStore {
         let commit = Commit { client, lease, area: &area, trees, description, limits };
         let Made { garbage, lost_links } = commit.perform(names).await?;
         let (id, names) = (description.target.digest.clone(), description.names.clone());
-        let named: HashSet<&String> = description.layers.iter().map(|place| &place.blob).collect();
-        let garbage = garbage || contents.layers.iter().any(|file| !named.contains(&file.blob));
+        let wanted: HashSet<&String> = description.layers.iter().map(|place| &place.blob).collect();
+        let garbage = garbage || contents.layers.iter().any(|file| !wanted.contains(&file.blob));
         Ok((LoadedImage { id, names, layers: (layers, had), lost_links }, garbage))
     }
 
