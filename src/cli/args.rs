@@ -107,8 +107,8 @@ pub struct RunArgs {
 #[command(
     after_help = "A file is a task definition if it has the key `payload`, else a bare payload; dates, ids, scopes and metadata that it
 lacks are filled in, dates that have passed are moved. `dependencies` name other files' tasks, by label or by the value
-of the key `taskId` beside `payload`; entries that name none are left out, with a warning. Tasks are begun in the order
-given, each after those it waits for. A file may also be a graph as taskgraph writes it, task-graph.json, and a YAML text
+of the key `taskId` beside `payload`; entries that name none are left out, with a warning, and in a graph
+are an error unless they are ids. Tasks are begun in the order given, each after those it waits for. A file may also be a graph as taskgraph writes it, task-graph.json, and a YAML text
 may have several documents, each of them a task. What waits for a task that did not complete is not run.
 
 A file with the keys `version` and `tasks` is a template, .taskcluster.yml. --tasks-for says what it is rendered for and

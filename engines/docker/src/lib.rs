@@ -38,6 +38,7 @@ mod ground;
 pub mod image;
 mod labels;
 mod network;
+mod packing;
 mod quiet;
 mod run;
 mod sandbox;

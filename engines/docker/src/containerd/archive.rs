@@ -17,13 +17,14 @@ use super::{
     blobs::Blob,
     description::{Contents, LayerFile},
     digests::{is_digest, named},
-    feed::Feed,
+    feed::{Feed, read_buffered},
     header::{BLOCK, Entry, Kind},
     layer::{LayerError, Limits, Unpacked},
-    packing::Packing,
+    packing,
     tar::{Entries, TarError},
     tree::{joined, open_directory, steps},
 };
+use crate::packing::Packing;
 
 /// Most bytes of one file that is kept in memory, and of all of them.
 const FILE_BYTES: u64 = 4 << 20;
@@ -123,7 +124,7 @@ impl Reading<'_> {
         let start =
             self.entries.input().look(usize::try_from(entry.bytes).unwrap_or(BLOCK).min(BLOCK)).map_err(TarError::from)?;
         let start = &start[..start.len().min(usize::try_from(entry.bytes).unwrap_or(BLOCK))];
-        match (Packing::of(start), start) {
+        match (packing::of_layer(start), start) {
             (Some(packing), _) => self.layer(path, entry.bytes, packing, limits),
             (None, [b'{' | b'[', ..]) if entry.bytes <= FILE_BYTES => self.keep(path, entry.bytes),
             _ => Ok(()),
@@ -175,7 +176,7 @@ impl Reading<'_> {
             let name = tree_name(at);
             rustix::fs::mkdirat(&self.area, name.as_str(), Mode::RWXU).map_err(io::Error::from).map_err(TarError::from)?;
             let root = open_directory(std::os::fd::AsFd::as_fd(&self.area), name.as_bytes()).map_err(TarError::from)?;
-            let (unpacked, diff) = packing.unpack(Data(&mut self.entries), root, limits)?;
+            let (unpacked, diff) = packing::unpack(packing, Data(&mut self.entries), root, limits)?;
             self.pass_over()?;
             (Some(unpacked), diff)
         };
@@ -246,10 +247,6 @@ impl BufRead for Data<'_> {
 
 impl Read for Data<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let amount = available.len().min(buffer.len());
-        buffer[..amount].copy_from_slice(&available[..amount]);
-        self.consume(amount);
-        Ok(amount)
+        read_buffered(self, buffer)
     }
 }

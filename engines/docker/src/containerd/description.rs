@@ -13,8 +13,8 @@ use super::{
         self, ATTESTATION_ANNOTATION, CONFIG_TYPE, Config, Descriptor, GZIP_LAYER_TYPE, INDEX_TYPES, Index, LAYER_TYPE, Layout,
         MANIFEST_TYPE, MANIFEST_TYPES, Manifest, NAME_ANNOTATION, Saved,
     },
-    packing::Packing,
 };
+use crate::packing::Packing;
 
 /// Most layers of an image: what overlayfs stacks.
 const LAYERS: usize = 500;

@@ -123,12 +123,17 @@ impl BufRead for Feed {
 
 impl Read for Feed {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let amount = available.len().min(buffer.len());
-        buffer[..amount].copy_from_slice(&available[..amount]);
-        self.consume(amount);
-        Ok(amount)
+        read_buffered(self, buffer)
     }
+}
+
+/// Reads what a buffered reader has at hand.
+pub(super) fn read_buffered(reader: &mut impl BufRead, buffer: &mut [u8]) -> io::Result<usize> {
+    let available = reader.fill_buf()?;
+    let amount = available.len().min(buffer.len());
+    buffer[..amount].copy_from_slice(&available[..amount]);
+    reader.consume(amount);
+    Ok(amount)
 }
 
 #[derive(Debug)]

@@ -18,7 +18,7 @@
 //! | `feed` | the stream as a reader, and the thread that digests |
 //! | `header`, `extensions`, `tar` | tar archives |
 //! | `archive` | the outer archive: what is a layer, what is kept |
-//! | `packing` | how a layer is compressed |
+//! | `packing` | the file of a layer, read without compression |
 //! | `tree`, `layer`, `attributes` | unpacking one layer without being led out of its directory |
 //! | `description`, `documents`, `digests` | what the archive says: order, names, identifier |
 //! | `blobs` | the files of layers, on their way into the content store |

@@ -1,4 +1,4 @@
-//! How the file of a layer is compressed, and what is read of it without compression.
+//! The file of a layer: what is read of it without compression.
 
 use std::{
     fs::File,
@@ -11,64 +11,44 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::{
     digests::named,
-    feed::finish,
+    feed::{finish, read_buffered},
     header::{self, BLOCK},
-    layer::{LayerError, Limits, Unpacked, unpack},
+    layer::{self, LayerError, Limits, Unpacked},
     tar::{Entries, TarError},
 };
+use crate::packing::{Packing, ZSTD_WINDOW_LOG};
 
 /// What is read of a compressed layer at once.
 const DECODED_BYTES: usize = 128 * 1024;
-/// Largest window of zstd as a power of two: what the programs themselves take without being asked to.
-const ZSTD_WINDOW_LOG: u32 = 27;
-
-/// How a layer's file is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Packing {
-    /// Not at all.
-    Plain,
-    Gzip,
-    Zstd,
+/// How the file of a layer is compressed, by its first bytes, a whole block where it has one; `None` if it is no layer.
+pub(super) fn of_layer(start: &[u8]) -> Option<Packing> {
+    let is_archive = start.first_chunk::<BLOCK>().is_some_and(|block| header::is_zero(block) || header::parse(block).is_some());
+    let packing = Packing::of(start);
+    (is_archive || packing != Packing::Plain).then_some(if is_archive { Packing::Plain } else { packing })
 }
 
-impl Packing {
-    /// Sees it from the first bytes of a file, a whole block where it has one; `None` if it is no layer.
-    pub(super) fn of(start: &[u8]) -> Option<Self> {
-        if let Some(block) = start.first_chunk::<BLOCK>()
-            && (header::is_zero(block) || header::parse(block).is_some())
-        {
-            return Some(Self::Plain);
-        }
-        match start {
-            [0x1f, 0x8b, ..] => Some(Self::Gzip),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(Self::Zstd),
-            _ => None,
-        }
-    }
-
-    /// Unpacks a layer from its file. Returns the digest of what it is without compression, which is no news of a file
-    /// without compression. What follows the end of such a file's archive is not read.
-    pub(super) fn unpack<R: BufRead>(
-        self,
-        file: R,
-        root: OwnedFd,
-        limits: &mut Limits,
-    ) -> Result<(Unpacked, Option<String>), LayerError> {
-        match self {
-            Self::Plain => Ok((unpack(&mut Entries::new(file), root, limits)?, None)),
-            Self::Gzip => decoded(MultiGzDecoder::new(file), root, limits),
-            Self::Zstd => {
-                let mut decoder = zstd::Decoder::with_buffer(file).map_err(TarError::from)?;
-                decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(TarError::from)?;
-                decoded(decoder, root, limits)
-            }
+/// Unpacks a layer from its file. Returns the digest of what it is without compression, which is no news of a file without
+/// compression. What follows the end of such a file's archive is not read.
+pub(super) fn unpack<R: BufRead>(
+    packing: Packing,
+    file: R,
+    root: OwnedFd,
+    limits: &mut Limits,
+) -> Result<(Unpacked, Option<String>), LayerError> {
+    match packing {
+        Packing::Plain => Ok((layer::unpack(&mut Entries::new(file), root, limits)?, None)),
+        Packing::Gzip => decoded(MultiGzDecoder::new(file), root, limits),
+        Packing::Zstd => {
+            let mut decoder = zstd::Decoder::with_buffer(file).map_err(TarError::from)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(TarError::from)?;
+            decoded(decoder, root, limits)
         }
     }
 }
 
 fn decoded(input: impl Read, root: OwnedFd, limits: &mut Limits) -> Result<(Unpacked, Option<String>), LayerError> {
     let mut entries = Entries::new(Digesting::new(BufReader::with_capacity(DECODED_BYTES, input)));
-    let unpacked = unpack(&mut entries, root, limits)?;
+    let unpacked = layer::unpack(&mut entries, root, limits)?;
     drain(entries.input(), limits)?;
     let context = std::mem::replace(&mut entries.input().context, Context::new(&SHA256));
     Ok((unpacked, Some(named(finish(context)))))
@@ -83,8 +63,8 @@ pub(super) fn unpack_again(
 ) -> Result<Unpacked, LayerError> {
     let mut file = BufReader::with_capacity(DECODED_BYTES, file);
     let start = file.fill_buf().map_err(TarError::from)?;
-    let packing = Packing::of(start).ok_or(TarError::Damaged("a layer's file is none"))?;
-    let (unpacked, found) = packing.unpack(file, root, limits)?;
+    let packing = of_layer(start).ok_or(TarError::Damaged("a layer's file is none"))?;
+    let (unpacked, found) = unpack(packing, file, root, limits)?;
     if found.as_deref().unwrap_or(blob) == diff {
         Ok(unpacked)
     } else {
@@ -132,10 +112,6 @@ impl<R: BufRead> BufRead for Digesting<R> {
 
 impl<R: BufRead> Read for Digesting<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let amount = available.len().min(buffer.len());
-        buffer[..amount].copy_from_slice(&available[..amount]);
-        self.consume(amount);
-        Ok(amount)
+        read_buffered(self, buffer)
     }
 }

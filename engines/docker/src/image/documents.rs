@@ -11,7 +11,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::known::{LayerMember, Packing, Store};
+use super::known::{LayerMember, Store};
+use crate::packing::Packing;
 
 /// Names of the documents that are held back and written anew at the end.
 pub const HELD: [&str; 4] = ["manifest.json", "index.json", "oci-layout", "repositories"];

@@ -19,11 +19,12 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     documents::{Described, Documents, HELD, Name, diff_ids_of, hex, oci_documents},
-    known::{Known, LayerMember, Packing, Store, WORTH_SKIPPING_BYTES, looks_like_layer},
+    known::{Known, LayerMember, Store, WORTH_SKIPPING_BYTES, looks_like_layer},
     mend::{Mended, Plan, Planned, gzip_says},
     outcome::{ArchiveError, Bounds, Ending, Learned, Skip},
     tar::{END, Kind, Member, Piece, Scanner, clean, push_file},
 };
+use crate::packing::Packing;
 
 /// Bound of a document that is held back.
 const HELD_BYTES: u64 = 8 << 20;

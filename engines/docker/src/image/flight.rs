@@ -153,7 +153,7 @@ impl<K> Flights<K> {
 }
 
 impl<K: Eq + Hash + Clone> Flights<K> {
-    /// Waits for the acquisition under this key, which is count if there is none.
+    /// Waits for the acquisition under this key, which begins if there is none.
     pub async fn join<F>(
         &self,
         key: &K,

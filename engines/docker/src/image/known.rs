@@ -8,6 +8,8 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::packing::Packing;
+
 /// Members smaller than this are sent in any case: there is nothing to gain, and the smallest layers stand in many places.
 pub const WORTH_SKIPPING_BYTES: u64 = 64 << 10;
 
@@ -20,29 +22,6 @@ pub enum Store {
     Containerd,
     /// Something else, for instance Podman's: the whole archive is sent.
     Unknown,
-}
-
-/// How the bytes of a member are packed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Packing {
-    /// Not at all.
-    Plain,
-    /// With gzip.
-    Gzip,
-    /// With zstd.
-    Zstd,
-}
-
-impl Packing {
-    /// By the first bytes.
-    pub fn of(first: &[u8]) -> Self {
-        match first {
-            [0x1f, 0x8b, ..] => Self::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
-            _ => Self::Plain,
-        }
-    }
 }
 
 /// A layer as a member of an archive that was loaded.

@@ -10,10 +10,11 @@ use serde_json::{Value, json};
 use super::{
     documents::{Name, sha256_hex},
     filter::Filter,
-    known::{Known, LayerMember, Packing, Store},
+    known::{Known, LayerMember, Store},
     outcome::{ArchiveError, Bounds, Ending, Learned, Skip},
     tar::{END, Kind, Member, Piece, Scanner, TarError, push_file},
 };
+use crate::packing::Packing;
 
 fn name() -> Name {
     Name { repository: "own.invalid/x".to_owned(), tag: "t".to_owned() }
@@ -96,7 +97,7 @@ fn complete(archive: &[u8], known: &Known, skip: Skip) -> (Vec<u8>, Learned) {
 }
 
 /// Members and contents.
-fn members(archive: &[u8]) -> Vec<(Member, Vec<u8>)> {
+pub(super) fn members(archive: &[u8]) -> Vec<(Member, Vec<u8>)> {
     let mut scanner = Scanner::default();
     let mut input = Bytes::copy_from_slice(archive);
     let mut found: Vec<(Member, Vec<u8>)> = Vec::new();

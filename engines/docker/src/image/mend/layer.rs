@@ -13,16 +13,16 @@ use super::{
     Mended,
     head::{Link, nothing, relinked},
 };
-use crate::image::{
-    documents::hex,
-    known::Packing,
-    tar::{BLOCK_BYTES, END, Kind, Member, Piece, Scanner, TarError, clean},
+use crate::{
+    image::{
+        documents::hex,
+        tar::{BLOCK_BYTES, END, Kind, Member, Piece, Scanner, TarError, clean},
+    },
+    packing::{Packing, ZSTD_WINDOW_LOG},
 };
 
 /// Most files of one layer. What each is called is remembered in eight bytes.
 const MOST_FILES: usize = 4_000_000;
-/// Largest window of zstd as a power of two: what the programs themselves take without being asked to.
-const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// Takes what comes out, and says whether to go on.
 pub type Out<'a> = &'a mut dyn FnMut(Bytes) -> bool;

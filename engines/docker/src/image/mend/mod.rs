@@ -26,7 +26,7 @@ mod tests;
 
 use bytes::Bytes;
 
-use super::known::Packing;
+use crate::packing::Packing;
 
 pub use pass::Mender;
 

@@ -12,7 +12,8 @@ use crate::image::{
     filter::Filter,
     known::{Known, Store},
     outcome::{ArchiveError, Bounds, Ending, Learned, Skip},
-    tar::{END, Kind, Member, Piece, Scanner, file_header, push_file, seal},
+    tar::{END, Kind, file_header, push_file, seal},
+    tests::members,
 };
 
 fn name() -> Name {
@@ -92,21 +93,6 @@ fn complete(archive: &[u8], plan: Plan, chunk: usize) -> (Vec<u8>, Learned) {
         }
         (_, other) => panic!("{other:?}"),
     }
-}
-
-fn members(archive: &[u8]) -> Vec<(Member, Vec<u8>)> {
-    let mut scanner = Scanner::default();
-    let mut input = Bytes::copy_from_slice(archive);
-    let mut found: Vec<(Member, Vec<u8>)> = Vec::new();
-    while let Some(piece) = scanner.next(&mut input).unwrap() {
-        match piece {
-            Piece::Member(member) => found.push((member, Vec::new())),
-            Piece::Content(content) => found.last_mut().unwrap().1.extend(content),
-            Piece::Padding(_) | Piece::End => {}
-        }
-    }
-    scanner.finish().unwrap();
-    found
 }
 
 #[test]
