@@ -18,7 +18,10 @@ use super::{
     kind::{self, Kind},
     rule::{self, Rule},
 };
-use crate::config::{self, CANNOT_LOAD, Config};
+use crate::{
+    config::{self, CANNOT_LOAD, Config},
+    graph::rendered::Batch,
+};
 
 /// The largest file that is read, in bytes. Only graphs in JSON may be so large; what else is, is refused as a document.
 pub const MAX_FILE_BYTES: usize = 256 << 20;
@@ -31,6 +34,8 @@ pub(super) struct Opened {
     pub(super) body: Body,
     /// What was found so far.
     pub(super) findings: Findings,
+    /// What it has made, if it is a template that was rendered.
+    pub(super) batch: Option<Batch>,
     /// It was not read at all.
     pub(super) unread: bool,
     text: String,
@@ -62,8 +67,15 @@ impl Opened {
 /// Opens a file. `told` is the kind that somebody says it is.
 pub(super) fn open(input: Input, told: Option<Kind>) -> Opened {
     let Input { name, bytes } = input;
-    let mut file =
-        Opened { name, kind: told, body: Body::Nothing, findings: Findings::default(), unread: false, text: String::new() };
+    let mut file = Opened {
+        name,
+        kind: told,
+        body: Body::Nothing,
+        findings: Findings::default(),
+        batch: None,
+        unread: false,
+        text: String::new(),
+    };
     let bytes = match bytes {
         Ok(bytes) => bytes,
         Err(unread) => {

@@ -115,6 +115,7 @@ rules! {
     TEMPLATE_OPERATOR "template/operator" Error "A key that begins with one `$` must be an operator of JSON-e."
     TEMPLATE_SHAPE "template/operator-shape" Error "An operator of JSON-e must stand with the keys that belong to it, and with no others."
     TEMPLATE_INTERPOLATION "template/interpolation" Error "Every `${` in a text must end with its `}`."
+    TEMPLATE_RENDER "template/render" Error "A template must give tasks when it is rendered for the event that is given."
 
     CONFIG_SETTING "config/setting" Error "A setting must be known and have the right type."
     CONFIG_VALUE "config/value" Error "The values of a configuration must work together."

@@ -176,15 +176,9 @@ pub struct ExecArgs {
     /// Print what would run, and run nothing
     #[arg(long)]
     pub list: bool,
-    /// Render .taskcluster.yml for this: github-push, github-pull-request, github-release, cron, action …
-    #[arg(long, value_name = "KIND")]
-    pub tasks_for: Option<String>,
-    /// The event that a template is rendered with, JSON or YAML [default: an empty one]
-    #[arg(long, value_name = "FILE", requires = "tasks_for")]
-    pub event: Option<PathBuf>,
-    /// A further name that a template may use; the value is JSON, else a text. May be repeated
-    #[arg(long, value_name = "NAME=VALUE", requires = "tasks_for", value_parser = parameter)]
-    pub parameter: Vec<(String, serde_json::Value)>,
+    /// What templates are rendered for.
+    #[command(flatten)]
+    pub occasion: OccasionArgs,
     /// What standard output gets [default: table at a terminal if there are several tasks, else text]
     #[arg(long, value_name = "FORM")]
     pub output: Option<OutputForm>,
@@ -199,12 +193,31 @@ pub struct ExecArgs {
     pub verbose: bool,
 }
 
+/// What templates are rendered for.
+#[derive(Debug, Args)]
+pub struct OccasionArgs {
+    /// Render .taskcluster.yml for this: github-push, github-pull-request, github-release, cron, action …
+    #[arg(long, value_name = "KIND")]
+    pub tasks_for: Option<String>,
+    /// The event that a template is rendered with, JSON or YAML [default: an empty one]
+    #[arg(long, value_name = "FILE", requires = "tasks_for")]
+    pub event: Option<PathBuf>,
+    /// A further name that a template may use; the value is JSON, else a text. May be repeated
+    #[arg(long, value_name = "NAME=VALUE", requires = "tasks_for", value_parser = parameter)]
+    pub parameter: Vec<(String, serde_json::Value)>,
+}
+
 /// Arguments of `check`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "What a file is, is told by what is in it: a task definition (it has `payload`) or a bare payload, a graph as taskgraph
 writes it, a .taskcluster.yml (it has `tasks`), the configuration of a worker. Files that are given together are checked
 together: a task may wait for one of another file, as with `exec`. Nothing is run, and nobody is asked.
+
+Of a .taskcluster.yml only the shape is checked, unless --tasks-for says what to render it for, as with `exec`: then its
+tasks are checked like tasks of a deployment. A problem in one has the place in the template that it comes from, as far as
+that is certain, and names the task and the field. taskcluster_root_url is https://tc.example.com unless --parameter says
+otherwise. Files of other kinds are checked as ever.
 
 What `exec` would fill in (dates, scopes, metadata) is not missed in task files, but in graphs. Payloads of the queue itself
 (built-in/…), of scriptworkers, and those that taskgraph's tags worker-implementation and os say are for other programs or
@@ -220,14 +233,15 @@ Examples:
   tc-worker check examples
   tc-worker check --strict task-graph.json
   tc-worker check --config worker.yml tasks/*.yml
+  tc-worker check .taskcluster.yml --tasks-for github-push --event push.json
   tc-worker check --output json .taskcluster.yml
   generate-task | tc-worker check -
   tc-worker check --rules
 
 Exit Codes:
   0   nothing worse than warnings
-  1   there are errors, or with --strict warnings
-  2   usage: a file that cannot be read or is too large, an option that does not exist"
+  1   there are errors, or with --strict warnings; a template cannot be rendered
+  2   usage: a file that cannot be read or is too large, an event that is broken, an option that does not exist"
 )]
 pub struct CheckArgs {
     /// Files, JSON or YAML; directories of such files; `-` is standard input
@@ -239,6 +253,9 @@ pub struct CheckArgs {
     /// Hold tasks of this worker's queue, and those that name none, against its configuration
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// What templates are rendered for.
+    #[command(flatten)]
+    pub occasion: OccasionArgs,
     /// How problems are written
     #[arg(long, value_name = "FORM", default_value = "text")]
     pub output: CheckOutput,
@@ -246,7 +263,7 @@ pub struct CheckArgs {
     #[arg(long)]
     pub strict: bool,
     /// Print all rules
-    #[arg(long, conflicts_with_all = ["files", "kind", "config", "strict"])]
+    #[arg(long, conflicts_with_all = ["files", "kind", "config", "tasks_for", "strict"])]
     pub rules: bool,
 }
 

@@ -10,7 +10,8 @@ use std::{
 use serde_json::Value;
 use tc_payload::{Document, MAX_DOCUMENT_BYTES, Problem, docker, is_container_payload, native};
 
-use super::{documents, template::Rendered};
+use super::documents;
+use crate::graph::rendered::Rendered;
 
 /// Extensions of files for tasks.
 const EXTENSIONS: [&str; 3] = ["yml", "yaml", "json"];

@@ -9,12 +9,12 @@ use tc_payload::Problem;
 use super::{
     depend::{self, Named, Placed},
     files::{self, TaskFile},
-    template::Rendered,
 };
 use crate::graph::{
     label::{self, Called},
     node,
     reference::{self, Known},
+    rendered::Rendered,
 };
 
 /// One task of a file.
