@@ -66,7 +66,7 @@ pub(super) fn check(task: &Task<'_>, notes: &mut Notes<'_>) {
     if !is_file && let Some((last, others)) = missing.split_last() {
         let fields = if others.is_empty() { last.clone() } else { format!("{} and {last}", others.join(", ")) };
         let them = if others.is_empty() { "it" } else { "them" };
-        let problem = Problem::new(task.at, format!("has no {fields}, which createTask requires"));
+        let problem = Problem::new(task.at, format!("lacks {fields}, which createTask requires"));
         notes.add(&rule::TASK_INCOMPLETE, problem.with_hint(format!("`exec` fills {them} in, a deployment does not")));
     }
 }

@@ -64,7 +64,7 @@ rules! {
     SCOPE_MISSING "scope/missing" Error "A task must have the scopes that its payload needs."
     SCOPE_UNEXPANDED "scope/unexpanded" Warning "What roles among a task's scopes stand for cannot be told offline, so whether they hold what is needed cannot be checked."
 
-    DEPENDENCY_DANGLING "dependency/dangling" Error "A dependency in a graph must name a task of the graph, or be the id of a task elsewhere."
+    DEPENDENCY_DANGLING "dependency/dangling" Error "A dependency in a graph must name a task of the graph, or be the id of a task elsewhere, and one in a template must be none that `as_slugid` made for no task."
     DEPENDENCY_NOT_GIVEN "dependency/not-given" Warning "A dependency of a task file should name a task of the files that are checked together, or be an id."
     DEPENDENCY_SELF "dependency/self" Error "A task must not wait for itself."
     DEPENDENCY_CYCLE "dependency/cycle" Error "Tasks must not wait for each other in a circle."

@@ -62,7 +62,7 @@ pub struct CheckArgs {
     #[arg(long)]
     pub strict: bool,
     /// Print all rules
-    #[arg(long, conflicts_with_all = ["files", "kind", "config", "tasks_for", "strict"])]
+    #[arg(long, conflicts_with_all = ["files", "kind", "config", "tasks_for", "event", "parameter", "strict"])]
     pub rules: bool,
 }
 

@@ -38,13 +38,22 @@ anything in that directory may be deleted at any time.
 Examples:
   tc-worker exec examples/hello.yml
   tc-worker exec --artifacts out task.json > task.log
-  tc-worker exec --jobs 4 tests/*.yml
+  tc-worker exec --jobs 4 tests/
   tc-worker exec --list task-graph.json
   tc-worker exec --with-deps '^test-' task-graph.json
   tc-worker exec .taskcluster.yml --tasks-for github-push --event push.json --only build
   tc-worker exec --output json --trace trace.json tests/ > events.jsonl
   tc-worker exec --no-cache build.yml
   generate-task | tc-worker exec -
+
+Output:
+  build | compiling                                        a line of a task's log, in a pipe
+    0:02  lint  checked 106 files                          a running task and its last line, in the table
+  completed  build  0.0 s  ./artifacts/build               a task that is over, in the summary
+  failed     test   0.0 s  ./artifacts/test  (exit status 3)
+  2 tasks: 1 completed, 1 failed
+  {\"event\":\"line\",\"label\":\"build\",\"taskId\":\"bycXchZ0QTKG3zssGMuOkA\",\"runId\":0,\"line\":\"compiling\"}      --output json
+  test   HGm0RTR-QqGXbsKclA2G6w  proj/linux  build         --list: label, id, task queue, what it waits for
 
 Signals:
   The first Ctrl-C ends the tasks and cleans up, a second ends the process at once.
@@ -87,7 +96,7 @@ pub struct ExecArgs {
     /// What standard output gets [default: table at a terminal if there are several tasks, else text]
     #[arg(long, value_name = "FORM")]
     pub output: Option<OutputForm>,
-    /// Write when each task ran to this file, for the trace viewer of a browser
+    /// Write when each task ran to this file, with the phases of its runs, for the trace viewer of a browser
     #[arg(long, value_name = "FILE", conflicts_with = "list")]
     pub trace: Option<PathBuf>,
     /// How tasks are isolated

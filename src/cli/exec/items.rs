@@ -27,6 +27,8 @@ pub struct Item<'a> {
     pub value: &'a Value,
     /// Where that is in the file.
     pub pointer: String,
+    /// The task that a template has made.
+    pub rendered: Option<&'a Rendered>,
     /// Its key in a graph, or its id in what a template gave: there is more than this task in its file.
     pub key: Option<&'a str>,
     /// Objects in it may stand for ids, addresses and dates.
@@ -60,13 +62,22 @@ pub fn items(files: &[TaskFile]) -> Vec<Item<'_>> {
     let mut found: Vec<Found<'_>> = Vec::new();
     for (file_number, file) in files.iter().enumerate() {
         let value = file.document.value();
-        let one = Found { file_number, value, pointer: String::new(), named: None, edges: Vec::new(), has_references: false };
+        let one = Found {
+            file_number,
+            value,
+            pointer: String::new(),
+            rendered: None,
+            named: None,
+            edges: Vec::new(),
+            has_references: false,
+        };
         if let Some(rendered) = &file.rendered {
-            found.extend(rendered.iter().map(|Rendered { value, pointer }| {
+            found.extend(rendered.iter().map(|task| {
+                let Rendered { value, pointer } = task;
                 let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str);
                 let key = text("/taskId").unwrap_or_default();
                 let named = Some((key, text("/metadata/name").unwrap_or(key)));
-                Found { value, pointer: pointer.clone(), named, ..one.clone() }
+                Found { value, pointer: pointer.clone(), rendered: Some(task), named, ..one.clone() }
             }));
         } else if node::is_graph(value) {
             found.extend(node::nodes(value).into_iter().map(|node| Found {
@@ -98,6 +109,7 @@ pub fn items(files: &[TaskFile]) -> Vec<Item<'_>> {
         file_number: found.file_number,
         value: found.value,
         pointer: found.pointer,
+        rendered: found.rendered,
         key: found.named.map(|(key, _)| key),
         has_references: found.has_references,
         edges: found.edges,
@@ -112,6 +124,7 @@ struct Found<'a> {
     file_number: usize,
     value: &'a Value,
     pointer: String,
+    rendered: Option<&'a Rendered>,
     /// Key and label.
     named: Option<(&'a str, &'a str)>,
     edges: Vec<(&'a str, &'a str)>,
