@@ -80,7 +80,7 @@ impl Way {
                         return Found::default();
                     };
                     let found = self.down(value, made, segments, listed);
-                    keys.into_iter().rev().fold(found, |found, key| found.below(key))
+                    keys.into_iter().rev().fold(found, Found::below)
                 }
                 None => {
                     let Some((key, rest)) = segments.split_first() else { return Found::default() };

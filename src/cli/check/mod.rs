@@ -53,7 +53,9 @@ pub fn run(arguments: &CheckArgs) -> Result<u8, Failure> {
     let options = Options { now: Timestamp::now(), kind, worker: worker.as_ref(), threads, render };
     let reports = check::check(inputs(&arguments.files), &options);
     if arguments.output == CheckOutput::Text {
-        template::notes(&reports, kitchen.as_ref()).iter().for_each(|note| say(note));
+        for note in template::notes(&reports, kitchen.as_ref()) {
+            say(&note);
+        }
     }
     Ok(show(&reports, arguments))
 }

@@ -24,7 +24,7 @@ use super::{
     setting::Listener,
     stage::Stage,
     summary::{EXCEPTION, Outcome, Row},
-    trace::Run,
+    trace::EndedRun,
     view::View,
 };
 use tc_payload::is_container_payload;
@@ -167,7 +167,7 @@ impl Session {
             }
             WorkerEvent::RunEnded { task_id, run_id, outcome, why, took, phases } => {
                 if let Some(at) = self.board.run_ended(&task_id, run_id, why, took) {
-                    self.reporter.run_ended(&self.board, at, &Run { run_id, outcome, took, phases });
+                    self.reporter.run_ended(&self.board, at, &EndedRun { run_id, outcome, took, phases });
                 }
             }
         }

@@ -31,7 +31,7 @@ pub struct Trace {
 }
 
 /// A run that has ended.
-pub struct Run {
+pub struct EndedRun {
     /// Its number.
     pub run_id: u32,
     /// One word for how it ended.
@@ -70,7 +70,7 @@ impl Trace {
     }
 
     /// It has ended.
-    pub fn end(&mut self, card: &Card, at: usize, run: &Run) -> io::Result<()> {
+    pub fn end(&mut self, card: &Card, at: usize, run: &EndedRun) -> io::Result<()> {
         let is_it = |slot: &Option<(usize, u32, u64)>| slot.is_some_and(|(task, run_id, _)| (task, run_id) == (at, run.run_id));
         let Some(slot) = self.slots.iter().position(is_it) else { return Ok(()) };
         let Some((_, _, begin)) = self.slots[slot].take() else { return Ok(()) };
@@ -139,7 +139,8 @@ mod tests {
         trace.begin(&a, 0, 0).expect("written");
         assert_eq!(events().len(), 3);
         trace.begin(&b, 1, 0).expect("written");
-        let run = |run_id, outcome: &str| Run { run_id, outcome: outcome.to_owned(), took: Duration::ZERO, phases: Vec::new() };
+        let run =
+            |run_id, outcome: &str| EndedRun { run_id, outcome: outcome.to_owned(), took: Duration::ZERO, phases: Vec::new() };
         trace.end(&a, 0, &run(0, "completed")).expect("written");
         trace.begin(&a, 0, 1).expect("written");
         trace.end(&b, 1, &run(0, "failed")).expect("written");
@@ -162,7 +163,9 @@ mod tests {
         // A claim long before the run was begun here, and a phase that begins after the end: clocks are read at different times.
         let secs = Duration::from_secs;
         let phases = vec![("admit", secs(0)), ("run", secs(40)), ("seal", secs(90))];
-        trace.end(&card("a"), 0, &Run { run_id: 0, outcome: "completed".to_owned(), took: secs(60), phases }).expect("written");
+        trace
+            .end(&card("a"), 0, &EndedRun { run_id: 0, outcome: "completed".to_owned(), took: secs(60), phases })
+            .expect("written");
         let text = std::fs::read_to_string(&path).expect("readable");
         let events: Vec<Value> = serde_json::from_str(&text).expect("JSON");
         let ts = |event: &Value| event["ts"].as_u64().expect("a time");
