@@ -5,21 +5,22 @@
 //! capacity 8, memory of an idle worker after a claim over https.
 
 use std::{
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
-use serde_json::{Value, json};
-use support::{Deployment, percentile};
+use serde_json::json;
+use support::{
+    Deployment, millis, now_ns, percentile,
+    relay::Relay,
+    wait_for,
+    worker::{BINARY, start_worker, worker},
+};
 
 #[expect(dead_code, reason = "each bench needs some of it")]
 mod support;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_tc-worker");
 /// Tasks a row: enough for a 99th percentile, or with `--smoke` just enough to see that it works.
 struct Sizes {
     latency: usize,
@@ -48,112 +49,10 @@ fn main() {
     });
 }
 
-fn now_ns() -> u128 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos()
-}
-
-fn worker(bench: &Deployment, root_url: &str, overrides: &Value) -> Child {
-    start_worker(bench.dir.path(), root_url, &bench.token, overrides)
-}
-
-fn start_worker(dir: &Path, root_url: &str, token: &str, overrides: &Value) -> Child {
-    let home = dir.join("worker");
-    drop(std::fs::create_dir(&home));
-    let mut config = json!({
-        "rootURL": root_url, "clientId": "bench", "accessToken": token, "provisionerId": "benches", "workerType": "road",
-        "workerGroup": "loopback", "workerId": "one", "ed25519SigningKeyLocation": home.join("key"),
-        "tasksDir": home.join("tasks"), "cachesDir": home.join("caches"), "downloadsDir": home.join("downloads"),
-        "requiredDiskSpaceMegabytes": 1, "tcWorker": { "stateDir": home.join("state") },
-    });
-    for (key, value) in overrides.as_object().expect("an object") {
-        match (config[key].as_object_mut(), value.as_object()) {
-            (Some(object), Some(more)) => object.extend(more.clone()),
-            _ => config[key] = value.clone(),
-        }
-    }
-    let path = home.join("worker.json");
-    std::fs::write(&path, config.to_string()).expect("the configuration");
-    let log = std::fs::File::create(home.join("log")).expect("a log");
-    Command::new(BINARY)
-        .args(["run", "--config"])
-        .arg(&path)
-        .current_dir(&home)
-        .env("TMPDIR", &home)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .expect("the worker starts")
-}
-
-/// A relay before the queue that notes when answers to `claimWork` with a task were passed on, and adds latency.
-struct Relay {
-    address: SocketAddr,
-    answered: Arc<Mutex<Vec<u128>>>,
-}
-
-impl Relay {
-    fn start(upstream: String, latency: Duration) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
-        let address = listener.local_addr().expect("bound");
-        let answered = Arc::<Mutex<Vec<u128>>>::default();
-        std::thread::spawn({
-            let answered = Arc::clone(&answered);
-            move || {
-                for client in listener.incoming().flatten() {
-                    let (upstream, answered) = (upstream.clone(), Arc::clone(&answered));
-                    std::thread::spawn(move || relay(client, &upstream, latency, &answered));
-                }
-            }
-        });
-        Self { address, answered }
-    }
-
-    fn answered(&self) -> Vec<u128> {
-        self.answered.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-/// One connection, both ways; requests on it come one after another.
-fn relay(mut client: TcpStream, upstream: &str, latency: Duration, answered: &Mutex<Vec<u128>>) {
-    let Ok(mut server) = TcpStream::connect(upstream) else { return };
-    drop(client.set_nodelay(true));
-    drop(server.set_nodelay(true));
-    let (Ok(mut from_client), Ok(mut to_server)) = (client.try_clone(), server.try_clone()) else { return };
-    std::thread::spawn(move || {
-        let mut buffer = vec![0; 64 * 1024];
-        while let Ok(n @ 1..) = from_client.read(&mut buffer) {
-            std::thread::sleep(latency / 2);
-            if to_server.write_all(&buffer[..n]).is_err() {
-                break;
-            }
-        }
-        drop(to_server.shutdown(std::net::Shutdown::Write));
-    });
-    let mut buffer = vec![0; 64 * 1024];
-    while let Ok(n @ 1..) = server.read(&mut buffer) {
-        std::thread::sleep(latency / 2);
-        if client.write_all(&buffer[..n]).is_err() {
-            break;
-        }
-        // Only answers to claims carry both.
-        let text = String::from_utf8_lossy(&buffer[..n]);
-        if text.contains("\"takenUntil\"") && text.contains("\"credentials\"") && text.contains("\"payload\"") {
-            answered.lock().unwrap_or_else(PoisonError::into_inner).push(now_ns());
-        }
-    }
-    drop(client.shutdown(std::net::Shutdown::Write));
-}
-
-#[expect(clippy::cast_precision_loss, reason = "differences of times are small")]
-fn millis(ns: i128) -> f64 {
-    ns as f64 / 1e6
-}
-
 async fn first_instruction(latency: Duration, tasks: usize) {
     let bench = Deployment::start().await;
     let me = std::env::current_exe().expect("this program has a path");
-    let relay = Relay::start(bench.server.root_url().trim_start_matches("http://").trim_end_matches('/').to_owned(), latency);
+    let relay = Relay::start(&bench, latency);
     let stamp = |i: usize| bench.dir.path().join(format!("stamp-{i}"));
     // The floor: the same program, started by this one.
     let mut floor = Vec::new();
@@ -163,14 +62,14 @@ async fn first_instruction(latency: Duration, tasks: usize) {
         Command::new(&me).arg("--stamp").arg(&path).status().expect("started");
         floor.push(millis(read_stamp(&path) - i128::try_from(began).expect("small")));
     }
-    let mut worker = worker(&bench, &format!("http://{}", relay.address), &json!({ "numberOfTasksToRun": tasks }));
+    let mut worker = worker(&bench, &relay.root_url(), &json!({ "numberOfTasksToRun": tasks }));
     let mut measured = Vec::new();
     for i in 0..tasks {
         // One at a time, so that each claim answer belongs to one task.
         let payload = json!({ "command": [[me, "--stamp", stamp(i)]], "maxRunTime": 60 });
         let task = bench.create(payload).await;
         bench.completed(&task).await;
-        let answered = relay.answered();
+        let answered = relay.passed().answered.clone();
         assert_eq!(answered.len(), i + 1, "one claim a task");
         measured.push(millis(read_stamp(&stamp(i)) - i128::try_from(answered[i]).expect("small")));
     }
@@ -288,16 +187,5 @@ fn idle_memory() {
     for child in [&mut worker, &mut queue] {
         drop(child.kill());
         drop(child.wait());
-    }
-}
-
-fn wait_for<T>(look: impl Fn() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited too long");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -1,10 +1,10 @@
-//! What several benches need: a deployment in this process, programs beside it, figures of a list.
+//! What several benches need: a deployment in this process, programs beside it, relays that note what passes, figures of a list.
 
 use std::{
     path::Path,
     process::{Command, Stdio},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use serde_json::{Value, json};
@@ -14,6 +14,10 @@ use tc_worker::{
     seam::{SystemClock, SystemRandom, slugid},
 };
 use tempfile::TempDir;
+
+pub mod calls;
+pub mod relay;
+pub mod worker;
 
 /// A queue in this process and a client of it.
 pub struct Deployment {
@@ -113,6 +117,29 @@ pub fn engines() -> Vec<(&'static str, String)> {
         ("28.5, containerd", "TC_DOCKER_CONTAINERD"),
     ];
     kinds.into_iter().filter_map(|(kind, variable)| Some((kind, std::env::var(variable).ok()?))).collect()
+}
+
+/// Nanoseconds since 1970, which processes of one machine agree on.
+pub fn now_ns() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos()
+}
+
+/// A difference of two such times.
+#[expect(clippy::cast_precision_loss, reason = "differences of times are small")]
+pub fn millis(ns: i128) -> f64 {
+    ns as f64 / 1e6
+}
+
+/// Looks again and again until something is there. Blocks.
+pub fn wait_for<T>(look: impl Fn() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited too long");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// The value that this share of a sorted list does not exceed.
