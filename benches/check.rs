@@ -23,7 +23,7 @@ fn main() {
     {
         let bytes = graph(tasks, wrong, lines);
         let megabytes = bytes.len() / 1_000_000;
-        let options = Options { now: jiff::Timestamp::now(), kind: None, worker: None, threads };
+        let options = Options { now: jiff::Timestamp::now(), kind: None, worker: None, threads, render: None };
         let before = resident_megabytes("VmRSS");
         let begin = Instant::now();
         let reports = check::check(vec![Input { name: "task-graph.json".to_owned(), bytes: Ok(bytes) }], &options);

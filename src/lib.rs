@@ -25,7 +25,7 @@
 //! | [`artifact`] | finding, encoding and uploading what a task left behind |
 //! | [`content`] | fetching what a task needs: resumed, hashed, decompressed on the way |
 //! | [`cache`] | writable caches: who has them, when they are kept, how they end |
-//! | [`graph`] | what tasks in files are called and how they name one another |
+//! | [`graph`] | what tasks in files are called, how they name one another, where rendered ones come from |
 //! | [`check`] | what is wrong with tasks, graphs, templates and configurations, told before anything runs |
 //! | [`observe`] | status file, metrics lines, memory |
 //! | [`local`] | the embedded queue: pure state machine, routes, store |

@@ -110,7 +110,7 @@ pub(super) fn shared(files: &[Vec<Card>], findings: &mut [Findings]) {
             for cache in &card.caches {
                 let key = (card.queue.as_deref(), &*cache.name);
                 let (other, before) = *first.entry(key).or_insert((card, cache));
-                let label = Value::from(other.label.as_deref().unwrap_or("another task"));
+                let label = Value::from(other.called().unwrap_or("another task"));
                 let name = Value::from(&*cache.name);
                 if std::ptr::eq(other, card) {
                     // What is wrong within one task is another rule.

@@ -10,6 +10,8 @@ use crate::local::state::TaskId;
 pub(super) struct Card {
     /// Its key in a graph.
     pub(super) key: Option<Box<str>>,
+    /// What a task that a template has made is called among the others.
+    pub(super) title: Option<Box<str>>,
     /// Its label, if it says one; for tasks of graphs, the key stands in.
     pub(super) label: Option<Box<str>>,
     /// Its id, if that is known.
@@ -32,6 +34,11 @@ impl Card {
     /// A task of which only its key in a graph is known.
     pub(super) fn of_key(key: &str) -> Self {
         Self { key: Some(key.into()), label: Some(key.into()), id: TaskId::parse(key), ..Self::default() }
+    }
+
+    /// For people, if it is called something else than its file.
+    pub(super) fn called(&self) -> Option<&str> {
+        self.title.as_deref().or(self.label.as_deref())
     }
 }
 

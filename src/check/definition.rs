@@ -29,24 +29,22 @@ pub(super) fn queue(definition: &Value) -> Option<String> {
 /// What `exec` fills in is not missed in a task file, where nobody writes it; `label` and `taskId` are for `exec` alone.
 pub(super) fn check(task: &Task<'_>, notes: &mut Notes<'_>) {
     let Some(definition) = task.definition else { return };
-    let is_file = task.role == Role::Task;
+    let (is_file, is_rendered) = (task.role == Role::Task, task.role == Role::Rendered);
+    let mut missing = Vec::new();
     for broken in shape(definition) {
         let pointer = broken.pointer.as_str();
         let is_for_exec = |name: &str| pointer.strip_prefix('/') == Some(name);
-        if is_file && (is_for_exec(LABEL) || is_for_exec(TASK_ID)) {
+        if (is_file && is_for_exec(LABEL)) || ((is_file || is_rendered) && is_for_exec(TASK_ID)) {
             continue;
         }
-        let is_list_entry = pointer.starts_with("/dependencies/") && definition.pointer(pointer).is_some_and(Value::is_string);
+        let is_list_entry =
+            !is_rendered && pointer.starts_with("/dependencies/") && definition.pointer(pointer).is_some_and(Value::is_string);
         if is_list_entry && broken.rule != "is there twice" {
             // It may be a label; whether there is such a task is another rule.
             continue;
         }
         if broken.missing && pointer != "/payload" {
-            if !is_file {
-                let field = pointer.trim_start_matches('/').replace('/', ".");
-                let problem = Problem::new(task.at, format!("has no {field}, which createTask requires"));
-                notes.add(&rule::TASK_INCOMPLETE, problem.with_hint("`exec` fills it in, a deployment does not"));
-            }
+            missing.push(pointer.trim_start_matches('/').replace('/', "."));
             continue;
         }
         let rule = match pointer {
@@ -69,5 +67,11 @@ pub(super) fn check(task: &Task<'_>, notes: &mut Notes<'_>) {
             }
         }
         notes.add(rule, problem.below(task.at));
+    }
+    if !is_file && let Some((last, others)) = missing.split_last() {
+        let fields = if others.is_empty() { last.clone() } else { format!("{} and {last}", others.join(", ")) };
+        let them = if others.is_empty() { "it" } else { "them" };
+        let problem = Problem::new(task.at, format!("lacks {fields}, which createTask requires"));
+        notes.add(&rule::TASK_INCOMPLETE, problem.with_hint(format!("`exec` fills {them} in, a deployment does not")));
     }
 }

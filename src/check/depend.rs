@@ -61,7 +61,7 @@ impl Whole<'_> {
             all().filter_map(|(at, ((file, _), card))| Some(((*file, card.key.as_deref()?), at))).collect();
         let mut known: HashMap<&str, usize> = HashMap::new();
         for (at, ((file, _), card)) in all() {
-            known.entry(card.label.as_deref().unwrap_or(self.stems[*file])).or_insert(at);
+            known.entry(card.called().unwrap_or(self.stems[*file])).or_insert(at);
         }
         let ids: HashMap<TaskId, usize> = all().filter_map(|(at, (_, card))| Some((card.id?, at))).collect();
         let find = |file: usize, name: &str| {
@@ -127,7 +127,7 @@ impl Whole<'_> {
 
     fn called(&self, at: usize) -> &str {
         let ((file, _), card) = self.cards[at];
-        card.label.as_deref().unwrap_or(self.names[file])
+        card.called().unwrap_or(self.names[file])
     }
 
     /// Tells of a circle, at the edge of its first task that leads into it.

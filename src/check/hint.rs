@@ -61,6 +61,7 @@ pub(super) fn of(rule: &Rule) -> Option<&'static str> {
         "worker/max-run-time" => "lower it, or raise maxTaskRunTime in the configuration",
         "worker/shared-device" => "set capacity to 1, or send the task to a queue of its own",
         "worker/other-queue" => "leave --config out, or give the configuration of the worker of these tasks",
+        "template/render" => "each template is rendered with the event, the parameters and the names that `exec --help` lists",
         "template/version" => "begin with `version: 1`",
         "template/tasks" => "`tasks` is a list of task definitions, or an expression that gives one",
         "template/key" => "leave it out",

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! Input ─open─▶ Opened ─┬─ tasks, each alone ─task─▶ Card ──┐            (definition, payload, scope, artifact, cache, date)
-//!                       ├─ template                         ├─ all tasks together: depend, name, cache
+//!                       ├─ template ─rendered─▶ tasks, too  ├─ all tasks together: depend, name, cache
 //!                       └─ config                           ▼
 //!                                     Finding {rule, task, pointer} ─place─▶ Diagnostic {line, column, the line itself}
 //! ```
@@ -29,6 +29,7 @@ mod name;
 mod open;
 mod payload;
 mod place;
+mod rendered;
 pub mod rule;
 mod scope;
 mod task;
@@ -44,6 +45,7 @@ pub use finding::MOST_SHOWN;
 pub use kind::Kind;
 pub use open::MAX_FILE_BYTES;
 pub use place::{Diagnostic, Excerpt};
+pub use rendered::Render;
 
 use self::{
     card::Card,
@@ -52,7 +54,7 @@ use self::{
     rule::Rule,
     task::Role,
 };
-use crate::config::Config;
+use crate::{config::Config, graph::rendered::Batch};
 
 /// The most that all files together may have, in bytes.
 pub const MAX_TOTAL_BYTES: usize = 512 << 20;
@@ -61,6 +63,8 @@ pub const MAX_TOTAL_BYTES: usize = 512 << 20;
 const MOST_THREADS: usize = 8;
 /// Tasks that are worth a thread.
 const WORTH_A_THREAD: usize = 64;
+/// The root URL of the deployment that tasks are checked for, which nobody has named.
+pub const ROOT_URL: &str = "https://tc.example.com";
 
 /// One file.
 #[derive(Debug)]
@@ -93,6 +97,8 @@ pub struct Options<'a> {
     pub worker: Option<&'a Config>,
     /// How many threads may be used; at least 1.
     pub threads: usize,
+    /// Renders templates. Without it, only their shape is looked at.
+    pub render: Option<&'a dyn Render>,
 }
 
 /// What was found in one file.
@@ -121,8 +127,9 @@ pub fn check(inputs: Vec<Input>, options: &Options<'_>) -> Vec<FileReport> {
     let mut files: Vec<Opened> = opened.into_iter().flatten().collect();
     let mut cards: Vec<Vec<Card>> = Vec::with_capacity(files.len());
     for file in &mut files {
-        let (findings, of_file) = tasks(file, options);
+        let Looked { findings, cards: of_file, batch } = look(file, options);
         file.findings.extend(findings);
+        file.batch = batch;
         cards.push(of_file);
     }
     for (file, findings) in across::check(&files, &cards, options) {
@@ -134,52 +141,80 @@ pub fn check(inputs: Vec<Input>, options: &Options<'_>) -> Vec<FileReport> {
 
 /// Reads the configuration of the worker that is to run tasks, or says what is wrong with it.
 pub fn worker(input: Input) -> Result<Config, FileReport> {
-    let mut file = open::open_config(input);
+    let mut file = open::open_one(input, Kind::Config);
     match std::mem::replace(&mut file.body, Body::Config(None)) {
         Body::Config(Some(config)) => Ok(*config),
         _ => Err(place::report(file, &[])),
     }
 }
 
-/// Looks at each task of a file alone.
-fn tasks(file: &Opened, options: &Options<'_>) -> (Findings, Vec<Card>) {
-    let mut findings = Findings::default();
+/// Reads the event that templates are rendered with, or says what is wrong with it.
+pub fn event(input: Input) -> Result<Value, FileReport> {
+    let mut file = open::open_one(input, Kind::Task);
+    file.kind = None;
+    match std::mem::replace(&mut file.body, Body::Nothing) {
+        Body::Document(document) => Ok(document.into_value()),
+        _ => Err(place::report(file, &[])),
+    }
+}
+
+/// What was seen of one file alone.
+#[derive(Default)]
+struct Looked {
+    findings: Findings,
+    cards: Vec<Card>,
+    /// What a template has made.
+    batch: Option<Batch>,
+}
+
+/// Looks at a file, and at each of its tasks alone.
+fn look(file: &Opened, options: &Options<'_>) -> Looked {
+    let mut looked = Looked::default();
     match (&file.body, file.kind) {
-        (Body::Document(document), Some(Kind::Graph)) => return yaml_graph(document, options),
-        (Body::Document(document), Some(Kind::Template)) => template::check(document.value(), &mut findings),
+        (Body::Document(document), Some(Kind::Graph)) => (looked.findings, looked.cards) = yaml_graph(document, options),
+        (Body::Document(document), Some(Kind::Template)) => {
+            template::check(document.value(), &mut looked.findings);
+            if let Some(render) = options.render {
+                rendered::check(document, render, options, &mut looked);
+            }
+        }
         (Body::Document(document), _) => {
             let value = document.value();
             let role = if value.get("payload").is_some() { Role::Task } else { Role::Payload };
-            let card = task::check(value, role, 0, options, &mut findings);
-            return (findings, vec![card]);
+            looked.cards.push(task::check(value, role, 0, options, &mut looked.findings));
         }
         (Body::Graph(members), _) => {
-            let threads = options.threads.clamp(1, MOST_THREADS).min(members.len() / WORTH_A_THREAD + 1);
-            let share = members.len().div_ceil(threads).max(1);
             let text = file.text().unwrap_or_default();
-            let part = |(number, members): (usize, &[tc_payload::Member])| {
-                let mut findings = Findings::default();
-                let tasks = members.iter().zip(number * share..);
-                let cards = tasks.map(|(member, number)| node(text, member, number, options, &mut findings)).collect();
-                (findings, cards)
-            };
-            let parts: Vec<(Findings, Vec<Card>)> = std::thread::scope(|scope| {
-                let part = &part;
-                let begun: Vec<_> =
-                    members.chunks(share).enumerate().map(|members| scope.spawn(move || part(members))).collect();
-                // A thread that panics takes the check with it: half an answer would look like a clean one.
-                begun.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-            });
-            let mut cards = Vec::with_capacity(members.len());
-            for (found, more) in parts {
-                findings.extend(found);
-                cards.extend(more);
-            }
-            return (findings, cards);
+            let node = |number, member: &_, findings: &mut _| node(text, member, number, options, findings);
+            (looked.findings, looked.cards) = each(members, options.threads, node);
         }
         (Body::Nothing | Body::Config(_), _) => {}
     }
-    (findings, Vec::new())
+    looked
+}
+
+/// Looks at each task of many, on several threads. `one` gets a task with its number.
+fn each<T: Sync>(tasks: &[T], threads: usize, one: impl Fn(usize, &T, &mut Findings) -> Card + Sync) -> (Findings, Vec<Card>) {
+    let threads = threads.clamp(1, MOST_THREADS).min(tasks.len() / WORTH_A_THREAD + 1);
+    let share = tasks.len().div_ceil(threads).max(1);
+    let part = |(number, tasks): (usize, &[T])| {
+        let mut findings = Findings::default();
+        let tasks = tasks.iter().zip(number * share..);
+        let cards: Vec<Card> = tasks.map(|(task, number)| one(number, task, &mut findings)).collect();
+        (findings, cards)
+    };
+    let parts: Vec<(Findings, Vec<Card>)> = std::thread::scope(|scope| {
+        let part = &part;
+        let begun: Vec<_> = tasks.chunks(share).enumerate().map(|tasks| scope.spawn(move || part(tasks))).collect();
+        // A thread that panics takes the check with it: half an answer would look like a clean one.
+        begun.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    });
+    let (mut findings, mut cards) = (Findings::default(), Vec::with_capacity(tasks.len()));
+    for (found, more) in parts {
+        findings.extend(found);
+        cards.extend(more);
+    }
+    (findings, cards)
 }
 
 /// One task of a graph in JSON.

@@ -28,6 +28,7 @@ pub(super) fn of_task(value: &Value, task: &Task<'_>, card: &mut Card, notes: &m
             Some(other) => notes.add(&rule::GRAPH_NODE, Problem::wrong_type("/label", "string", other)),
             None => {}
         },
+        Role::Rendered => id(value, card, notes),
         Role::Task => {
             let wrong = |why: String| Problem::new("/label", why).with_hint("the id of the task names the directory instead");
             match label {
@@ -41,15 +42,20 @@ pub(super) fn of_task(value: &Value, task: &Task<'_>, card: &mut Card, notes: &m
                 Some(_) => notes.add(&rule::NAME_LABEL_DIRECTORY, wrong("is no text and does not count".to_owned())),
                 None => {}
             }
-            match value.get(TASK_ID) {
-                Some(Value::String(id)) if check::TASK_ID.problem(id).is_none() => card.id = TaskId::parse(id),
-                Some(_) => {
-                    let problem = Problem::new("/taskId", "is no task id: 22 letters of the kind that slugid.v4 makes");
-                    notes.add(&rule::NAME_TASK_ID, problem.with_hint("leave taskId out, and the task gets an id"));
-                }
-                None => {}
-            }
+            id(value, card, notes);
         }
+    }
+}
+
+/// Reads the id that stands beside the fields of a definition.
+fn id(value: &Value, card: &mut Card, notes: &mut Notes<'_>) {
+    match value.get(TASK_ID) {
+        Some(Value::String(id)) if check::TASK_ID.problem(id).is_none() => card.id = TaskId::parse(id),
+        Some(_) => {
+            let problem = Problem::new("/taskId", "is no task id: 22 letters of the kind that slugid.v4 makes");
+            notes.add(&rule::NAME_TASK_ID, problem.with_hint("leave taskId out, and the task gets an id"));
+        }
+        None => {}
     }
 }
 
@@ -60,7 +66,7 @@ pub(super) fn shared(files: &[Vec<Card>], is_graph: &[bool], names: &[&str], fin
     for (file, cards) in files.iter().enumerate() {
         let mut labels: HashMap<&str, &str> = HashMap::new();
         for (number, card) in cards.iter().enumerate() {
-            let called = card.key.as_deref().unwrap_or(names[file]);
+            let called = card.key.as_deref().or(card.title.as_deref()).unwrap_or(names[file]);
             if let Some(other) = card.id.and_then(|id| ids.insert(id, called)) {
                 let message = format!("is the id of {}, too", Value::from(other));
                 let at = if is_graph[file] { "" } else { "/taskId" };

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     config::{self, CANNOT_LOAD, Config},
-    graph::{documents, node::Share},
+    graph::{documents, node::Share, rendered::Batch},
 };
 
 /// The largest file that is read, in bytes. Only graphs in JSON may be so large; what else is, is refused as a document.
@@ -32,6 +32,8 @@ pub(super) struct Opened {
     pub(super) body: Body,
     /// What was found so far.
     pub(super) findings: Findings,
+    /// What it has made, if it is a template that was rendered.
+    pub(super) batch: Option<Batch>,
     /// It was not read at all.
     pub(super) unread: bool,
     /// By which others may name its task.
@@ -60,6 +62,7 @@ impl Opened {
             kind: told,
             body: Body::Nothing,
             findings: Findings::default(),
+            batch: None,
             unread: false,
             stem: stem(name).to_owned(),
             lines_before: 0,
@@ -114,9 +117,9 @@ pub(super) fn open(input: Input, told: Option<Kind>) -> Vec<Opened> {
     each.collect()
 }
 
-/// Opens the configuration of a worker.
-pub(super) fn open_config(input: Input) -> Opened {
-    let told = Some(Kind::Config);
+/// Opens a file that is one value, whatever it looks like.
+pub(super) fn open_one(input: Input, told: Kind) -> Opened {
+    let told = Some(told);
     with_text(input, told).map_or_else(
         |refused| *refused,
         |mut file| {

@@ -11,6 +11,7 @@ use super::{
     open::{Body, Opened},
     rule::{self, Rule, Severity},
 };
+use crate::graph::rendered::Batch;
 
 /// Characters of a line that are shown before the place, and from it on.
 const BEFORE: usize = 60;
@@ -45,12 +46,15 @@ pub(super) fn report(mut file: Opened, cards: &[Card]) -> FileReport {
     let (mut findings, errors, warnings) = std::mem::take(&mut file.findings).shown();
     match &file.body {
         Body::Graph(members) => in_members(file.text().unwrap_or_default(), members, &mut findings),
-        Body::Document(document) => in_document(document, file.kind == Some(Kind::Graph), &mut findings),
+        Body::Document(document) => match &file.batch {
+            Some(batch) => in_template(document, batch, &mut findings),
+            None => in_document(document, file.kind == Some(Kind::Graph), &mut findings),
+        },
         Body::Nothing | Body::Config(_) => {}
     }
     let label = |finding: &Finding| {
         let card = cards.get(finding.task?)?;
-        card.key.is_some().then(|| card.label.as_deref().map(printable)).flatten()
+        (card.key.is_some() || card.title.is_some()).then(|| card.called().map(printable)).flatten()
     };
     findings.sort_by(|a, b| {
         (a.problem.place, a.rule.id, &a.problem.message).cmp(&(b.problem.place, b.rule.id, &b.problem.message))
@@ -115,7 +119,7 @@ fn in_document(document: &Document, is_graph: bool, findings: &mut [Finding]) {
         Some(nodes) if is_graph => nodes.keys().collect(),
         _ => Vec::new(),
     };
-    let mut problems: Vec<Problem> = findings
+    let problems: Vec<Problem> = findings
         .iter()
         .map(|finding| {
             let key = finding.task.and_then(|task| keys.get(task));
@@ -126,6 +130,21 @@ fn in_document(document: &Document, is_graph: bool, findings: &mut [Finding]) {
             }
         })
         .collect();
+    set_places(findings, problems, document);
+}
+
+/// What is wrong with a task that a template has made stands in the template, where that part of it comes from.
+fn in_template(document: &Document, batch: &Batch, findings: &mut [Finding]) {
+    let problems = findings.iter().map(|finding| match finding.task.and_then(|task| batch.tasks.get(task)) {
+        Some(task) => Problem::new(task.origin(document.value(), &finding.problem.pointer), ""),
+        None => finding.problem.clone(),
+    });
+    let problems = problems.collect();
+    set_places(findings, problems, document);
+}
+
+/// Gives findings the places of problems that stand for them.
+fn set_places(findings: &mut [Finding], mut problems: Vec<Problem>, document: &Document) {
     apply_places(&mut problems, document, "");
     for (finding, problem) in findings.iter_mut().zip(problems) {
         finding.problem.place = problem.place;

@@ -64,7 +64,7 @@ rules! {
     SCOPE_MISSING "scope/missing" Error "A task must have the scopes that its payload needs."
     SCOPE_UNEXPANDED "scope/unexpanded" Warning "What roles among a task's scopes stand for cannot be told offline, so whether they hold what is needed cannot be checked."
 
-    DEPENDENCY_DANGLING "dependency/dangling" Error "A dependency in a graph must name a task of the graph, or be the id of a task elsewhere."
+    DEPENDENCY_DANGLING "dependency/dangling" Error "A dependency in a graph must name a task of the graph, or be the id of a task elsewhere, and one in a template must be none that `as_slugid` made for no task."
     DEPENDENCY_NOT_GIVEN "dependency/not-given" Warning "A dependency of a task file should name a task of the files that are checked together, or be an id."
     DEPENDENCY_SELF "dependency/self" Error "A task must not wait for itself."
     DEPENDENCY_CYCLE "dependency/cycle" Error "Tasks must not wait for each other in a circle."
@@ -115,6 +115,7 @@ rules! {
     TEMPLATE_OPERATOR "template/operator" Error "A key that begins with one `$` must be an operator of JSON-e."
     TEMPLATE_SHAPE "template/operator-shape" Error "An operator of JSON-e must stand with the keys that belong to it, and with no others."
     TEMPLATE_INTERPOLATION "template/interpolation" Error "Every `${` in a text must end with its `}`."
+    TEMPLATE_RENDER "template/render" Error "A template must give tasks when it is rendered for the event that is given."
 
     CONFIG_SETTING "config/setting" Error "A setting must be known and have the right type."
     CONFIG_VALUE "config/value" Error "The values of a configuration must work together."

@@ -5,7 +5,7 @@ use serde_json::Value;
 use tc_payload::Problem;
 
 use super::{
-    Notes, Options, artifact, cache,
+    Notes, Options, ROOT_URL, artifact, cache,
     card::{At, Card, Name},
     date, definition,
     finding::Findings,
@@ -33,6 +33,8 @@ pub(super) enum Role<'a> {
         /// It may have references in it.
         may_refer: bool,
     },
+    /// A task that a template has made, for a deployment.
+    Rendered,
 }
 
 /// A task, for the rules.
@@ -66,12 +68,12 @@ pub(super) fn check(value: &Value, role: Role<'_>, number: usize, options: &Opti
     let mut notes = Notes { findings, task: number, muted: Vec::new() };
     let mut card = match role {
         Role::Node { key, .. } => Card::of_key(key),
-        Role::Task | Role::Payload => Card::default(),
+        Role::Task | Role::Payload | Role::Rendered => Card::default(),
     };
     let resolved;
     let (definition, at, payload_at) = match role {
         Role::Payload => (None, "", ""),
-        Role::Task => (Some(value), "", "/payload"),
+        Role::Task | Role::Rendered => (Some(value), "", "/payload"),
         Role::Node { may_refer, .. } => {
             edges(value, &mut card, &mut notes);
             let Some(task) = value.get("task").filter(|task| task.is_object()) else {
@@ -136,8 +138,10 @@ fn edges(node: &Value, card: &mut Card, notes: &mut Notes<'_>) {
 fn entries(task: &Task<'_>, card: &mut Card) {
     let entries = task.definition.and_then(|definition| definition.get("dependencies")?.as_array());
     let entries = entries.into_iter().flatten().enumerate();
-    card.waits_for
-        .extend(entries.filter_map(|(position, name)| Some(Name { text: name.as_str()?.into(), at: At::Entry(position) })));
+    let names = entries.filter_map(|(position, name)| Some(Name { text: name.as_str()?.into(), at: At::Entry(position) }));
+    // In a deployment nothing but ids counts, and what is none was told.
+    let counts = |name: &Name| task.role != Role::Rendered || TaskId::parse(&name.text).is_some();
+    card.waits_for.extend(names.filter(counts));
 }
 
 /// The definition with all references filled in.
@@ -147,7 +151,7 @@ fn resolve(task: &Value, card: &Card, options: &Options<'_>, notes: &mut Notes<'
         card.waits_for.iter().find(is_it).map(|edge| stand_in(&edge.text))
     };
     let own_id = stand_in(card.key.as_deref().unwrap_or_default());
-    let known = Known { task: &known, own_id: &own_id, root_url: "https://tc.example.com", now: options.now };
+    let known = Known { task: &known, own_id: &own_id, root_url: ROOT_URL, now: options.now };
     let mut problems = Vec::new();
     let resolved = reference::resolve(task, "/task", &known, &mut problems);
     for problem in problems {

@@ -59,6 +59,8 @@ pub struct RunEnd {
     pub left_behind: Option<LeftBehind>,
     /// From the claim to the resolution.
     pub took: Duration,
+    /// The phases that it went through, by their names, and how long after the claim each began. The last one ends with the run.
+    pub phases: Vec<(&'static str, Duration)>,
 }
 
 /// What a run left on the machine.
@@ -100,7 +102,8 @@ pub async fn execute(
             let why = format!("make the task log: {error}");
             // A worker that cannot store this log cannot store the next one.
             let left_behind = Some(LeftBehind { what: format!("task logs cannot be stored: {error}"), sweepable: false });
-            return RunEnd { told, blame: Some(Blame::Worker), why: Some(why), left_behind, took: claimed.elapsed() };
+            let took = claimed.elapsed();
+            return RunEnd { told, blame: Some(Blame::Worker), why: Some(why), left_behind, took, phases: Vec::new() };
         }
     };
     follow(log.reader());
@@ -124,13 +127,17 @@ pub async fn execute(
     let left_behind = through_the_phases(&basics, &mut findings).await;
     let deciding = findings.deciding();
     let blame = deciding.as_ref().map(|error| error.blame);
+    let since = |at: &Instant| at.duration_since(claimed);
+    let mut phases: Vec<_> = findings.entered().iter().map(|(phase, at)| (phase.name(), since(at))).collect();
+    phases.push(("resolve", claimed.elapsed()));
     let told = report::report(&basics.queue, &basics.task_id, run_id, blame, &keeper, basics.shop.random.as_ref()).await;
-    RunEnd { told, blame, why: deciding.map(|error| error.message), left_behind, took: claimed.elapsed() }
+    RunEnd { told, blame, why: deciding.map(|error| error.message), left_behind, took: claimed.elapsed(), phases }
 }
 
 /// Everything between the header and the report. Returns what could not be removed.
 async fn through_the_phases(basics: &Basics, findings: &mut Findings) -> Option<LeftBehind> {
     let mut artifact = LogArtifact { name: tc_payload::native::Logs::default().backing, publish: true };
+    findings.enter(Phase::Admit, Instant::now());
     let (remains, furnished) = match admit::admit(basics, findings).await {
         None => (Remains::Gone(Gone::nothing_was_made()), None),
         Some(admitted) => {
@@ -149,6 +156,7 @@ async fn through_the_phases(basics: &Basics, findings: &mut Findings) -> Option<
             Some(LeftBehind { what, sweepable })
         }
     };
+    findings.enter(Phase::Seal, Instant::now());
     let sealed = seal::seal(basics, findings).await;
     if !basics.shop.config.clean_up_task_dirs
         && let Some(place) = furnished.as_ref().and_then(|(cx, _)| cx.place())

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use tc_engine::{EngineError, Fault, StopReason};
+use tokio::time::Instant;
 
 use crate::api::{Reason, Resolution};
 
@@ -150,17 +151,46 @@ pub enum Phase {
     Seal,
 }
 
+impl Phase {
+    /// Its name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Admit => "admit",
+            Self::Ground => "ground",
+            Self::Furnish => "furnish",
+            Self::Create => "create",
+            Self::Run => "run",
+            Self::Quiet => "quiet",
+            Self::Collect => "collect",
+            Self::Return => "return",
+            Self::Destroy => "destroy",
+            Self::Seal => "seal",
+        }
+    }
+}
+
 /// Position of an error of a phase itself: behind all features of that phase.
 pub const CORE: usize = usize::MAX;
 
-/// All the bad news of one run. Which piece decides does not depend on when it came.
+/// The phases that one run went through, and all its bad news. Which piece decides does not depend on when it came.
 #[derive(Debug, Default)]
 pub struct Findings {
     kill: Option<Kill>,
     errors: Vec<(Phase, usize, RunError)>,
+    entered: Vec<(Phase, Instant)>,
 }
 
 impl Findings {
+    /// Notes that a phase begins, and with it ends the one before. Each is entered once at most.
+    pub fn enter(&mut self, phase: Phase, now: Instant) {
+        self.entered.push((phase, now));
+    }
+
+    /// The phases with their beginnings, in their order.
+    pub fn entered(&self) -> &[(Phase, Instant)] {
+        &self.entered
+    }
+
     /// Adds an error from the feature at `position` of the table, or from the phase itself ([`CORE`]).
     pub fn add(&mut self, phase: Phase, position: usize, error: RunError) {
         self.errors.push((phase, position, error));

@@ -34,6 +34,7 @@ pub enum Remains {
 /// Performs an admitted run up to the point where only its log is left.
 pub async fn perform(admitted: Admitted, findings: &mut Findings) -> (Remains, RunContext, Table<RunContext>) {
     let Admitted { cx, mut table } = admitted;
+    findings.enter(Phase::Ground, Instant::now());
     let remains = match reserve(&cx).await {
         Ok(ground) => {
             let quiet = run_in(ground, &cx, &mut table, findings).await;
@@ -118,10 +119,12 @@ async fn run_in(
     findings: &mut Findings,
 ) -> Option<Box<dyn Quiet>> {
     let base = ground.base_environment();
+    findings.enter(Phase::Furnish, Instant::now());
     let errors = table.start(Phase::Furnish, cx, &cx.kill).await;
     if !note(findings, cx, Phase::Furnish, errors) {
         return quieted(ground.quiesce(), findings).await;
     }
+    findings.enter(Phase::Create, Instant::now());
     let sandbox = match ground.create(plan::plan(cx, base)).await {
         Ok(sandbox) => sandbox,
         Err((error, quiet)) => {
@@ -129,6 +132,7 @@ async fn run_in(
             return Some(quiet);
         }
     };
+    findings.enter(Phase::Run, Instant::now());
     let errors = table.start(Phase::Run, cx, &cx.kill).await;
     if !note(findings, cx, Phase::Run, errors) {
         return quieted(sandbox.quiesce(), findings).await;
@@ -143,6 +147,7 @@ async fn run_in(
         Err(Ended::Itself(error)) => findings.add(Phase::Run, CORE, error),
         Err(Ended::Killed(kill)) => findings.killed(kill),
     }
+    findings.enter(Phase::Quiet, Instant::now());
     let quiet = match handle.quiesce().await {
         Ok(quiet) => Some(quiet),
         Err(error) => {
@@ -158,6 +163,7 @@ async fn run_in(
 
 /// Giving up before anything ran, under a bound.
 async fn quieted(quiesce: impl Future<Output = Box<dyn Quiet>>, findings: &mut Findings) -> Option<Box<dyn Quiet>> {
+    findings.enter(Phase::Quiet, Instant::now());
     let quiet = timeout(ENGINE_BOUND, quiesce).await.ok();
     if quiet.is_none() {
         findings.add(Phase::Quiet, CORE, RunError::new(Blame::Worker, "the engine did not give up the task's space in time"));
@@ -193,6 +199,7 @@ async fn finish(
     table: &mut Table<RunContext>,
     findings: &mut Findings,
 ) -> Remains {
+    findings.enter(Phase::Collect, Instant::now());
     let collected = tokio::select! {
         biased; // A lost lease makes further uploads useless.
         kill = no_more_uploads(&cx.kill) => Err(kill),
@@ -202,10 +209,12 @@ async fn finish(
         Ok(errors) => add(findings, Phase::Collect, errors),
         Err(kill) => findings.killed(kill),
     }
+    findings.enter(Phase::Return, Instant::now());
     add(findings, Phase::Return, table.stop(Phase::Return, cx, quiet.as_deref()).await);
     let Some(quiet) = quiet else {
         return Remains::Left("processes of the task could not be ended".to_owned());
     };
+    findings.enter(Phase::Destroy, Instant::now());
     match timeout(ENGINE_BOUND, quiet.destroy(!cx.shop.config.clean_up_task_dirs)).await {
         Ok(Ok(gone)) => Remains::Gone(gone),
         Ok(Err(error)) => {

@@ -370,6 +370,7 @@ impl Loop {
                 why: Some("the worker failed while it ran this task".to_owned()),
                 left_behind: None,
                 took: Duration::ZERO,
+                phases: Vec::new(),
             }
         });
         info!(
@@ -388,8 +389,9 @@ impl Loop {
         }
         if let Some(events) = &self.events {
             let outcome = end.outcome().to_owned();
+            let RunEnd { why, took, phases, .. } = end;
             // Nobody listens any more: then nobody misses it.
-            drop(events.send(WorkerEvent::RunEnded { task_id, run_id, outcome, why: end.why, took: end.took }));
+            drop(events.send(WorkerEvent::RunEnded { task_id, run_id, outcome, why, took, phases }));
         }
         Event::RunEnded
     }

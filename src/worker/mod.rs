@@ -89,6 +89,8 @@ pub enum WorkerEvent {
         why: Option<String>,
         /// From the claim to the resolution.
         took: Duration,
+        /// The phases that it went through, by their names, and how long after the claim each began.
+        phases: Vec<(&'static str, Duration)>,
     },
 }
 

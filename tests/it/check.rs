@@ -117,3 +117,82 @@ fn a_template_and_a_graph_are_told_apart_from_tasks() {
     assert!(text.contains("error[dependency/dangling]: ./task-graph.json:1:"), "{text}");
     assert_eq!(output.status.code(), Some(1));
 }
+
+const TEMPLATE: &str = r#"version: 1
+tasks:
+  - $if: 'tasks_for == "github-push"'
+    then:
+      provisionerId: proj
+      workerType: linux
+      created: {$fromNow: ''}
+      deadline: {$fromNow: '1 day'}
+      metadata: {name: build, description: d, owner: '${event.pusher.email}', source: 'https://example.com/'}
+      payload:
+        command: [[make, '${event.after}', '${speed}']]
+        maxRunTime: 600
+"#;
+const PUSH: &str = r#"{"pusher": {"email": "a@example.com"}, "after": "c0ffee"}"#;
+const FOR_PUSH: [&str; 6] = ["--tasks-for", "github-push", "--event", "push.json", "--parameter", "speed=fast"];
+
+#[test]
+fn a_template_is_rendered_and_its_tasks_are_checked() {
+    let wrong = TEMPLATE.replace("600", "soon");
+    let dir = files(&[(".taskcluster.yml", TEMPLATE), ("wrong.yml", &wrong), ("task.yml", FINE), ("push.json", PUSH)]);
+    let check = |arguments: &[&str]| {
+        let output = check(dir.path(), arguments);
+        (out(&output), String::from_utf8_lossy(&output.stderr).into_owned(), output.status.code())
+    };
+    let fine = |files: usize| format!("no problems in {files} file{}\n", if files == 1 { "" } else { "s" });
+    let push = |files: &[&'static str]| check(&[&FOR_PUSH[..], files].concat());
+    assert_eq!(push(&[".taskcluster.yml", "task.yml"]), (fine(2), String::new(), Some(0)));
+    let (text, _, code) = push(&["wrong.yml"]);
+    let expected = "error[payload/schema]: wrong.yml:12:21: payload.maxRunTime: must be a whole number, not the string \"soon\"\n \
+                    12 |         maxRunTime: soon\n    |                     ^\n  task: build\n1 error in 1 file\n";
+    assert_eq!((text.as_str(), code), (expected, Some(1)));
+    let (text, note, code) = push(&["--output", "json", "wrong.yml"]);
+    let problem: Value = serde_json::from_str(&text).expect("one object");
+    assert_eq!(
+        (&problem["line"], &problem["task"], &problem["field"]),
+        (&12.into(), &"build".into(), &"payload.maxRunTime".into())
+    );
+    assert_eq!((note.as_str(), code), ("", Some(1)));
+    // Without an occasion, the shape is all there is.
+    let (text, note, code) = check(&["wrong.yml"]);
+    assert_eq!((text, code), (fine(1), Some(0)));
+    assert!(note.starts_with("note: wrong.yml: only its shape was checked; --tasks-for "), "{note}");
+    let (text, note, code) = push(&["task.yml"]);
+    assert_eq!((text, code), (fine(1), Some(0)));
+    assert!(note.contains("no file is a template"), "{note}");
+    let (_, note, code) = check(&["--tasks-for", "cron", ".taskcluster.yml"]);
+    assert!(code == Some(0) && note.contains(".taskcluster.yml: gives no tasks for cron"), "{note}");
+}
+
+#[test]
+fn events_and_templates_that_are_broken_are_told() {
+    let list = format!("[{}]", "1,".repeat(10));
+    let dir = files(&[(".taskcluster.yml", TEMPLATE), ("push.json", PUSH), ("broken.json", &list)]);
+    for (arguments, code, said) in [
+        (vec!["--event", "push.json"], 2, "--tasks-for"),
+        (vec!["--tasks-for", "github-push", "--event", "none.json"], 2, "error[file/unreadable]: none.json: "),
+        (vec!["--tasks-for", "github-push", "--event", "broken.json"], 2, "error[file/syntax]: broken.json:1:"),
+        (vec!["--tasks-for", "github-push", "--event", "-", "-"], 2, "both the event and a file"),
+        (vec!["--tasks-for", "github-push"], 1, "error[template/render]: .taskcluster.yml:9:"),
+        (vec!["--tasks-for", "github-push", "--event", "push.json"], 1, "error[template/render]: .taskcluster.yml:11:"),
+    ] {
+        let output = check(dir.path(), &[&arguments[..], &[".taskcluster.yml"]].concat());
+        let text = out(&output) + &String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
+        assert!(text.contains(said), "{arguments:?}: {text}");
+    }
+    let deep = format!("{}1{}", "(".repeat(200_000), ")".repeat(200_000));
+    for tasks in [
+        "{$eval: 'range(0, 100000000000)'}".to_owned(),
+        format!("[{{$eval: '{deep}'}}]"),
+        "{$map: {$eval: 'range(0, 20000)'}, each(a): {$eval: 'len(range(0, 20000))'}}".to_owned(),
+    ] {
+        std::fs::write(dir.path().join("bomb.yml"), format!("version: 1\ntasks: {tasks}\n")).expect("written");
+        let output = check(dir.path(), &["--tasks-for", "cron", "bomb.yml"]);
+        assert_eq!(output.status.code(), Some(1), "{}", out(&output));
+        assert!(out(&output).starts_with("error[template/render]: bomb.yml:2:"), "{}", out(&output));
+    }
+}

@@ -140,7 +140,7 @@ fn errors_name_file_place_and_expression() {
     push(dir.path(), &TEMPLATE.replace("maxRunTime: 60\n", "maxRunTime: soon\n"));
     let (code, _, stderr) = exec(dir.path(), &[&PUSH[..], &["--with-deps", "unit"]].concat());
     assert_eq!(code, Some(3), "{stderr}");
-    assert!(stderr.contains(".taskcluster.yml:23:") && stderr.contains("maxRunTime"), "{stderr}");
+    assert!(stderr.contains(".taskcluster.yml:33:") && stderr.contains("maxRunTime"), "{stderr}");
     push(dir.path(), TEMPLATE);
     let (code, _, stderr) = exec(dir.path(), &[".taskcluster.yml"]);
     assert!(code == Some(2) && stderr.contains("--tasks-for"), "{stderr}");

@@ -76,6 +76,13 @@ fn json_lines_tell_everything_in_its_order() {
         assert!(at(first).is_some() && at(first) < at(then), "{runs:?}");
     }
     assert_eq!(runs.len(), 4);
+    let phases: Vec<&str> = trace.iter().filter(|e| e["cat"] == "phase").map(|e| e["name"].as_str().expect("a name")).collect();
+    let all = ["admit", "ground", "furnish", "create", "run", "quiet", "collect", "return", "destroy", "seal", "resolve"];
+    assert_eq!(phases, [all, all].concat(), "both runs went through everything");
+    let spans = trace.iter().filter(|e| e["cat"] == "phase").filter_map(|e| Some((e["ts"].as_u64()?, e["dur"].as_u64()?)));
+    for ((begin, span), (next, _)) in spans.clone().zip(spans.skip(1)).take(all.len() - 1) {
+        assert_eq!(begin + span, next, "each begins where the one before ends");
+    }
 }
 
 #[test]

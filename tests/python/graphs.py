@@ -208,6 +208,9 @@ def problems_of_a_graph_have_their_places(e):
 def a_template_is_rendered_and_its_decision_makes_a_graph(e):
     template = e.repository.path / ".taskcluster.yml"
     rendered = (template, "--tasks-for", "github-push", "--event", e.file("push.json", json.dumps(e.repository.push())))
+    result = e.check(*rendered)
+    expect(result, 0)
+    assert result.stdout == "no problems in 1 file\n", result.stdout + result.stderr
     result = e.run(*rendered, "--list")
     expect(result, 0)
     assert re.search(r"^Decision Task +[\w-]{22} +demo-1/builder ", result.stdout, re.MULTILINE), result.stdout

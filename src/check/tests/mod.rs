@@ -7,7 +7,7 @@ use tc_payload::Place;
 use super::*;
 
 fn options() -> Options<'static> {
-    Options { now: "2026-01-01T00:00:00Z".parse().expect("a date"), kind: None, worker: None, threads: 3 }
+    Options { now: "2026-01-01T00:00:00Z".parse().expect("a date"), kind: None, worker: None, threads: 3, render: None }
 }
 
 fn input(name: &str, bytes: impl Into<Vec<u8>>) -> Input {

@@ -2,6 +2,7 @@
 
 mod input;
 mod json;
+mod template;
 mod text;
 
 use std::path::PathBuf;
@@ -12,9 +13,9 @@ use super::{
     args::{CheckArgs, CheckOutput, KindName},
     exec::{colour, files},
     print,
-    problems::Failure,
+    problems::{Failure, say},
 };
-use crate::check::{self, FileReport, Input, Kind, Options, Unread, rule};
+use crate::check::{self, FileReport, Input, Kind, Options, Render, Unread, rule};
 
 /// Exit code: there are problems.
 const PROBLEMS: u8 = 1;
@@ -37,6 +38,10 @@ pub fn run(arguments: &CheckArgs) -> Result<u8, Failure> {
             }
         }
     };
+    let kitchen = match template::kitchen(&arguments.occasion, &arguments.files)? {
+        Ok(kitchen) => kitchen,
+        Err(report) => return Ok(show(&[report], arguments).max(USAGE)),
+    };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let kind = arguments.kind.map(|kind| match kind {
         KindName::Task => Kind::Task,
@@ -44,8 +49,14 @@ pub fn run(arguments: &CheckArgs) -> Result<u8, Failure> {
         KindName::Template => Kind::Template,
         KindName::Config => Kind::Config,
     });
-    let options = Options { now: Timestamp::now(), kind, worker: worker.as_ref(), threads };
+    let render = kitchen.as_ref().map(|kitchen| kitchen as &dyn Render);
+    let options = Options { now: Timestamp::now(), kind, worker: worker.as_ref(), threads, render };
     let reports = check::check(inputs(&arguments.files), &options);
+    if arguments.output == CheckOutput::Text {
+        for note in template::notes(&reports, kitchen.as_ref()) {
+            say(&note);
+        }
+    }
     Ok(show(&reports, arguments))
 }
 

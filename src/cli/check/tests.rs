@@ -10,8 +10,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use tc_payload::{Document, Problem};
+
 use super::*;
-use crate::check::rule::Severity;
+use crate::{
+    check::rule::Severity,
+    cli::exec::template::{Occasion, tasks_here},
+    graph::rendered::Batch,
+};
 
 /// Rules whose files are too large to lie about; they are made here.
 const MADE: [&str; 4] = ["file/unreadable", "file/too-large", "file/more", "dependency/too-many"];
@@ -21,7 +27,7 @@ fn repository() -> &'static Path {
 }
 
 fn options() -> Options<'static> {
-    Options { now: "2026-01-01T00:00:00Z".parse().expect("a date"), kind: None, worker: None, threads: 2 }
+    Options { now: "2026-01-01T00:00:00Z".parse().expect("a date"), kind: None, worker: None, threads: 2, render: None }
 }
 
 fn input(name: &str, bytes: impl Into<Vec<u8>>) -> Input {
@@ -35,6 +41,24 @@ fn fixtures() -> Vec<PathBuf> {
     all
 }
 
+/// Renders for what a fixture's `occasion.json` says.
+#[derive(Debug)]
+struct Here(Occasion);
+
+impl Here {
+    fn read(path: &Path) -> Self {
+        let said: serde_json::Value = serde_json::from_slice(&fs::read(path).expect("read")).expect("JSON");
+        let tasks_for = said["tasks_for"].as_str().expect("a text").to_owned();
+        Self(Occasion { tasks_for, event: said["event"].clone(), parameters: Vec::new() })
+    }
+}
+
+impl Render for Here {
+    fn render(&self, document: &Document) -> Result<Batch, Box<Problem>> {
+        tasks_here(document, &self.0, check::ROOT_URL)
+    }
+}
+
 /// Checks the files of a fixture, and the worker beside them if there is one.
 fn check_fixture(folder: &Path) -> Vec<FileReport> {
     let mut files: Vec<PathBuf> =
@@ -44,8 +68,10 @@ fn check_fixture(folder: &Path) -> Vec<FileReport> {
     let read = |path: &PathBuf| input(&named(path), fs::read(path).expect("read"));
     let worker =
         files.iter().find(|path| named(path) == "worker.config").map(|path| check::worker(read(path)).expect("a worker"));
-    let others = files.iter().filter(|path| !["expected", "worker.config"].contains(&named(path).as_str()));
-    check::check(others.map(read).collect(), &Options { worker: worker.as_ref(), ..options() })
+    let here = files.iter().find(|path| named(path) == "occasion.json").map(|path| Here::read(path));
+    let render = here.as_ref().map(|here| here as &dyn Render);
+    let others = files.iter().filter(|path| !["expected", "worker.config", "occasion.json"].contains(&named(path).as_str()));
+    check::check(others.map(read).collect(), &Options { worker: worker.as_ref(), render, ..options() })
 }
 
 fn broken(reports: &[FileReport]) -> BTreeSet<&'static str> {

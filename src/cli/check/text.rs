@@ -15,8 +15,9 @@ use crate::{
 
 /// All problems, and a line that counts them.
 pub(super) fn reports(reports: &[FileReport], colours: bool) -> String {
-    let diagnostics = reports.iter().flat_map(|report| &report.diagnostics);
-    let mut text: String = diagnostics.map(|diagnostic| one(diagnostic, colours)).collect();
+    // What a template gives many tasks, it gives all of them in one place.
+    let groups = reports.iter().flat_map(|report| report.diagnostics.chunk_by(is_same));
+    let mut text: String = groups.map(|group| one(group, colours)).collect();
     let sum = |of: fn(&FileReport) -> usize| reports.iter().map(of).sum::<usize>();
     let (errors, warnings) = (sum(|report| report.errors), sum(|report| report.warnings));
     let files = count(reports.len(), "file");
@@ -33,8 +34,15 @@ pub(super) fn reports(reports: &[FileReport], colours: bool) -> String {
     text
 }
 
-fn one(diagnostic: &Diagnostic, colours: bool) -> String {
-    let Diagnostic { rule, severity, problem, task, excerpt } = diagnostic;
+/// Whether two problems differ in their tasks only.
+fn is_same(a: &Diagnostic, b: &Diagnostic) -> bool {
+    let what = |diagnostic: &Diagnostic| (diagnostic.rule.id, diagnostic.problem.place, diagnostic.task.is_some());
+    what(a) == what(b) && a.task.is_some() && a.problem == b.problem
+}
+
+/// A problem of one task or several.
+fn one(group: &[Diagnostic], colours: bool) -> String {
+    let Some(Diagnostic { rule, severity, problem, task, excerpt }) = group.first() else { return String::new() };
     let colour = match severity {
         Severity::Error => RED,
         Severity::Warning => YELLOW,
@@ -47,7 +55,13 @@ fn one(diagnostic: &Diagnostic, colours: bool) -> String {
     plain.hint = plain.hint.map(|hint| printable(&hint));
     let mut text = problems::marked(&word, &plain, line);
     if let Some(task) = task {
-        let _ = writeln!(text, "  task: {task}");
+        let others: Vec<&str> = group[1..].iter().filter_map(|other| other.task.as_deref()).collect();
+        // Writing to a string does not fail.
+        let _ = match others.as_slice() {
+            [] => writeln!(text, "  task: {task}"),
+            [other] => writeln!(text, "  tasks: {task} and {other}"),
+            [second, more @ ..] => writeln!(text, "  tasks: {task}, {second} and {} more", more.len()),
+        };
     }
     text
 }

@@ -10,10 +10,9 @@ use std::{
 use serde_json::Value;
 use tc_payload::{Document, MAX_DOCUMENT_BYTES, Problem, docker, is_container_payload, native};
 
-use super::template::Rendered;
 use crate::{
     check::MAX_FILE_BYTES,
-    graph::{documents, node::Share},
+    graph::{documents, node::Share, rendered::Rendered},
 };
 
 /// Extensions of files for tasks.

@@ -10,7 +10,7 @@ use super::{
     template::{self, Occasion},
 };
 use crate::cli::{
-    args::ExecArgs,
+    args::OccasionArgs,
     problems::{self, say},
 };
 
@@ -39,7 +39,7 @@ pub fn read(paths: &[PathBuf]) -> Option<Vec<TaskFile>> {
 }
 
 /// What templates are rendered for, if anything is said about that; or nothing, and what is wrong was said.
-pub fn occasion(arguments: &ExecArgs) -> Option<Option<Occasion>> {
+pub fn occasion(arguments: &OccasionArgs) -> Option<Option<Occasion>> {
     let Some(tasks_for) = &arguments.tasks_for else { return Some(None) };
     let event = match &arguments.event {
         None => json!({}),
@@ -68,11 +68,11 @@ pub fn render(files: &mut [TaskFile], occasion: Option<&Occasion>, root_url: &st
             continue;
         };
         match template::tasks(&file.document, occasion, root_url) {
-            Ok(tasks) => {
-                if tasks.is_empty() {
+            Ok(batch) => {
+                if batch.tasks.is_empty() {
                     say(&format!("{}: gives no tasks for {}", file.document.name(), occasion.tasks_for));
                 }
-                file.rendered = Some(tasks);
+                file.rendered = Some(batch.tasks);
             }
             Err(problem) => {
                 well = false;

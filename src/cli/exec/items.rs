@@ -9,12 +9,12 @@ use tc_payload::Problem;
 use super::{
     depend::{self, Named, Placed},
     files::{self, TaskFile},
-    template::Rendered,
 };
 use crate::graph::{
     label::{self, Called},
     node::{self, Node},
     reference::{self, Known},
+    rendered::Rendered,
 };
 
 /// One task of a file.
@@ -29,6 +29,8 @@ pub struct Item<'a> {
     pub pointer: String,
     /// Where the definition is below that.
     pub below: &'static str,
+    /// The task that a template has made.
+    pub rendered: Option<&'a Rendered>,
     /// Its key in a graph, or its id in what a template gave: there is more than this task in its file.
     pub key: Option<&'a str>,
     /// Objects in it may stand for ids, addresses and dates.
@@ -72,13 +74,14 @@ pub fn items(files: &[TaskFile]) -> Vec<Item<'_>> {
     let mut found: Vec<Found<'_>> = Vec::new();
     for (file_number, file) in files.iter().enumerate() {
         let value = file.document.value();
-        let one = Found { file_number, value, pointer: String::new(), named: None, node: None };
+        let one = Found { file_number, value, pointer: String::new(), rendered: None, named: None, node: None };
         if let Some(rendered) = &file.rendered {
-            found.extend(rendered.iter().map(|Rendered { value, pointer }| {
+            found.extend(rendered.iter().map(|task| {
+                let Rendered { value, pointer } = task;
                 let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str);
                 let key = text("/taskId").unwrap_or_default();
                 let named = Some((key, text("/metadata/name").unwrap_or(key)));
-                Found { value, pointer: pointer.clone(), named, ..one.clone() }
+                Found { value, pointer: pointer.clone(), rendered: Some(task), named, ..one.clone() }
             }));
         } else if node::is_graph(value) {
             found.extend(node::nodes(value).into_iter().map(|node| Found {
@@ -113,6 +116,7 @@ pub fn items(files: &[TaskFile]) -> Vec<Item<'_>> {
             value: found.value,
             pointer: found.pointer,
             below: if has_references { node::TASK } else { "" },
+            rendered: found.rendered,
             key: found.named.map(|(key, _)| key),
             has_references,
             edges,
@@ -129,6 +133,7 @@ struct Found<'a> {
     file_number: usize,
     value: &'a Value,
     pointer: String,
+    rendered: Option<&'a Rendered>,
     /// Key and label.
     named: Option<(&'a str, &'a str)>,
     node: Option<Node<'a>>,

@@ -58,7 +58,7 @@ pub async fn run(arguments: ExecArgs) -> Result<u8, Failure> {
             .with_hint("leave --engine out: tasks then run as the current user"));
     }
     let Some(mut files) = input::read(&arguments.files) else { return Ok(USAGE) };
-    let Some(occasion) = input::occasion(&arguments) else { return Ok(USAGE) };
+    let Some(occasion) = input::occasion(&arguments.occasion) else { return Ok(USAGE) };
     let listener = setting::listen().await?;
     if !input::render(&mut files, occasion.as_ref(), &listener.root_url()) {
         return Ok(USAGE);

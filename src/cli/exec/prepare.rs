@@ -133,8 +133,16 @@ fn explain(items: &[Item<'_>], mut invalid: Vec<(usize, Vec<Problem>)>) {
     for of_file in invalid.chunk_by_mut(|(a, _), (b, _)| items[*a].file_number == items[*b].file_number) {
         let Some((first, _)) = of_file.first() else { continue };
         let document = &items[*first].file.document;
-        let mut groups: Vec<(&str, &mut [Problem])> =
-            of_file.iter_mut().map(|(number, problems)| (items[*number].pointer.as_str(), problems.as_mut_slice())).collect();
+        let groups = of_file.iter_mut().map(|(number, problems)| {
+            let Some(task) = items[*number].rendered else {
+                return (items[*number].pointer.as_str(), problems.as_mut_slice());
+            };
+            for problem in problems.iter_mut() {
+                problem.pointer = task.origin(document.value(), &problem.pointer);
+            }
+            ("", problems.as_mut_slice())
+        });
+        let mut groups: Vec<(&str, &mut [Problem])> = groups.collect();
         apply_places_below(&mut groups, document);
     }
     for (number, problems) in &invalid {

@@ -30,7 +30,7 @@ use super::{
     setting::Told,
     show::Show,
     summary::{EXCEPTION, Row},
-    trace::Trace,
+    trace::{EndedRun, Trace},
 };
 use crate::{
     cli::problems::{Failure, say},
@@ -125,8 +125,8 @@ impl Reporter {
     }
 
     /// A run has ended, whatever becomes of its task.
-    pub fn run_ended(&mut self, board: &Board, at: usize, run_id: u32, outcome: &str) {
-        self.traced(|trace| trace.end(&board.cards()[at], at, run_id, outcome));
+    pub fn run_ended(&mut self, board: &Board, at: usize, run: &EndedRun) {
+        self.traced(|trace| trace.end(&board.cards()[at], at, run));
         self.show.run_ended(at);
     }
 

@@ -24,6 +24,7 @@ use super::{
     setting::Listener,
     stage::Stage,
     summary::{EXCEPTION, Outcome, Row},
+    trace::EndedRun,
     view::View,
 };
 use tc_payload::is_container_payload;
@@ -164,9 +165,9 @@ impl Session {
                     self.reporter.begun(&self.board, at, run_id, log);
                 }
             }
-            WorkerEvent::RunEnded { task_id, run_id, outcome, why, took } => {
+            WorkerEvent::RunEnded { task_id, run_id, outcome, why, took, phases } => {
                 if let Some(at) = self.board.run_ended(&task_id, run_id, why, took) {
-                    self.reporter.run_ended(&self.board, at, run_id, &outcome);
+                    self.reporter.run_ended(&self.board, at, &EndedRun { run_id, outcome, took, phases });
                 }
             }
         }

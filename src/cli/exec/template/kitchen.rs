@@ -15,11 +15,11 @@ use std::{
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use super::{
-    Rendered,
-    render::{Failed, Request, render},
+use super::render::{Failed, Request, render};
+use crate::{
+    graph::rendered::{Batch, Rendered},
+    seam::{SystemRandom, slugid},
 };
-use crate::seam::{SystemRandom, slugid};
 
 /// The only argument of a kitchen. People do not type it.
 const ENTRY: &str = "render a template of tasks";
@@ -37,12 +37,15 @@ const STACK_BYTES: usize = 256 << 20;
 const RESULT_BYTES: u64 = 64 << 20;
 
 /// Renders in a kitchen. Blocks for `PATIENCE` at most, and a little.
-pub fn cook(request: &Request) -> Result<Vec<Rendered>, Failed> {
+pub fn cook(request: &Request) -> Result<Batch, Failed> {
     let whole = |message: String| Failed { message, pointer: "/tasks".to_owned() };
     let order = serde_json::to_vec(request).map_err(|error| whole(format!("cannot be handed over: {error}")))?;
     match serve(order) {
         Ok(answer) => match serde_json::from_slice::<Answer>(&answer) {
-            Ok(Answer::Tasks(tasks)) => Ok(tasks.into_iter().map(|(pointer, value)| Rendered { value, pointer }).collect()),
+            Ok(Answer::Tasks { tasks, ids }) => {
+                let tasks = tasks.into_iter().map(|(pointer, value)| Rendered { value, pointer }).collect();
+                Ok(Batch { tasks, ids })
+            }
             Ok(Answer::Failed(failed)) => Err(failed),
             Err(_) => Err(whole("gives something that is nested too deeply".to_owned())),
         },
@@ -52,8 +55,12 @@ pub fn cook(request: &Request) -> Result<Vec<Rendered>, Failed> {
 
 #[derive(serde::Serialize, serde::Deserialize)]
 enum Answer {
-    /// Each with the part of the template that it comes from.
-    Tasks(Vec<(String, serde_json::Value)>),
+    Tasks {
+        /// Each with the part of the template that it comes from.
+        tasks: Vec<(String, serde_json::Value)>,
+        /// Labels with their ids.
+        ids: Vec<(String, String)>,
+    },
     Failed(Failed),
 }
 
@@ -125,7 +132,9 @@ pub fn entered() -> Option<ExitCode> {
         io::stdin().lock().read_to_end(&mut order)?;
         let request: Request = serde_json::from_slice(&order)?;
         let answer = match render(&request, &|| slugid(&SystemRandom)) {
-            Ok(tasks) => Answer::Tasks(tasks.into_iter().map(|task| (task.pointer, task.value)).collect()),
+            Ok(Batch { tasks, ids }) => {
+                Answer::Tasks { tasks: tasks.into_iter().map(|task| (task.pointer, task.value)).collect(), ids }
+            }
             Err(failed) => Answer::Failed(failed),
         };
         let answer = serde_json::to_vec(&answer)?;

@@ -21,7 +21,10 @@ use serde_json::{Map, Value, json};
 use tc_payload::{Document, Problem, apply_places};
 
 use self::render::{Failed, Request};
-use crate::seam::{SystemRandom, slugid};
+use crate::{
+    graph::rendered::{Batch, Rendered},
+    seam::{SystemRandom, slugid},
+};
 
 /// The scheduler that Taskcluster-GitHub is, for tasks that name none.
 const SCHEDULER_ID: &str = "taskcluster-github";
@@ -39,15 +42,6 @@ pub struct Occasion {
     pub parameters: Vec<(String, Value)>,
 }
 
-/// A task that a template has made.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rendered {
-    /// Its definition, with its id under `taskId`.
-    pub value: Value,
-    /// The part of the template that it comes from.
-    pub pointer: String,
-}
-
 /// Whether a document is such a template, and not a task or a graph.
 pub fn is_template(value: &Value) -> bool {
     value
@@ -55,8 +49,23 @@ pub fn is_template(value: &Value) -> bool {
         .is_some_and(|fields| fields.contains_key("tasks") && fields.contains_key("version") && !fields.contains_key("payload"))
 }
 
-/// The tasks that a template gives for an occasion.
-pub fn tasks(document: &Document, occasion: &Occasion, root_url: &str) -> Result<Vec<Rendered>, Box<Problem>> {
+/// The tasks that a template gives for an occasion. Blocks for as long as the [kitchen] may take.
+pub fn tasks(document: &Document, occasion: &Occasion, root_url: &str) -> Result<Batch, Box<Problem>> {
+    tasks_by(kitchen::cook, document, occasion, root_url)
+}
+
+/// The same without a kitchen, whose program tests are not.
+#[cfg(test)]
+pub fn tasks_here(document: &Document, occasion: &Occasion, root_url: &str) -> Result<Batch, Box<Problem>> {
+    tasks_by(|request| render::render(request, &|| slugid(&SystemRandom)), document, occasion, root_url)
+}
+
+fn tasks_by(
+    cook: impl Fn(&Request) -> Result<Batch, Failed>,
+    document: &Document,
+    occasion: &Occasion,
+    root_url: &str,
+) -> Result<Batch, Box<Problem>> {
     let template = document.value();
     let wrong = |pointer: &str, message: String| {
         let mut problems = [Problem::new(pointer, message)];
@@ -75,10 +84,10 @@ pub fn tasks(document: &Document, occasion: &Occasion, root_url: &str) -> Result
         _ => return Err(wrong("/version", "must be 1".to_owned())),
     }
     let request = Request { template: template.clone(), context: context(occasion, root_url) };
-    match kitchen::cook(&request) {
-        Ok(mut rendered) => {
-            complete(&mut rendered).map_err(|(pointer, why)| wrong(&pointer, why))?;
-            Ok(rendered)
+    match cook(&request) {
+        Ok(mut batch) => {
+            complete(&mut batch.tasks).map_err(|(pointer, why)| wrong(&pointer, why))?;
+            Ok(batch)
         }
         Err(Failed { message, pointer }) => {
             let expression = template.pointer(&pointer).and_then(Value::as_str).map_or(String::new(), |text| {

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    Rendered,
     locate::{self, locate},
     slugids::Slugids,
 };
+use crate::graph::rendered::{Batch, Rendered};
 
 /// What is asked for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ pub struct Failed {
 }
 
 /// The tasks of a template.
-pub fn render(request: &Request, fresh: &dyn Fn() -> String) -> Result<Vec<Rendered>, Failed> {
+pub fn render(request: &Request, fresh: &dyn Fn() -> String) -> Result<Batch, Failed> {
     let mut slugids = Slugids::new(fresh);
     let template = slugids.prepare(&request.template);
     let cook = |template: &Value| json_e::render(template, &request.context).map_err(|error| message(&error.to_string()));
@@ -54,7 +54,8 @@ pub fn render(request: &Request, fresh: &dyn Fn() -> String) -> Result<Vec<Rende
         Ok(value) => Ok(Rendered { value, pointer }),
         Err(message) => Err(Failed { message, pointer }),
     });
-    finished.collect()
+    let tasks = finished.collect::<Result<_, _>>()?;
+    Ok(Batch { tasks, ids: slugids.ids() })
 }
 
 /// For each task the entry that gives it, where the tasks come from a list that stands in the template: at `tasks` itself, inside
@@ -104,7 +105,7 @@ mod tests {
             format!("id{}", count.get() - 1)
         };
         let context = json!({ "tasks_for": "github-push", "event": { "ref": "refs/heads/main", "commits": ["x", "y"] } });
-        render(&Request { template, context }, &fresh)
+        render(&Request { template, context }, &fresh).map(|batch| batch.tasks)
     }
 
     fn pointer_of(template: Value) -> String {

@@ -35,6 +35,13 @@ impl<'a> Slugids<'a> {
         self.by_label.entry(label.to_owned()).or_insert_with(fresh).clone()
     }
 
+    /// All labels so far, each with its id, in the order of the labels.
+    pub fn ids(self) -> Vec<(String, String)> {
+        let mut ids: Vec<_> = self.by_label.into_iter().collect();
+        ids.sort_unstable();
+        ids
+    }
+
     /// The template with all calls replaced.
     pub fn prepare(&mut self, template: &Value) -> Value {
         match template {
