@@ -62,7 +62,7 @@ pub struct Reporter {
     saves: JoinSet<(usize, Saved)>,
     /// What was saved of tasks that are not told about yet.
     saved: HashMap<usize, Saved>,
-    rows: HashMap<usize, (usize, Row)>,
+    rows: HashMap<usize, Row>,
     backlog: VecDeque<Piece>,
     /// There until the end.
     output: Option<Output>,
@@ -219,12 +219,12 @@ impl Reporter {
         let artifacts = (!saved.files.is_empty()).then(|| self.artifacts.join(&card.folder).display().to_string());
         let row = Row { name: card.name.clone(), outcome, why: card.why.clone(), took: card.took, artifacts };
         self.shown(|show, out| show.over(card, at, &row, &saved, out));
-        self.rows.insert(at, (card.number, row));
+        self.rows.insert(at, row);
     }
 
-    /// Writes what is left to write, and saves what is left to save. Returns the rows with their numbers, and whether something
-    /// went wrong that none of them shows.
-    pub async fn close(mut self, board: &Board, told: Told) -> (Vec<(usize, Row)>, bool) {
+    /// Writes what is left to write, and saves what is left to save. Returns the rows in the order in which tasks ended, and
+    /// whether something went wrong that none of them shows.
+    pub async fn close(mut self, board: &Board, told: Told) -> (Vec<Row>, bool) {
         let enough = async {
             let known = told.so_far().is_some();
             told.asked().await;
@@ -250,7 +250,8 @@ impl Reporter {
         for at in 0..board.cards().len() {
             self.tell(board, at);
         }
-        (self.rows.into_values().collect(), self.trouble)
+        let rows = board.over().iter().filter_map(|at| self.rows.remove(at)).collect();
+        (rows, self.trouble)
     }
 
     /// A reader that is slow is waited for.

@@ -111,7 +111,6 @@ mod tests {
 
     fn card(name: &str) -> Card {
         Card {
-            number: 0,
             id: "id".to_owned(),
             name: name.to_owned(),
             folder: String::new(),
