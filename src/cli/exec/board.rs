@@ -31,6 +31,8 @@ pub struct Card {
     pub waits_for: Vec<usize>,
     /// It is begun also if they fail.
     pub whatever_comes: bool,
+    /// The task whose end was the end of this one, which was not begun yet.
+    pub lost_with: Option<usize>,
     /// How it ended.
     pub end: Option<Outcome>,
     /// Why, unless it completed.
@@ -190,6 +192,7 @@ impl Board {
             card.end = Some(outcome.clone());
             if let Some(why) = why {
                 card.why = Some(why);
+                card.lost_with = Some(cause);
             }
             self.not_over -= 1;
             self.over.push(at);
@@ -221,6 +224,7 @@ mod tests {
             folder: String::new(),
             waits_for: waits_for.to_vec(),
             whatever_comes: false,
+            lost_with: None,
             end: None,
             why: None,
             took: None,
@@ -254,6 +258,7 @@ mod tests {
         assert_eq!(board.cards()[2].end, Some(Outcome::NotRun));
         assert_eq!(board.cards()[1].why.as_deref(), Some("it waits for task-0, which failed"));
         assert_eq!(board.cards()[2].why.as_deref(), Some("it waits for task-1, and task-0 failed"));
+        assert_eq!(board.cards().iter().map(|card| card.lost_with).collect::<Vec<_>>(), [None, Some(0), Some(0), None, None]);
         assert_eq!(board.open_ids(), ["id-3", "id-4"], "a failure is enough for one of them");
         assert_eq!(board.refuse(4, "refused"), [4]);
         assert!(!board.is_over());

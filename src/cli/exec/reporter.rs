@@ -6,7 +6,8 @@
 //! a task is over ─▶ artifacts are saved ───┴─▶ show ─▶ backlog ─▶ output
 //! ```
 //!
-//! A task's row is complete, and told, when it is over, its artifacts are saved, and all of its logs were read to their ends.
+//! A task's row is complete, and told, when it is over, its artifacts are saved, and all of its logs were read to their ends;
+//! one that was lost with another one, when that one was told.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -63,6 +64,8 @@ pub struct Reporter {
     /// What was saved of tasks that are not told about yet.
     saved: HashMap<usize, Saved>,
     rows: HashMap<usize, Row>,
+    /// Tasks that are told about after another one.
+    after: HashMap<usize, Vec<usize>>,
     backlog: VecDeque<Piece>,
     /// There until the end.
     output: Option<Output>,
@@ -81,6 +84,7 @@ impl Reporter {
             saves: JoinSet::new(),
             saved: HashMap::new(),
             rows: HashMap::new(),
+            after: HashMap::new(),
             backlog: VecDeque::new(),
             output: Some(output),
             artifacts: Arc::new(artifacts),
@@ -207,8 +211,17 @@ impl Reporter {
     }
 
     fn tell_if_complete(&mut self, board: &Board, at: usize) {
-        if self.saved.contains_key(&at) && self.following.get(&at).is_none_or(|open| *open == 0) {
-            self.tell(board, at);
+        if !self.saved.contains_key(&at) || self.following.get(&at).is_some_and(|open| *open > 0) {
+            return;
+        }
+        // Whoever reads about what was lost has read why.
+        if let Some(cause) = board.cards()[at].lost_with.filter(|cause| !self.rows.contains_key(cause)) {
+            self.after.entry(cause).or_default().push(at);
+            return;
+        }
+        self.tell(board, at);
+        for lost in self.after.remove(&at).unwrap_or_default() {
+            self.tell(board, lost);
         }
     }
 
@@ -247,8 +260,8 @@ impl Reporter {
         while let Some(saved) = self.saves.join_next().await {
             self.on(board, Progress::Saved(saved));
         }
-        for at in 0..board.cards().len() {
-            self.tell(board, at);
+        for at in board.over() {
+            self.tell(board, *at);
         }
         let rows = board.over().iter().filter_map(|at| self.rows.remove(at)).collect();
         (rows, self.trouble)

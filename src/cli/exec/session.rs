@@ -261,6 +261,7 @@ fn cards(ready: Vec<Ready>) -> (Vec<Card>, Vec<Order>) {
             folder: called.folder.unwrap_or_else(|| id.clone()),
             waits_for: waits_for.clone(),
             whatever_comes: defined.definition["requires"] == "all-resolved",
+            lost_with: None,
             end: None,
             why: None,
             took: None,
