@@ -175,7 +175,7 @@ mod tests {
             assert_eq!(pointer_of(tasks(task)), format!("{place} {unknown}"));
         }
         let far = json!({ "a": { "$fromNow": "900000 years" } });
-        assert_eq!(pointer_of(tasks(far)), "/tasks/1/a cannot be rendered: the JSON-e library fails on it");
+        assert_eq!(pointer_of(tasks(far)), "/tasks/1/a/$fromNow cannot be rendered: the JSON-e library fails on it");
         assert!(pointer_of(tasks(json!({ "a": { "$eval": "1 +" } }))).starts_with("/tasks/1/a/$eval "));
     }
 }
