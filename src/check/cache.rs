@@ -24,7 +24,8 @@ pub(super) fn check(task: &Task<'_>, payload: &Checked, card: &mut Card, notes: 
             for (name, path) in &payload.container.caches {
                 let pointer = format!("{}/cache/{}", task.payload_at, escape_pointer_segment(name));
                 if let Some(why) = docker::kept_by_the_engine(path, can.privileged) {
-                    notes.add(&rule::CACHE_MOUNT_POINT, Problem::new(&pointer, format!("{} {why}", Value::from(path.as_str()))));
+                    notes
+                        .add(&rule::CACHE_MOUNT_POINT, Problem::new(&pointer, format!("{} {why}", Value::from(path.as_str()))));
                 }
                 add(card, name, path, pointer, true);
             }

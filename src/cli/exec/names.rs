@@ -20,11 +20,7 @@ pub struct Names {
 /// Looks at the names in a payload. What its schema refuses has none.
 pub fn names(payload: &Value) -> Names {
     let container = is_container_payload(payload);
-    let common = if container {
-        docker::check(payload).map(|payload| payload.common)
-    } else {
-        native::check(payload)
-    };
+    let common = if container { docker::check(payload).map(|payload| payload.common) } else { native::check(payload) };
     let mut names = Names::default();
     for (number, spec) in common.iter().flat_map(|common| &common.artifacts).enumerate() {
         let name = spec.published_name();
