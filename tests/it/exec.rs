@@ -339,7 +339,7 @@ fn names_of_artifacts_are_told_before_anything_runs() {
     };
     task("refused.yml", r#"{type: file, path: x, name: "a\nb"}"#);
     let (code, text) = run("refused.yml");
-    assert!(code == Some(3) && text.contains("refused.yml:3:42: artifacts.0.name: is no name for an artifact"), "{text}");
+    assert!(code == Some(3) && text.contains("refused.yml:3:41: artifacts.0.name: is no name for an artifact"), "{text}");
     assert!(!ran.exists(), "nothing ran");
     task("odd.yml", r"{type: file, path: x, name: ../y}, {type: file, path: ../z, optional: true}");
     let (code, text) = run("odd.yml");
