@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::Problem;
+use crate::problem::escape_pointer_segment;
 
 /// Longest string that Linux hands to a program, in bytes without the NUL at its end (`MAX_ARG_STRLEN`).
 pub(crate) const MAX_STRING_BYTES: usize = 128 * 1024 - 1;
@@ -17,7 +18,57 @@ pub fn native(payload: &Value) -> Vec<Problem> {
         strings.filter_map(move |(index, text)| Some((format!("/command/{number}/{index}"), text.as_str()?)))
     });
     let hint = "put a long script into a file, or into an artifact that the task downloads";
-    strings.flat_map(|(pointer, text)| string(&pointer, text, hint)).take(MAX_PROBLEMS).collect()
+    let strings = strings.flat_map(|(pointer, text)| string(&pointer, text, hint));
+    let variables = variables(payload).flat_map(|(name, value)| variable(name, value));
+    strings.chain(variables).take(MAX_PROBLEMS).collect()
+}
+
+/// Variables of a native payload whose names reach its commands as other names than were written.
+pub fn native_names(payload: &Value) -> Vec<Problem> {
+    let named = variables(payload).filter_map(|(name, _)| Some((name, odd_name(name)?)));
+    named.map(|(name, why)| Problem::new(pointer_to(name), why).about_key()).take(MAX_PROBLEMS).collect()
+}
+
+/// The variables of a payload, if they are texts.
+pub(crate) fn variables(payload: &Value) -> impl Iterator<Item = (&str, &str)> {
+    let members = payload.get("env").and_then(Value::as_object).into_iter().flatten();
+    members.filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)))
+}
+
+fn pointer_to(variable: &str) -> String {
+    format!("/env/{}", escape_pointer_segment(variable))
+}
+
+/// Why a program would see a variable under another name. Containers cannot be given one at all.
+fn odd_name(name: &str) -> Option<&'static str> {
+    match name {
+        "" => Some("is a variable without a name"),
+        name if name.contains('=') => Some("has `=` in its name, where its value would begin"),
+        _ => None,
+    }
+}
+
+/// What a variable breaks in a container.
+pub(crate) fn variable_of_container(name: &str, value: &str) -> Vec<Problem> {
+    let odd = odd_name(name).map(|why| Problem::new(pointer_to(name), why).about_key());
+    odd.into_iter().chain(variable(name, value)).collect()
+}
+
+/// What a variable breaks everywhere.
+fn variable(name: &str, value: &str) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if name.contains('\0') {
+        problems.push(Problem::new(pointer_to(name), "has a NUL character in its name").about_key());
+    }
+    if value.contains('\0') {
+        problems.push(Problem::new(pointer_to(name), "has a NUL character, which no variable can hold"));
+    }
+    let bytes = name.len() + 1 + value.len();
+    if bytes > MAX_STRING_BYTES {
+        let hint = "put a long value into an artifact that the task downloads";
+        problems.push(too_long(&pointer_to(name), bytes, " with its name").with_hint(hint));
+    }
+    problems
 }
 
 /// What a string of a command breaks.
@@ -48,9 +99,11 @@ mod tests {
     #[test]
     fn strings_of_each_command_are_looked_at() {
         let longest = "x".repeat(MAX_STRING_BYTES);
-        let payload = json!({ "command": [["a", longest.clone()], ["b\0", longest + "x", 5], 5] });
-        let pointers: Vec<String> = native(&payload).into_iter().map(|problem| problem.pointer).collect();
-        assert_eq!(pointers, ["/command/1/0", "/command/1/1"]);
+        let env = json!({ "A": "a\0b", "B\0": "", "C": longest.clone(), "D": longest[2..], "E=F": "", "": "", "G": 5 });
+        let payload = json!({ "command": [["a", longest.clone()], ["b\0", longest + "x", 5], 5], "env": env });
+        let pointers = |problems: Vec<Problem>| problems.into_iter().map(|problem| problem.pointer).collect::<Vec<_>>();
+        assert_eq!(pointers(native(&payload)), ["/command/1/0", "/command/1/1", "/env/A", "/env/B\0", "/env/C"]);
+        assert_eq!(pointers(native_names(&payload)), ["/env/E=F", "/env/"]);
         assert_eq!(native(&json!({})), []);
     }
 }

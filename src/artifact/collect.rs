@@ -211,7 +211,9 @@ fn explain(fault: &EntryFault, wanted: FileOrDirectory, shown: &str) -> (&'stati
             format!("Directory artifact '{shown}' exists as a file, not a directory, on the worker"),
         ),
         EntryFault::Special(_) => ("invalid-resource-on-worker", format!("Could not read {noun} '{shown}': it {fault}")),
-        EntryFault::Outward => ("file-not-readable-on-worker", format!("Could not read {noun} '{shown}': it {fault}")),
+        EntryFault::Outward | EntryFault::Above => {
+            ("file-not-readable-on-worker", format!("Could not read {noun} '{shown}': it {fault}"))
+        }
         EntryFault::Unreadable(error) => ("file-not-readable-on-worker", format!("Could not read {noun} '{shown}': {error}")),
         EntryFault::Lost(why) => ("file-not-readable-on-worker", format!("Could not read {noun} '{shown}': {why}")),
     }

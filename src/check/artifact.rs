@@ -3,17 +3,19 @@
 use std::collections::HashMap;
 
 use serde_json::Value;
-use tc_payload::{Problem, escape_pointer_segment};
+use tc_engine::leads_out;
+use tc_payload::{Problem, docker::ImageForm, escape_pointer_segment};
 
 use super::{
     Notes,
     payload::{Checked, has_proxy},
-    rule,
+    rule::{self, Rule},
     task::Task,
 };
 use crate::{
+    artifact::name::{self, Written},
     feature::artifacts::{Untimely, untimely},
-    local::check::ARTIFACT_NAME,
+    local::state::is_namespace,
 };
 
 /// Below this, artifacts can be read by everybody.
@@ -26,28 +28,15 @@ pub(super) fn check(task: &Task<'_>, payload: &Checked, notes: &mut Notes<'_>) {
     let mut known: HashMap<&str, usize> = HashMap::new();
     for (index, spec) in common.artifacts.iter().enumerate() {
         let published = spec.published_name();
-        // Containers have an object of them, whose keys are the names.
-        let (pointer, named) = match payload {
-            Checked::Native(_) => {
-                let at = format!("{}/artifacts/{index}", task.payload_at);
-                let named = if spec.name.is_some() { format!("{at}/name") } else { format!("{at}/path") };
-                (at, named)
-            }
-            Checked::Container(_) => {
-                let at = format!("{}/artifacts/{}", task.payload_at, escape_pointer_segment(published));
-                (at.clone(), at)
-            }
-        };
-        let about_name = |message: String| {
-            let problem = Problem::new(&named, message);
-            if matches!(payload, Checked::Container(_)) { problem.about_key() } else { problem }
-        };
-        if spec.name.as_ref().is_some_and(|name| !name.is_empty()) {
-            if let Some(why) = ARTIFACT_NAME.problem(published) {
-                notes.add(&rule::ARTIFACT_NAME, about_name(why));
-            } else if let Some(why) = odd(published) {
-                notes.add(&rule::ARTIFACT_NAME, about_name(format!("{} {why}", Value::from(published))));
-            }
+        let written = Written::of(spec, index, payload.container().is_some());
+        let at = format!("{}{}", task.payload_at, written.at);
+        let about_name = |message: String| written.about_name(message).below(task.payload_at);
+        if let Some((rule, why)) = wrong(published) {
+            notes.add(rule, about_name(why));
+        }
+        if payload.container().is_none() && leads_out(&spec.path) {
+            let message = format!("{} is outside the task's directory, where nothing is read", Value::from(spec.path.as_str()));
+            notes.add(&rule::ARTIFACT_PATH, Problem::new(format!("{at}/path"), message));
         }
         if let Some(first) = known.insert(published, index) {
             let message = format!("{} is the name of artifact {first}, too", Value::from(published));
@@ -57,22 +46,32 @@ pub(super) fn check(task: &Task<'_>, payload: &Checked, notes: &mut Notes<'_>) {
             let message = format!("{} is the name of {log}, which takes its place", Value::from(published));
             notes.add(&rule::ARTIFACT_LOG, about_name(message));
         }
-        expiry(task, spec.expires, &format!("{pointer}/expires"), notes);
+        expiry(task, spec.expires, &format!("{at}/expires"), notes);
     }
 }
 
-/// Why a name is no plain path.
-fn odd(name: &str) -> Option<&'static str> {
-    if name.starts_with('/') {
-        return Some("begins with a slash, which no name of an artifact does");
+/// The rule that a name breaks, and how.
+fn wrong(name: &str) -> Option<(&'static Rule, String)> {
+    if let Some(why) = name::refused(name) {
+        return Some((&rule::ARTIFACT_NAME, why));
     }
-    // A directory may be called with a slash at its end.
-    let mut parts = name.strip_suffix('/').unwrap_or(name).split('/');
-    parts.find_map(|part| match part {
-        "" => Some("has two slashes in a row"),
-        "." | ".." => Some("has a part that is `.` or `..`, which no directory for artifacts can have"),
-        _ => None,
-    })
+    let why = name::odd(name)?;
+    Some((&rule::ARTIFACT_PLAIN, format!("{} {why}", Value::from(name))))
+}
+
+/// Looks at an image that is an artifact of another task.
+pub(super) fn image(task: &Task<'_>, image: &ImageForm, notes: &mut Notes<'_>) {
+    let (ImageForm::Indexed { path, .. } | ImageForm::Task { path, .. }) = image else { return };
+    let at = |field: &str| format!("{}/image/{field}", task.payload_at);
+    if let Some(why) = name::refused(path) {
+        notes.add(&rule::IMAGE_ARTIFACT, Problem::new(at("path"), why));
+    }
+    if let ImageForm::Indexed { namespace, .. } = image
+        && !is_namespace(namespace)
+    {
+        let message = format!("{} is no name in the index", Value::from(namespace.as_str()));
+        notes.add(&rule::IMAGE_ARTIFACT, Problem::new(at("namespace"), message));
+    }
 }
 
 /// Logs are artifacts, too.
@@ -89,9 +88,8 @@ fn logs(task: &Task<'_>, payload: &Checked, notes: &mut Notes<'_>) {
     let at = |field: &str| format!("{}/{field}", task.payload_at);
     let written = |field: &str| task.payload.and_then(|payload| payload.pointer(&format!("/{field}"))).is_some();
     for (field, _, name) in fields.iter().filter(|(field, wanted, _)| *wanted && written(field)) {
-        let why = ARTIFACT_NAME.problem(name).or_else(|| Some(format!("{} {}", Value::from(name.as_str()), odd(name)?)));
-        if let Some(why) = why {
-            notes.add(&rule::ARTIFACT_NAME, Problem::new(at(field), why));
+        if let Some((rule, why)) = wrong(name) {
+            notes.add(rule, Problem::new(at(field), why));
         }
     }
     if features.live_log && features.backing_log && logs.live == logs.backing {

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use serde_json::Value;
-use tc_payload::{Problem, escape_pointer_segment};
+use tc_payload::{Problem, docker, escape_pointer_segment};
 
 use super::{
-    Notes,
+    Notes, artifact,
     card::{CacheUse, Card, Need},
     finding::Findings,
     payload::Checked,
@@ -20,11 +20,18 @@ pub(super) fn check(task: &Task<'_>, payload: &Checked, card: &mut Card, notes: 
     match payload {
         Checked::Native(payload) => mounts(task, &payload.mounts, card, notes),
         Checked::Container(payload) => {
+            let can = payload.container.capabilities;
             for (name, path) in &payload.container.caches {
                 let pointer = format!("{}/cache/{}", task.payload_at, escape_pointer_segment(name));
+                if let Some(why) = docker::kept_by_the_engine(path, can.privileged) {
+                    notes
+                        .add(&rule::CACHE_MOUNT_POINT, Problem::new(&pointer, format!("{} {why}", Value::from(path.as_str()))));
+                }
                 add(card, name, path, pointer, true);
             }
-            if let tc_payload::docker::ImageForm::Task { task_id, .. } = &payload.container.image {
+            volumes(task, can.privileged, notes);
+            artifact::image(task, &payload.container.image, notes);
+            if let docker::ImageForm::Task { task_id, .. } = &payload.container.image {
                 let pointer = format!("{}/image/taskId", task.payload_at);
                 card.needs.push(Need { pointer, task_id: task_id.as_str().into(), rule: &rule::DEPENDENCY_IMAGE });
             }
@@ -32,6 +39,19 @@ pub(super) fn check(task: &Task<'_>, payload: &Checked, card: &mut Card, notes: 
     }
     names(card, notes);
     nested(card, notes);
+}
+
+/// Artifacts that are volumes are places, too. As written, since what is left of them are places without names.
+fn volumes(task: &Task<'_>, privileged: bool, notes: &mut Notes<'_>) {
+    let written = task.payload.and_then(|payload| payload.get("artifacts")?.as_object()).into_iter().flatten();
+    for (name, artifact) in written {
+        let text = |field: &str| artifact.get(field).and_then(Value::as_str);
+        let (Some("volume"), Some(path)) = (text("type"), text("path")) else { continue };
+        if let Some(why) = docker::kept_by_the_engine(path, privileged) {
+            let pointer = format!("{}/artifacts/{}/path", task.payload_at, escape_pointer_segment(name));
+            notes.add(&rule::ARTIFACT_PATH, Problem::new(pointer, format!("{} {why}", Value::from(path))));
+        }
+    }
 }
 
 fn add(card: &mut Card, name: &str, path: &str, pointer: String, container: bool) {

@@ -1,6 +1,7 @@
 //! Payloads: their schema, and what a worker has against them.
 
 use serde_json::Value;
+use tc_engine::CommandSpec;
 use tc_payload::{Problem, docker, docker::Container, is_container_payload, limit, native};
 
 use super::{
@@ -67,7 +68,11 @@ pub(super) fn check(task: &Task<'_>, notes: &mut Notes<'_>) -> Option<Checked> {
                 for problem in limit::native(raw) {
                     notes.add(&rule::PAYLOAD_LIMIT, problem.below(task.payload_at));
                 }
+                for problem in limit::native_names(raw) {
+                    notes.add(&rule::PAYLOAD_VARIABLE, problem.below(task.payload_at));
+                }
             }
+            programs(task, &checked, notes);
             offered(task, &checked, worker, notes);
             Some(checked)
         }
@@ -78,6 +83,27 @@ pub(super) fn check(task: &Task<'_>, notes: &mut Notes<'_>) -> Option<Checked> {
                 notes.add(rule, problem.below(task.payload_at));
             }
             None
+        }
+    }
+}
+
+/// Whether each command names a program. In a container the image may have one already, which gets the words.
+fn programs(task: &Task<'_>, checked: &Checked, notes: &mut Notes<'_>) {
+    let at = |command: &str| format!("{}/command{command}/0", task.payload_at);
+    match checked {
+        Checked::Native(payload) => {
+            let nameless = payload.command.iter().enumerate().filter(|(_, argv)| !CommandSpec::names_a_program(argv));
+            for (number, _) in nameless {
+                let message = "is empty, where the name of a program has to be";
+                notes.add(&rule::PAYLOAD_PROGRAM, Problem::new(at(&format!("/{number}")), message));
+            }
+        }
+        Checked::Container(payload) => {
+            let argv = &payload.container.command;
+            if !argv.is_empty() && !CommandSpec::names_a_program(argv) {
+                let message = "is empty, which is no program for an image without an entry point";
+                notes.add(&rule::PAYLOAD_EMPTY, Problem::new(at(""), message));
+            }
         }
     }
 }

@@ -58,7 +58,11 @@ rules! {
 
     PAYLOAD_SCHEMA "payload/schema" Error "A payload must be what its schema says."
     PAYLOAD_LIMIT "payload/limit" Error "A command and its environment must fit what the kernel takes."
+    PAYLOAD_PROGRAM "payload/program" Error "A command must begin with the name of a program."
+    PAYLOAD_EMPTY "payload/empty-word" Warning "The command of a container should begin with an empty word only if the image has an entry point that takes one."
+    PAYLOAD_VARIABLE "payload/variable" Warning "An environment variable should have a name under which the task can find it."
     IMAGE_NAME "image/name" Error "The name of an image must be one that registries can have."
+    IMAGE_ARTIFACT "image/artifact" Error "The artifact that an image is must have a name that the queue can have, and its task one that the index can have."
 
     SCOPE_SYNTAX "scope/syntax" Error "A scope must be printable ASCII without two stars at its end."
     SCOPE_MISSING "scope/missing" Error "A task must have the scopes that its payload needs."
@@ -81,7 +85,8 @@ rules! {
     CACHE_KINDS "cache/kinds" Warning "A cache should not be shared between containers and native tasks, whose users differ."
 
     ARTIFACT_DUPLICATE "artifact/duplicate" Error "Two artifacts of a task must not have the same name."
-    ARTIFACT_NAME "artifact/name" Error "The name of an artifact must be a plain path of 1 to 1024 characters."
+    ARTIFACT_NAME "artifact/name" Error "The name of an artifact must have 1 to 1024 characters, none of them a control character."
+    ARTIFACT_PLAIN "artifact/plain-name" Warning "The name of an artifact should be a plain path, as which it can be saved and fetched everywhere."
     ARTIFACT_PATH "artifact/path" Error "The path of an artifact must lead somewhere that can be read."
     ARTIFACT_LOG "artifact/log" Warning "An artifact should not have the name of a log, which takes its place."
     ARTIFACT_PRIVATE "artifact/private" Warning "What is not below `public/` cannot be fetched by its plain address."

@@ -82,7 +82,8 @@ pub(super) fn check(value: &Value, findings: &mut Findings) {
         None => findings.of_file(&rule::TEMPLATE_TASKS, Problem::new("", "has no `tasks`")),
         Some(tasks) => {
             let renders = |tasks: &Map<String, Value>| tasks.keys().any(|key| is_operator_like(key));
-            if !tasks.is_array() && !tasks.as_object().is_some_and(renders) {
+            // Nothing is no task, as an empty list is.
+            if !tasks.is_array() && !tasks.is_null() && !tasks.as_object().is_some_and(renders) {
                 let problem = Problem::wrong_type("/tasks", "array", tasks);
                 findings.of_file(
                     &rule::TEMPLATE_TASKS,

@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 
 use super::{
     ControlInput, Ended, WorkerEvent,
+    call::{Answer, NotAsked, ask},
     cancel::{self, Watched},
     control::Urgency,
     gate::{Closed, Gate, WhenDown},
@@ -36,25 +37,6 @@ use crate::{
 
 /// Longest wait at the end for tasks that are handed back: the usual length of a claim, after which the queue helps itself.
 const HAND_BACK_BOUND: Duration = Duration::from_secs(1200);
-
-/// What a call brought.
-type Answer = Result<Vec<Claim>, NotAsked>;
-
-/// Why a call brought nothing.
-struct NotAsked {
-    /// A sentence for the log.
-    why: String,
-    /// The machine stands in the way, not the service; perhaps for good.
-    machine: Option<Closed>,
-    /// How long the service wants a pause.
-    pause: Option<Duration>,
-}
-
-impl NotAsked {
-    fn by_machine(closed: Closed) -> Self {
-        Self { why: format!("Not claiming any task: {}", closed.why), machine: Some(closed), pause: None }
-    }
-}
 
 /// A run as the loop knows it.
 struct Running {
@@ -411,16 +393,4 @@ impl Loop {
             warn!("Could not write which tasks run now to {}: {error}", file.display());
         }
     }
-}
-
-/// One call for work, unless this machine cannot take tasks now.
-async fn ask(shop: &Workshop, gate: &Gate, queue: &Queue, tasks: u8) -> Answer {
-    gate.pass().await.map_err(NotAsked::by_machine)?;
-    let config = &shop.config;
-    let pool = format!("{}/{}", config.provisioner_id, config.worker_type);
-    queue.claim_work(&pool, &config.worker_group, &config.worker_id, tasks).await.map_err(|error| NotAsked {
-        why: format!("Could not claim work. {error}"),
-        machine: None,
-        pause: error.retry_after(),
-    })
 }

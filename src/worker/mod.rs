@@ -10,6 +10,7 @@
 //! time ───────────────┘                          └─▶ kill switches | the end
 //! ```
 
+mod call;
 pub mod cancel;
 mod control;
 mod drive;

@@ -105,7 +105,10 @@ fn tasks_wait_for_those_they_depend_on() {
     assert!(text.contains("does not wait for \"nobody\""), "{text}");
     let (code, text) = run(&["after.yml", "whatever.yml", "fails.yml"]);
     assert_eq!(code, Some(1), "{text}");
-    assert!(text.contains("not run    after") && text.contains("completed  whatever"), "{text}");
+    assert!(text.contains("completed  whatever"), "{text}");
+    let place = |words: &str| text.find(words).unwrap_or_else(|| panic!("{words:?} in {text}"));
+    let (cause, lost) = (place("failed     fails"), place("not run    after  (it waits for fails, which failed)"));
+    assert!(cause < lost, "what was the cause of something stands before it: {text}");
     let (code, text) = run(&["circle.yml"]);
     assert_eq!(code, Some(3), "{text}");
     assert!(text.contains("waits for itself"), "{text}");
@@ -138,7 +141,7 @@ fn a_circle_is_told_once_with_its_place_and_who_waits_for_it_is_not_run() {
     assert!(stderr.contains(": dependencies.x: the task waits for itself: a → b → a"), "{stderr}");
     assert_eq!(stderr.matches("the task waits for itself").count(), 1, "{stderr}");
     for line in
-        ["not run    late  (it waits for b, which is not run)", "not run    later  (it waits for late, which is not run)"]
+        ["not run    late  (it waits for b, which is invalid)", "not run    later  (it waits for late, and b is invalid)"]
     {
         assert!(stderr.contains(line), "{stderr}");
     }
@@ -320,4 +323,29 @@ fn the_machines_status_file_is_left_alone_and_tasks_run_below_tmpdir() {
     let begin = format!("{}/tc-worker-exec-", home.path().display());
     assert!(stdout.lines().any(|line| line.starts_with(&begin)), "{stdout}");
     assert_eq!(std::fs::read_to_string(home.path().join("worker-status.json")).expect("there"), "precious");
+}
+
+#[test]
+fn names_of_artifacts_are_told_before_anything_runs() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let task = |name: &str, artifacts: &str| {
+        let text = format!("command: [[/bin/sh, -c, 'touch $RAN; echo x > x']]\nmaxRunTime: 60\nartifacts: [{artifacts}]\n");
+        write(dir.path(), name, &text);
+    };
+    let ran = dir.path().join("ran");
+    let run = |file: &str| {
+        let output = Command::new(BINARY).args(["exec", file]).current_dir(dir.path()).env("RAN", &ran).output().expect("run");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    task("refused.yml", r#"{type: file, path: x, name: "a\nb"}"#);
+    let (code, text) = run("refused.yml");
+    assert!(code == Some(3) && text.contains("refused.yml:3:41: artifacts.0.name: is no name for an artifact"), "{text}");
+    assert!(!ran.exists(), "nothing ran");
+    task("odd.yml", r"{type: file, path: x, name: ../y}, {type: file, path: ../z, optional: true}");
+    let (code, text) = run("odd.yml");
+    assert_eq!(code, Some(0), "{text}");
+    let place = |words: &str| text.find(words).unwrap_or_else(|| panic!("{words:?} in {text}"));
+    assert!(place("the artifact \"../y\" will not be saved") < place("odd: task "), "before it runs: {text}");
+    assert!(place("is outside the task directory") > 0 && !text.contains("symbolic link"), "{text}");
+    assert!(!dir.path().join("y").exists() && !dir.path().join("artifacts/y").exists());
 }

@@ -57,6 +57,8 @@ fn json_lines_tell_everything_in_its_order() {
     let lines: Vec<&str> = of(&events, "line", "build").iter().map(|e| e["line"].as_str().expect("a line")).collect();
     let at = lines.iter().position(|line| *line == "one").expect("a line of the task");
     assert_eq!(lines[at..at + 2], ["one", "\u{1b}[31mtwo"]);
+    let ended = |label: &str| events.iter().position(|e| e["event"] == "ended" && e["label"] == label).expect("an end");
+    assert!(ended("fails") < ended("after"), "whoever reads of what was not run has read why");
     let artifact = build.iter().find(|e| e["name"] == "public/out").expect("the artifact");
     assert_eq!(std::fs::read(dir.path().join(artifact["path"].as_str().expect("a path"))).expect("there"), b"x\n");
     assert_eq!(artifact["bytes"], 2);

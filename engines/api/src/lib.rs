@@ -27,4 +27,4 @@ pub use boundary::{Engine, EngineError, Fault, Gone, Ground, Identity, Room, Run
 pub use command::{CommandEnd, Exit, Sink, StopReason};
 pub use image::{Image, ImageBytes, ImageStream, ImageWant, Progress};
 pub use plan::{Bind, CommandSpec, ContainerPlan, Environment, Keep, Limits, Names, Owner, SandboxPlan};
-pub use quiet::{Content, Entry, EntryFault, Kind, OpenFile, Pieces, Quiet, ReadError, Reopen};
+pub use quiet::{Content, Entry, EntryFault, Kind, OpenFile, Pieces, Quiet, ReadError, Reopen, leads_out};

@@ -1,6 +1,11 @@
 //! What the worker asks of an engine: names, commands, environment.
 
-use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+    sync::Arc,
+};
 
 /// Environment variables by name. Sorted, so that two runs of one task look the same.
 pub type Environment = BTreeMap<OsString, OsString>;
@@ -35,6 +40,13 @@ pub type Keep = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 pub struct CommandSpec {
     /// The program and its arguments, run directly, without a shell. Empty only in containers: the image says what runs then.
     pub argv: Vec<OsString>,
+}
+
+impl CommandSpec {
+    /// Whether these words name a program. An empty word names none: it is found in no directory.
+    pub fn names_a_program<W: AsRef<OsStr>>(argv: &[W]) -> bool {
+        argv.first().is_some_and(|name| !name.as_ref().is_empty())
+    }
 }
 
 /// Everything an engine needs to run a task's commands.

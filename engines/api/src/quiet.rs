@@ -108,12 +108,34 @@ pub enum EntryFault {
     /// A symbolic link that leads out of the directory the task may publish from.
     #[error("is reached through a symbolic link that leads outside the task directory")]
     Outward,
+    /// The path is relative, and its own `..` lead out of the task directory; see [`leads_out`].
+    #[error("is outside the task directory, in which relative paths have to stay")]
+    Above,
     /// The operating system or the engine refused.
     #[error("{0}")]
     Unreadable(#[source] io::Error),
     /// The engine went away, in spite of all attempts to reach it. Nothing is known about the path.
     #[error("{0}")]
     Lost(String),
+}
+
+/// Whether a path of a native task leaves the task directory by its own letters, wherever links lead. An absolute path does
+/// not leave it: it never was in it, and who writes one down means that.
+pub fn leads_out(path: &str) -> bool {
+    let mut depth = 0_usize;
+    !path.starts_with('/')
+        && path.split('/').any(|part| match part {
+            "" | "." => false,
+            ".." if depth == 0 => true,
+            ".." => {
+                depth -= 1;
+                false
+            }
+            _ => {
+                depth += 1;
+                false
+            }
+        })
 }
 
 /// A run whose every process is dead. This was verified, not assumed.
@@ -128,4 +150,19 @@ pub trait Quiet: Send + Sync {
     ///
     /// With `keep_files` the task directory stays, for people who want to look into it.
     async fn destroy(self: Box<Self>, keep_files: bool) -> Result<Gone, EngineError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::leads_out;
+
+    #[test]
+    fn a_path_leads_out_where_it_has_more_steps_up_than_down() {
+        for path in ["..", "../x", "./../x", "a/../../x", "a//../../a/x", "../task/x"] {
+            assert!(leads_out(path), "{path}");
+        }
+        for path in ["", ".", "a", "a/..", "a/../b", "/..", "/etc/../x", "..a", "a/b/../../c"] {
+            assert!(!leads_out(path), "{path}");
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use tc_engine::Environment;
+use tc_engine::{CommandSpec, Environment};
 use tc_sys::{
     errno_text,
     launch::{NotStarted, Program, Stage, c_string},
@@ -55,7 +55,7 @@ pub(crate) fn prepare(
 
 /// The places where a bare name may be, the task's own search path first.
 fn search(name: &OsStr, path: Option<&OsString>, fallback: Option<&OsStr>) -> Vec<CString> {
-    if name.is_empty() {
+    if !CommandSpec::names_a_program(&[name]) {
         return Vec::new();
     }
     let places = path.map(OsString::as_os_str).into_iter().chain(fallback);

@@ -14,7 +14,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use tc_engine::{Content, Entry, EntryFault, Kind, OpenFile};
+use tc_engine::{Content, Entry, EntryFault, Kind, OpenFile, leads_out};
 use tc_sys::{
     beneath::{self, Fault, Found, Named, Root, Status},
     directory,
@@ -30,11 +30,16 @@ pub(crate) fn read(task_root: &Root, task_dir: &Path, path: &str, kind: Kind, se
     let shown = clean(&task_dir.join(given));
     // An absolute way of writing a path in the task directory means the same as the relative one.
     let inside = if given.is_absolute() { task_root.below(&shown).map(Path::to_owned) } else { Some(given.to_owned()) };
+    let single = |content| Entry { relative: String::new(), shown: shown.display().to_string(), content };
+    if leads_out(path) {
+        // No link is needed for that, and what is there is nobody's business.
+        send_entry(send, single(Err(EntryFault::Above)));
+        return;
+    }
     let found = match &inside {
         Some(relative) => task_root.find(relative),
         None => beneath::find_anywhere(given),
     };
-    let single = |content| Entry { relative: String::new(), shown: shown.display().to_string(), content };
     let entry = match (kind, found) {
         (Kind::File, found) => single(content_of(found)),
         (Kind::Directory, Ok(Found::File(..))) => single(Err(EntryFault::NotDirectory)),

@@ -18,6 +18,7 @@ pub mod launch;
 pub mod process;
 pub mod removal;
 pub mod socket;
+mod status;
 
 use std::io;
 

@@ -11,6 +11,8 @@ mod path;
 mod rules;
 mod written;
 
+pub use path::kept_by_the_engine;
+
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 

@@ -19,6 +19,19 @@ pub(super) fn mount_point(path: &str) -> Result<String, &'static str> {
     if clean == "/" { Err("must not be the container's root") } else { Ok(clean) }
 }
 
+/// Why no engine mounts anything at a path of a container, whatever the image: what is there is the kernel's or the engine's own.
+///
+/// The worker leaves it to the engine, whose refusal ends the task with exit code 125 or 127.
+pub fn kept_by_the_engine(path: &str, privileged: bool) -> Option<&'static str> {
+    let clean = lexical(path);
+    match clean.as_str() {
+        "/etc/hosts" | "/etc/hostname" | "/etc/resolv.conf" => Some("is a file that the engine makes"),
+        "/dev" if !privileged => Some("is where the devices are that every container needs"),
+        clean if clean == "/proc" || clean.starts_with("/proc/") => Some("is the kernel's, where nothing can be mounted"),
+        _ => None,
+    }
+}
+
 /// The path of something in a container to be read, seen from its root.
 pub(super) fn readable(path: &str) -> Result<String, &'static str> {
     if path.contains('\0') {
@@ -45,7 +58,7 @@ fn lexical(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{mount_point, readable};
+    use super::{kept_by_the_engine, mount_point, readable};
 
     #[test]
     fn mount_points_are_literal() {
@@ -62,6 +75,17 @@ mod tests {
         for path in ["", "x", "./x", "x:/y", "/", "//", "/.", "/a/../b", "/..", "/a/..", "/a\0b"] {
             assert!(mount_point(path).is_err(), "{path:?}");
         }
+    }
+
+    #[test]
+    fn some_places_are_taken() {
+        for path in ["/proc", "/proc/x/y", "/dev/", "/./etc/hosts"] {
+            assert!(kept_by_the_engine(path, false).is_some(), "{path}");
+        }
+        for path in ["/", "/processes", "/dev/shm", "/sys", "/etc", "/etc/hosts.d"] {
+            assert_eq!(kept_by_the_engine(path, false), None, "{path}");
+        }
+        assert_eq!(kept_by_the_engine("/dev", true), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::path::{mount_point, readable};
-use crate::limit::{self, MAX_STRING_BYTES, too_long};
+use crate::limit;
 use crate::problem::escape_pointer_segment;
 use crate::{Problem, Reference};
 
@@ -26,7 +26,7 @@ pub(super) fn problems(payload: &Value) -> Vec<Problem> {
     }
     let texts = payload.get("command").and_then(Value::as_array).into_iter().flatten().map(Value::as_str).enumerate();
     let command: Vec<(usize, &str)> = texts.filter_map(|(index, text)| Some((index, text?))).collect();
-    let env: Vec<(&str, &str)> = strings(payload, "env").collect();
+    let env: Vec<(&str, &str)> = limit::variables(payload).collect();
     rules.command(&command);
     rules.env(&env);
     rules.all_strings(&command, &env);
@@ -80,23 +80,8 @@ impl Rules {
 
     fn env(&mut self, env: &[(&str, &str)]) {
         for (name, value) in env {
-            let pointer = format!("/env/{}", escape_pointer_segment(name));
-            let wrong = match *name {
-                "" => Some("is a variable without a name"),
-                name if name.contains('=') => Some("has `=` in its name, where its value would begin"),
-                name if name.contains('\0') => Some("has a NUL character in its name"),
-                _ => None,
-            };
-            if let Some(wrong) = wrong {
-                self.report(Problem::new(&pointer, wrong).about_key());
-            }
-            if value.contains('\0') {
-                self.report(Problem::new(&pointer, "has a NUL character, which no variable can hold"));
-            }
-            let bytes = name.len() + 1 + value.len();
-            if bytes > MAX_STRING_BYTES {
-                let hint = "put a long value into an artifact that the task downloads";
-                self.report(too_long(&pointer, bytes, " with its name").with_hint(hint));
+            for problem in limit::variable_of_container(name, value) {
+                self.report(problem);
             }
         }
     }

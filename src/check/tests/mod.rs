@@ -112,8 +112,8 @@ fn what_a_worker_would_stumble_over_later_is_told() {
         ("command: [[a, \"b\\0\"]]\nmaxRunTime: 1\n".to_owned(), "payload/limit", 15),
         ("maxRunTime: 4294967296\ncommand: [[a]]\n".to_owned(), "worker/max-run-time", 13),
         ("logs: {live: a, backing: a}\ncommand: [[a]]\nmaxRunTime: 1\n".to_owned(), "artifact/duplicate", 26),
-        ("log: ../a\nimage: a\nmaxRunTime: 1\n".to_owned(), "artifact/name", 6),
-        ("logs: {live: ../a}\ncommand: [[a]]\nmaxRunTime: 1\n".to_owned(), "artifact/name", 14),
+        ("log: ../a\nimage: a\nmaxRunTime: 1\n".to_owned(), "artifact/plain-name", 6),
+        ("logs: {live: ../a}\ncommand: [[a]]\nmaxRunTime: 1\n".to_owned(), "artifact/plain-name", 14),
     ] {
         let report = one(text);
         assert_eq!((ids(&report), place(&report, 0)), (vec![rule], Place { line: 1, column }));

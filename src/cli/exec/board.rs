@@ -16,13 +16,11 @@ use std::{
     time::Duration,
 };
 
-use super::summary::Outcome;
+use super::summary::{self, Outcome};
 
 /// One task of the session.
 #[derive(Debug, Clone)]
 pub struct Card {
-    /// Its number among all tasks of the files.
-    pub number: usize,
     /// Its id.
     pub id: String,
     /// For people.
@@ -33,6 +31,8 @@ pub struct Card {
     pub waits_for: Vec<usize>,
     /// It is begun also if they fail.
     pub whatever_comes: bool,
+    /// The task whose end was the end of this one, which was not begun yet.
+    pub lost_with: Option<usize>,
     /// How it ended.
     pub end: Option<Outcome>,
     /// Why, unless it completed.
@@ -54,6 +54,8 @@ pub struct Board {
     /// Tasks whose run has ended, and about which the queue has not been asked since.
     to_ask: Vec<usize>,
     not_over: usize,
+    /// What is over, in the order in which it ended; causes before what they caused.
+    over: Vec<usize>,
     /// Whether the queue is known to have the task.
     created: Vec<bool>,
 }
@@ -72,7 +74,7 @@ impl Board {
         }
         let not_over = cards.iter().filter(|card| card.end.is_none()).count();
         let created = vec![false; cards.len()];
-        Self { created, cards, by_id, dependents, open_runs: HashSet::new(), to_ask: Vec::new(), not_over }
+        Self { created, cards, by_id, dependents, open_runs: HashSet::new(), to_ask: Vec::new(), not_over, over: Vec::new() }
     }
 
     /// All cards.
@@ -83,6 +85,11 @@ impl Board {
     /// Whether nothing is left that could end.
     pub fn is_over(&self) -> bool {
         self.not_over == 0
+    }
+
+    /// What is over, in the order in which it ended; causes stand before what they caused.
+    pub fn over(&self) -> &[usize] {
+        &self.over
     }
 
     /// How many runs have begun and not ended.
@@ -158,6 +165,7 @@ impl Board {
             self.cards[*at].end = Some(outcome.clone());
         }
         self.not_over = 0;
+        self.over.extend(&over);
         over
     }
 
@@ -173,6 +181,8 @@ impl Board {
 
     /// Ends a task and everything that is lost with it. Without recursion: chains are long.
     fn end(&mut self, at: usize, outcome: Outcome, over: &mut Vec<usize>) {
+        let cause = at;
+        let how = &outcome.clone();
         let mut ending = vec![(at, outcome, None)];
         while let Some((at, outcome, why)) = ending.pop() {
             let card = &mut self.cards[at];
@@ -182,15 +192,17 @@ impl Board {
             card.end = Some(outcome.clone());
             if let Some(why) = why {
                 card.why = Some(why);
+                card.lost_with = Some(cause);
             }
             self.not_over -= 1;
+            self.over.push(at);
             over.push(at);
             let never = match outcome {
                 Outcome::Completed => continue,
                 Outcome::Failed | Outcome::Exception(_) => false,
                 Outcome::Invalid | Outcome::Stopped | Outcome::NotRun => true,
             };
-            let why = format!("it waits for {}", self.cards[at].name);
+            let why = summary::because(&self.cards[at].name, (at != cause).then_some(&self.cards[cause].name), how);
             for next in self.dependents[at].iter().rev() {
                 let lost = never || !self.cards[*next].whatever_comes;
                 if lost && self.cards[*next].end.is_none() && self.cards[*next].runs == 0 {
@@ -207,12 +219,12 @@ mod tests {
 
     fn board(waits_for: &[&[usize]]) -> Board {
         let card = |(number, waits_for): (usize, &&[usize])| Card {
-            number,
             id: format!("id-{number}"),
             name: format!("task-{number}"),
             folder: String::new(),
             waits_for: waits_for.to_vec(),
             whatever_comes: false,
+            lost_with: None,
             end: None,
             why: None,
             took: None,
@@ -244,11 +256,14 @@ mod tests {
         board.cards[3].whatever_comes = true;
         assert_eq!(board.resolve("id-0", &Outcome::Failed), [0, 1, 2]);
         assert_eq!(board.cards()[2].end, Some(Outcome::NotRun));
-        assert_eq!(board.cards()[2].why.as_deref(), Some("it waits for task-1"));
+        assert_eq!(board.cards()[1].why.as_deref(), Some("it waits for task-0, which failed"));
+        assert_eq!(board.cards()[2].why.as_deref(), Some("it waits for task-1, and task-0 failed"));
+        assert_eq!(board.cards().iter().map(|card| card.lost_with).collect::<Vec<_>>(), [None, Some(0), Some(0), None, None]);
         assert_eq!(board.open_ids(), ["id-3", "id-4"], "a failure is enough for one of them");
         assert_eq!(board.refuse(4, "refused"), [4]);
         assert!(!board.is_over());
         assert_eq!(board.give_up(&Outcome::Stopped), [3]);
+        assert_eq!(board.over(), [0, 1, 2, 4, 3], "as they ended");
         assert!(board.is_over());
     }
 

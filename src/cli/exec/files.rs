@@ -10,6 +10,7 @@ use std::{
 use serde_json::Value;
 use tc_payload::{Document, MAX_DOCUMENT_BYTES, Problem, docker, is_container_payload, native};
 
+use super::names::names;
 use crate::{
     check::MAX_FILE_BYTES,
     graph::{documents, node::Share, rendered::Rendered},
@@ -142,6 +143,7 @@ pub fn problems(value: &Value) -> Vec<Problem> {
     } else {
         native::check(payload).err().unwrap_or_default()
     };
+    let problems = if problems.is_empty() { names(payload).refused } else { problems };
     problems
         .into_iter()
         .map(|mut problem| {

@@ -70,7 +70,7 @@ pub fn render(files: &mut [TaskFile], occasion: Option<&Occasion>, root_url: &st
         match template::tasks(&file.document, occasion, root_url) {
             Ok(batch) => {
                 if batch.tasks.is_empty() {
-                    say(&format!("{}: gives no tasks for {}", file.document.name(), occasion.tasks_for));
+                    say(&format!("note: {}: gives no tasks for {}", file.document.name(), occasion.tasks_for));
                 }
                 file.rendered = Some(batch.tasks);
             }

@@ -20,6 +20,8 @@ mod home;
 pub mod input;
 mod items;
 mod list;
+mod lost;
+mod names;
 mod output;
 mod picture;
 mod prepare;
@@ -77,7 +79,7 @@ pub async fn run(arguments: ExecArgs) -> Result<u8, Failure> {
         return Ok(if rows.is_empty() { code } else { EXCEPTION });
     }
     let form = view::form(&arguments, tasks.len())?;
-    let before: Vec<Row> = rows.iter().map(|(_, row)| row.clone()).collect();
+    let before: Vec<Row> = rows.clone();
     if tasks.is_empty() {
         // Of one task alone, everything was said.
         let is_told = before.len() == 1 && form != OutputForm::Json;
@@ -87,10 +89,8 @@ pub async fn run(arguments: ExecArgs) -> Result<u8, Failure> {
     let mut session = Session::open(&arguments, tasks, listener, view).await?;
     session.work().await;
     let Closed { rows: more, trouble, told } = session.close().await;
-    // The order in the files, whether they were run or not.
+    // As they ended, so that what was the cause of something stands before it.
     rows.extend(more);
-    rows.sort_by_key(|(number, _)| *number);
-    let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
     let code = summary::exit_code(rows.iter().map(|row| &row.outcome));
     let code = match told {
         Some(asked) => asked.shell_code(),

@@ -11,8 +11,10 @@ use super::{
     depend::{self, Placed},
     files::{self, TaskFile},
     items::{self, Finder, Item},
+    lost::Lost,
+    names::names,
     select::{self, Wanted},
-    summary::{Outcome, Row},
+    summary::Row,
 };
 use crate::{
     cli::problems::{self, say},
@@ -41,7 +43,7 @@ pub struct Ready {
 }
 
 /// Definitions of the valid tasks, each after those that it waits for; the others are explained and become rows of the summary.
-pub fn prepare(files: &[TaskFile], root_url: &str, wanted: Wanted<'_>) -> (Vec<Ready>, Vec<(usize, Row)>) {
+pub fn prepare(files: &[TaskFile], root_url: &str, wanted: Wanted<'_>) -> (Vec<Ready>, Vec<Row>) {
     let now = Timestamp::now();
     let items = items::items(files);
     let mut placed = items::place(&items, || slugid(&SystemRandom));
@@ -61,42 +63,38 @@ pub fn prepare(files: &[TaskFile], root_url: &str, wanted: Wanted<'_>) -> (Vec<R
             (_, problems) => invalid.push((*number, problems)),
         }
     }
-    let mut rows: BTreeMap<usize, Row> = BTreeMap::new();
+    let mut lost = Lost::new(&items);
     for (number, problems) in &invalid {
         let count = format!("{} problem{}", problems.len(), if problems.len() == 1 { "" } else { "s" });
-        rows.insert(*number, not_run(&items[*number], Outcome::Invalid, format!("{count} in it")));
+        lost.invalid(*number, format!("{count} in it"));
     }
     explain(&items, invalid);
-    circles(&items, &placed, &without, &mut rows);
+    circles(&items, &placed, &without, &mut lost);
     let mut ready = Vec::new();
     for number in order {
-        if rows.contains_key(&number) {
+        if lost.has(number) {
             continue;
         }
         let Some(value) = values.get(&number) else { continue };
         let (item, Placed { id, waits_for, unknown, .. }) = (&items[number], &placed[number]);
-        if let Some(on) = waits_for.iter().find(|on| rows.contains_key(on)) {
-            let why = format!("it waits for {}, which is not run", items[*on].called.name);
-            rows.insert(number, not_run(item, Outcome::NotRun, why));
+        if let Some(on) = waits_for.iter().find(|on| lost.has(**on)) {
+            lost.with(number, *on);
             continue;
         }
         let dependencies: Vec<&str> = waits_for.iter().map(|on| placed[*on].id.as_str()).collect();
         let defined = define::define(value, item.stem(), &dependencies, unknown, now);
-        for note in defined.notes.iter().chain(&item.called.note) {
+        let names = names(&defined.definition["payload"]);
+        for note in defined.notes.iter().chain(&item.called.note).chain(&names.notes) {
             say(&format!("warning: {}: {note}", item.shown()));
         }
         let (id, waits_for, called) = (id.clone(), waits_for.clone(), item.called.clone());
         ready.push(Ready { number, id, waits_for, called, defined });
     }
-    (ready, rows.into_iter().collect())
+    (ready, lost.into_rows())
 }
 
-fn not_run(item: &Item<'_>, outcome: Outcome, why: String) -> Row {
-    Row { name: item.called.name.clone(), outcome, why: Some(why), took: None, artifacts: None }
-}
-
-/// Tells of each circle, and makes rows of its tasks and of those that wait for them: `without` are all that have no order.
-fn circles(items: &[Item<'_>], placed: &[Placed], without: &[usize], rows: &mut BTreeMap<usize, Row>) {
+/// Tells of each circle, and loses its tasks and of those that wait for them: `without` are all that have no order.
+fn circles(items: &[Item<'_>], placed: &[Placed], without: &[usize], lost: &mut Lost<'_>) {
     if without.is_empty() {
         return;
     }
@@ -111,18 +109,12 @@ fn circles(items: &[Item<'_>], placed: &[Placed], without: &[usize], rows: &mut 
         let number = if members.len() == 1 { "it is".to_owned() } else { format!("its {} tasks are", members.len()) };
         say(&format!("{text}error: {}: {number} not run", items[first].shown()));
         for member in members {
-            let row = || not_run(&items[member], Outcome::Invalid, "it waits for itself".to_owned());
-            rows.entry(member).or_insert_with(row);
+            if !lost.has(member) {
+                lost.invalid(member, "it waits for itself".to_owned());
+            }
         }
     }
-    // The others, each after one that it waits for.
-    let left: Vec<usize> = without.iter().copied().filter(|number| !rows.contains_key(number)).collect();
-    for number in left {
-        let on = placed[number].waits_for.iter().find(|on| without.binary_search(on).is_ok() || rows.contains_key(on));
-        let Some(on) = on else { continue };
-        let why = format!("it waits for {}, which is not run", items[*on].called.name);
-        rows.insert(number, not_run(&items[number], Outcome::NotRun, why));
-    }
+    lost.spread(without, placed);
 }
 
 /// Shows what is wrong with tasks, each problem with its place.

@@ -6,7 +6,8 @@
 //! a task is over ─▶ artifacts are saved ───┴─▶ show ─▶ backlog ─▶ output
 //! ```
 //!
-//! A task's row is complete, and told, when it is over, its artifacts are saved, and all of its logs were read to their ends.
+//! A task's row is complete, and told, when it is over, its artifacts are saved, and all of its logs were read to their ends;
+//! one that was lost with another one, when that one was told.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -62,7 +63,9 @@ pub struct Reporter {
     saves: JoinSet<(usize, Saved)>,
     /// What was saved of tasks that are not told about yet.
     saved: HashMap<usize, Saved>,
-    rows: HashMap<usize, (usize, Row)>,
+    rows: HashMap<usize, Row>,
+    /// Tasks that are told about after another one.
+    after: HashMap<usize, Vec<usize>>,
     backlog: VecDeque<Piece>,
     /// There until the end.
     output: Option<Output>,
@@ -81,6 +84,7 @@ impl Reporter {
             saves: JoinSet::new(),
             saved: HashMap::new(),
             rows: HashMap::new(),
+            after: HashMap::new(),
             backlog: VecDeque::new(),
             output: Some(output),
             artifacts: Arc::new(artifacts),
@@ -207,8 +211,17 @@ impl Reporter {
     }
 
     fn tell_if_complete(&mut self, board: &Board, at: usize) {
-        if self.saved.contains_key(&at) && self.following.get(&at).is_none_or(|open| *open == 0) {
-            self.tell(board, at);
+        if !self.saved.contains_key(&at) || self.following.get(&at).is_some_and(|open| *open > 0) {
+            return;
+        }
+        // Whoever reads about what was lost has read why.
+        if let Some(cause) = board.cards()[at].lost_with.filter(|cause| !self.rows.contains_key(cause)) {
+            self.after.entry(cause).or_default().push(at);
+            return;
+        }
+        self.tell(board, at);
+        for lost in self.after.remove(&at).unwrap_or_default() {
+            self.tell(board, lost);
         }
     }
 
@@ -219,12 +232,12 @@ impl Reporter {
         let artifacts = (!saved.files.is_empty()).then(|| self.artifacts.join(&card.folder).display().to_string());
         let row = Row { name: card.name.clone(), outcome, why: card.why.clone(), took: card.took, artifacts };
         self.shown(|show, out| show.over(card, at, &row, &saved, out));
-        self.rows.insert(at, (card.number, row));
+        self.rows.insert(at, row);
     }
 
-    /// Writes what is left to write, and saves what is left to save. Returns the rows with their numbers, and whether something
-    /// went wrong that none of them shows.
-    pub async fn close(mut self, board: &Board, told: Told) -> (Vec<(usize, Row)>, bool) {
+    /// Writes what is left to write, and saves what is left to save. Returns the rows in the order in which tasks ended, and
+    /// whether something went wrong that none of them shows.
+    pub async fn close(mut self, board: &Board, told: Told) -> (Vec<Row>, bool) {
         let enough = async {
             let known = told.so_far().is_some();
             told.asked().await;
@@ -247,10 +260,11 @@ impl Reporter {
         while let Some(saved) = self.saves.join_next().await {
             self.on(board, Progress::Saved(saved));
         }
-        for at in 0..board.cards().len() {
-            self.tell(board, at);
+        for at in board.over() {
+            self.tell(board, *at);
         }
-        (self.rows.into_values().collect(), self.trouble)
+        let rows = board.over().iter().filter_map(|at| self.rows.remove(at)).collect();
+        (rows, self.trouble)
     }
 
     /// A reader that is slow is waited for.

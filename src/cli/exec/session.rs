@@ -58,8 +58,8 @@ pub struct Session {
 
 /// How a session ended.
 pub struct Closed {
-    /// A row for each task, with its number.
-    pub rows: Vec<(usize, Row)>,
+    /// A row for each task, in the order in which they ended.
+    pub rows: Vec<Row>,
     /// Something went wrong that no row shows.
     pub trouble: bool,
     /// Somebody wanted to stop.
@@ -253,15 +253,15 @@ impl Session {
 fn cards(ready: Vec<Ready>) -> (Vec<Card>, Vec<Order>) {
     let places: HashMap<usize, usize> = ready.iter().enumerate().map(|(at, ready)| (ready.number, at)).collect();
     let each = ready.into_iter().enumerate().map(|(at, ready)| {
-        let Ready { number, id, waits_for, called, defined } = ready;
+        let Ready { id, waits_for, called, defined, .. } = ready;
         let waits_for: Vec<usize> = waits_for.iter().filter_map(|on| places.get(on).copied()).collect();
         let card = Card {
-            number,
             id: id.clone(),
             name: called.name,
             folder: called.folder.unwrap_or_else(|| id.clone()),
             waits_for: waits_for.clone(),
             whatever_comes: defined.definition["requires"] == "all-resolved",
+            lost_with: None,
             end: None,
             why: None,
             took: None,

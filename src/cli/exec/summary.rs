@@ -60,12 +60,32 @@ impl Outcome {
         }
     }
 
+    /// How it ended, to follow the task's name.
+    fn verb(&self) -> String {
+        match self {
+            Self::Completed => "completed".to_owned(),
+            Self::Failed => "failed".to_owned(),
+            Self::Exception(reason) => format!("ended with {reason}"),
+            Self::Invalid => "is invalid".to_owned(),
+            Self::Stopped => "was stopped".to_owned(),
+            Self::NotRun => "was not run".to_owned(),
+        }
+    }
+
     fn colour(&self) -> &'static str {
         match self {
             Self::Completed => GREEN,
             Self::Failed | Self::Exception(_) | Self::Invalid => RED,
             Self::Stopped | Self::NotRun => YELLOW,
         }
+    }
+}
+
+/// Why a task is not run: it waits for one that has ended like this, or for one that is not run either because of another one.
+pub fn because(waits_for: &str, cause: Option<&str>, ended: &Outcome) -> String {
+    match cause {
+        None => format!("it waits for {waits_for}, which {}", ended.verb()),
+        Some(cause) => format!("it waits for {waits_for}, and {cause} {}", ended.verb()),
     }
 }
 

@@ -111,12 +111,12 @@ mod tests {
 
     fn card(name: &str) -> Card {
         Card {
-            number: 0,
             id: "id".to_owned(),
             name: name.to_owned(),
             folder: String::new(),
             waits_for: Vec::new(),
             whatever_comes: false,
+            lost_with: None,
             end: None,
             why: None,
             took: None,

@@ -10,5 +10,6 @@ mod faults;
 mod image;
 mod network;
 mod output;
+mod places;
 mod support;
 mod sweeping;

@@ -9,6 +9,7 @@
 //! exec only system calls are made: everything that allocates is prepared before.
 
 mod child;
+mod failure;
 
 use std::{
     ffi::{CString, OsStr},
@@ -20,7 +21,9 @@ use std::{
     ptr,
 };
 
-use child::{EXEC, NOT_FOUND, Prepared, child, forget_signals, report, try_candidates};
+pub use failure::{NotStarted, REPORT_BYTES, Stage};
+
+use child::{Prepared, child, forget_signals, try_candidates};
 
 use crate::{
     check, check_long,
@@ -65,66 +68,6 @@ pub struct Started {
     pub pid: u32,
     /// A descriptor that means this process and no later one with the same number.
     pub pidfd: OwnedFd,
-}
-
-/// What could not be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// Making the process.
-    Clone,
-    /// Moving it into its cgroup.
-    Cgroup,
-    /// Setting up session and standard streams.
-    Streams,
-    /// Giving it an ordinary `oom_score_adj`.
-    OomScore,
-    /// Entering the working directory.
-    Directory,
-    /// Executing the candidate at this position.
-    Exec(usize),
-    /// None of the candidates exists as a file that may be executed.
-    NotFound,
-}
-
-/// Why a program was not started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NotStarted {
-    /// What could not be done.
-    pub stage: Stage,
-    /// What the operating system said.
-    pub errno: i32,
-}
-
-impl NotStarted {
-    /// What an error of the standard library means at this stage.
-    pub fn at(stage: Stage, error: &io::Error) -> Self {
-        Self { stage, errno: error.raw_os_error().unwrap_or(libc::EIO) }
-    }
-
-    /// As bytes, for telling another process.
-    pub fn to_bytes(self) -> [u8; REPORT_BYTES] {
-        let (stage, position) = match self.stage {
-            Stage::Clone => (0, 0),
-            Stage::Cgroup => (1, 0),
-            Stage::Streams => (2, 0),
-            Stage::OomScore => (3, 0),
-            Stage::Directory => (4, 0),
-            Stage::Exec(position) => (EXEC, position),
-            Stage::NotFound => (NOT_FOUND, 0),
-        };
-        report(stage, position, self.errno)
-    }
-
-    /// From [`NotStarted::to_bytes`] of another process.
-    pub fn from_bytes(report: [u8; REPORT_BYTES]) -> Self {
-        let mut words = [[0_u8; 4]; 3];
-        for (word, bytes) in words.iter_mut().zip(report.chunks_exact(4)) {
-            word.copy_from_slice(bytes);
-        }
-        let [stage, position, errno] = words;
-        let position = usize::try_from(u32::from_ne_bytes(position)).unwrap_or(usize::MAX);
-        Self { stage: stage_of(u32::from_ne_bytes(stage), position), errno: i32::from_ne_bytes(errno) }
-    }
 }
 
 /// Born in this cgroup. The constant of the `libc` crate does not fit its own type.
@@ -198,9 +141,6 @@ pub fn can_start_in(cgroup: BorrowedFd<'_>, procs: BorrowedFd<'_>) -> io::Result
     }
 }
 
-/// Length of a report in [`NotStarted::to_bytes`].
-pub const REPORT_BYTES: usize = 12;
-
 /// Makes this process, which must have one thread, the program. Returns only when that fails.
 ///
 /// Signals get their default meaning; streams, directory and session stay as they are.
@@ -212,7 +152,7 @@ pub fn become_program(program: &Program) -> NotStarted {
     // SAFETY: the lists end with null pointers, and all strings outlive the call.
     let (stage, position) = unsafe { try_candidates(&candidates, program.searched, &argv, &env) };
     let errno = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
-    NotStarted { stage: stage_of(stage, position), errno }
+    NotStarted { stage: Stage::of(stage, position), errno }
 }
 
 /// Makes a standard stream (0, 1 or 2) of this process mean another open file, for programs that it becomes.
@@ -229,18 +169,6 @@ pub fn c_string(text: &OsStr) -> Option<CString> {
 
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
     strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
-}
-
-fn stage_of(number: u32, position: usize) -> Stage {
-    match number {
-        0 => Stage::Clone,
-        1 => Stage::Cgroup,
-        2 => Stage::Streams,
-        3 => Stage::OomScore,
-        4 => Stage::Directory,
-        NOT_FOUND => Stage::NotFound,
-        _ => Stage::Exec(position),
-    }
 }
 
 fn block_all_signals() -> libc::sigset_t {

@@ -187,12 +187,12 @@ mod tests {
     fn a_task_that_failed_shows_its_last_lines() {
         let mut table = Table::new(false);
         let card = Card {
-            number: 0,
             id: "id".to_owned(),
             name: "t".to_owned(),
             folder: String::new(),
             waits_for: Vec::new(),
             whatever_comes: false,
+            lost_with: None,
             end: None,
             why: None,
             took: None,

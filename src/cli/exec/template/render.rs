@@ -1,6 +1,9 @@
 //! A template is rendered: pure, but without any bound. Only the [kitchen](super::kitchen) calls this.
 
-use std::time::Instant;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Instant,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -33,7 +36,11 @@ pub struct Failed {
 pub fn render(request: &Request, fresh: &dyn Fn() -> String) -> Result<Batch, Failed> {
     let mut slugids = Slugids::new(fresh);
     let template = slugids.prepare(&request.template);
-    let cook = |template: &Value| json_e::render(template, &request.context).map_err(|error| message(&error.to_string()));
+    // A library that fails on a part of a template can still tell on which.
+    let cook = |template: &Value| match catch_unwind(AssertUnwindSafe(|| json_e::render(template, &request.context))) {
+        Ok(rendered) => rendered.map_err(|error| message(&error.to_string())),
+        Err(_) => Err("cannot be rendered: the JSON-e library fails on it".to_owned()),
+    };
     let whole = cook(&template).map_err(|message| {
         let pointer = locate(&template, &message, |template| cook(template).err());
         Failed { message, pointer }
@@ -167,6 +174,8 @@ mod tests {
         ] {
             assert_eq!(pointer_of(tasks(task)), format!("{place} {unknown}"));
         }
+        let far = json!({ "a": { "$fromNow": "900000 years" } });
+        assert_eq!(pointer_of(tasks(far)), "/tasks/1/a/$fromNow cannot be rendered: the JSON-e library fails on it");
         assert!(pointer_of(tasks(json!({ "a": { "$eval": "1 +" } }))).starts_with("/tasks/1/a/$eval "));
     }
 }
