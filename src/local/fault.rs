@@ -78,11 +78,17 @@ impl Code {
 pub(crate) struct Fault {
     pub(crate) code: Code,
     pub(crate) message: String,
+    status: StatusCode,
 }
 
 impl Fault {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), status: code.status() }
+    }
+
+    /// One that was refused with a status of its own.
+    pub(crate) fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
     }
 
     /// All problems of a body in one message.
@@ -122,11 +128,11 @@ impl Fault {
             "{}\n\n---\n\n* method:     {method}\n* errorCode:  {:?}\n* statusCode: {}\n* time:       {now:.3}",
             self.message,
             self.code,
-            self.code.status().as_u16()
+            self.status.as_u16()
         );
         let info = json!({ "method": method, "params": params, "payload": payload, "time": format!("{now:.3}") });
         let body = json!({ "code": format!("{:?}", self.code), "message": message, "requestInfo": info });
-        let mut reply = Reply::json(&body).with_status(self.code.status());
+        let mut reply = Reply::json(&body).with_status(self.status);
         if self.code == Code::AuthenticationFailed {
             reply = reply.with_header(http::header::WWW_AUTHENTICATE, "Hawk");
         }

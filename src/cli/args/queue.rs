@@ -30,7 +30,7 @@ Faults:
                             after it, `drop` either
     delay 2s                the call waits; delays add up, of all other faults the first one decides
     status 503              a refusal instead of the call, 400 to 599, perhaps `retry after 2s`; `late status 504`: after it
-    garbage                 an answer that is no JSON; `garbage http`: no HTTP
+    garbage                 an answer that is no JSON; `garbage http`, and wherever an answer is no JSON anyway (artifact): no HTTP
     cut after 1MB           the connection ends in the upload of a PUT, in the answer of all others; `cut request after 10`,
                             `cut answer after half`, `half body`
     wrong length            Content-Length is larger or smaller than the answer

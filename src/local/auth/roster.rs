@@ -266,11 +266,11 @@ impl<'a> Entry<'a> {
             return scopes;
         };
         for (at, entry) in list.iter().enumerate() {
-            if let Some(scope) = entry.as_str().filter(|scope| is_scope(scope)) {
+            if let Some(scope) = entry.as_str().filter(|scope| is_scope(scope) && !scope.ends_with("**")) {
                 scopes.push(scope.to_owned());
             } else {
                 let pointer = format!("{}/{at}", self.at("scopes"));
-                self.problems.push(Problem::new(pointer, "must be a scope: printable ASCII"));
+                self.problems.push(Problem::new(pointer, "must be a scope: printable ASCII that does not end with two stars"));
             }
         }
         scopes
@@ -322,7 +322,7 @@ mod tests {
 
     #[test]
     fn every_problem_has_its_place_and_no_secret_is_shown() {
-        let text = "clients:\n  - clientId: 'no spaces'\n    accessToken: shortsecret\n    scopes: [ok, \"\\x01\"]\n  - clientID: a\n    scopes: x\n\
+        let text = "clients:\n  - clientId: 'no spaces'\n    accessToken: shortsecret\n    scopes: [ok, \"\\x01\", 'a**']\n  - clientID: a\n    scopes: x\n\
                     roles:\n  - roleId: a*\n    scopes: []\n  - roleId: a*\n    scopes: []\n    x: 1\nwebsocktunnelSecret: brief\n";
         let problems = Roster::parse("c.yml", text.as_bytes()).map(drop).expect_err("problems");
         let shown: Vec<String> = problems.iter().map(ToString::to_string).collect();
@@ -331,6 +331,7 @@ mod tests {
             "c.yml:2:15: clients.0.clientId: must be made of",
             "c.yml:3:18: clients.0.accessToken: must have 22 to 66",
             "c.yml:4:18: clients.0.scopes.1: must be a scope",
+            "c.yml:4:26: clients.0.scopes.2: must be a scope",
             "clients.1: clientId is required",
             "clients.1: accessToken is required",
             "perhaps `clientId` is meant",

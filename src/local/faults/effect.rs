@@ -70,8 +70,11 @@ impl Layer {
         };
         let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
         let mut fate = plan.decide(request);
+        let Described { method, name, path, .. } = request;
+        if !fate.delay.is_zero() {
+            tracing::info!("fault on {method} {path} ({name}): a delay of {:?}", fate.delay);
+        }
         if let Some((position, action)) = fate.action {
-            let Described { method, name, path, .. } = request;
             tracing::info!("fault `{}` on {method} {path} ({name}): {action:?}", plan.rule(position));
         }
         if expired {
@@ -212,8 +215,8 @@ fn refusal(desk: &Desk, service: &str, name: &'static str, refused: Refused) -> 
         };
         StoreError::new(status, code, "this server was told to fail").into_response()
     } else {
-        let fault = Fault::new(Code::of(status), "this server was told to fail");
-        fault.reply(name, &[], None, desk.now()).with_status(status).into_response()
+        let fault = Fault::new(Code::of(status), "this server was told to fail").with_status(status);
+        fault.reply(name, &[], None, desk.now()).into_response()
     };
     if let Some(secs) = retry_after_secs {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(secs));

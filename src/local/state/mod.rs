@@ -9,6 +9,7 @@
 
 mod artifact;
 mod books;
+mod built_in;
 mod fleet;
 mod group;
 mod id;
@@ -29,6 +30,7 @@ use jiff::{SignedDuration, Timestamp};
 
 pub use artifact::{Artifact, NewArtifact, Storage, Stored};
 pub use books::Change;
+pub use built_in::BuiltIn;
 pub use fleet::{Quarantined, QueueView, Seen};
 pub use group::{Batch, Group};
 pub use id::TaskId;
@@ -97,6 +99,7 @@ pub enum Refusal {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Alarm {
+    BuiltIn,
     Claim,
     Deadline,
     Expiry,

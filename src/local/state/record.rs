@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Alarm, Artifact, Definition, Indexed, Place, Priority, Quarantined, Rules, Run, RunState, State, Task, TaskId, Worker,
-    group::Groups, need::Needs,
+    Alarm, Artifact, BuiltIn, Definition, Indexed, Place, Priority, Quarantined, Rules, Run, RunState, State, Task, TaskId,
+    Worker, group::Groups, need::Needs,
 };
 
 /// A task apart from its definition.
@@ -99,6 +99,10 @@ impl Reopening {
         self.alarms.push((definition.expires, id, Alarm::Expiry));
         if let (Some(RunState::Running), Some(hold)) = (state, last.and_then(|run| run.hold.as_ref())) {
             self.alarms.push((hold.taken_until, id, Alarm::Claim));
+        }
+        let pending = last.filter(|run| run.state == RunState::Pending);
+        if let (Some(run), Some(_)) = (pending, BuiltIn::of(&definition.task_queue_id)) {
+            self.alarms.push((run.scheduled, id, Alarm::BuiltIn));
         }
         let priority = record.priority.unwrap_or(definition.priority);
         let place = record.age.map(|age| self.state.lanes.old_place(priority, age));

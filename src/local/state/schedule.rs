@@ -5,8 +5,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{
-    Alarm, Change, Claim, Definition, Effect, Hold, Refusal, Requires, Run, RunState, State, TaskId, WhyCreated, WhyResolved,
-    Worker,
+    Alarm, BuiltIn, Change, Claim, Definition, Effect, Hold, Refusal, Requires, Run, RunState, State, TaskId, WhyCreated,
+    WhyResolved, Worker,
 };
 
 impl State {
@@ -21,6 +21,7 @@ impl State {
                 state.alarms.remove(&due);
                 let (_, id, alarm) = due;
                 match alarm {
+                    Alarm::BuiltIn => state.run_built_in(now, id),
                     Alarm::Claim => {
                         state.end_run(now, id, RunState::Exception, WhyResolved::ClaimExpired, Some(WhyCreated::Retry));
                     }
@@ -59,6 +60,10 @@ impl State {
         // Most tasks have one run, and there may be very many tasks.
         task.runs.reserve_exact(1);
         task.runs.push(Run { state: RunState::Pending, why_created, scheduled: now, hold: None, resolved: None });
+        if BuiltIn::of(&task.definition.task_queue_id).is_some() {
+            self.alarms.insert((now, id, Alarm::BuiltIn));
+            return;
+        }
         let place = self.lanes.new_place(task.priority);
         task.place = Some(place);
         let queue = task.definition.task_queue_id.clone();

@@ -85,6 +85,7 @@ async fn refusals_and_garbage_leave_the_connection_open() {
     assert!(answers[0].0.contains("retry-after: 3\r\n"));
     let json = |n: usize| serde_json::from_slice::<Value>(&answers[n].1);
     assert_eq!(json(0).expect("JSON")["code"], "InternalServerError");
+    assert!(json(0).expect("JSON")["message"].as_str().is_some_and(|text| text.contains("* statusCode: 503")));
     assert!(json(1).is_err());
     assert_eq!(json(2).expect("JSON")["code"], "InputError");
     assert!(json(3).expect("JSON")["alive"].is_boolean());

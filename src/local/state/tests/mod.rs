@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod beside;
+mod built_in;
 mod chains;
 mod histories;
 mod model;
