@@ -46,7 +46,7 @@ use std::{
 };
 
 use bollard::{models::ImageInspect, query_parameters::RemoveImageOptionsBuilder};
-use tc_engine::{EngineError, Fault, Image, ImageBytes, ImageWant, Progress, Room};
+use tc_engine::{EngineError, Fault, Image, ImageBytes, ImageWant, Progress, Room, WantKey};
 use tokio::sync::OnceCell;
 
 pub use load::OWN_REPOSITORY;
@@ -190,7 +190,7 @@ impl fmt::Debug for ImagesOptions {
 #[derive(Debug, Clone)]
 pub struct Images {
     inner: Arc<Inner>,
-    flights: Arc<Flights<ImageWant>>,
+    flights: Arc<Flights<WantKey>>,
 }
 
 #[derive(Debug)]
@@ -223,7 +223,11 @@ impl Images {
         let (inner, wanted) = (self.inner.clone(), want.clone());
         let begin = move |report: Arc<flight::Report>| async move {
             match wanted {
-                ImageWant::Registry { name, as_it_is } => inner.registry(&name, as_it_is, &report).await,
+                ImageWant::Registry { ref name, as_it_is, .. } => {
+                    let subject = wanted.to_string();
+                    let found = inner.registry(name, &subject, as_it_is, &report).await;
+                    found.map_err(|error| EngineError::new(error.fault, without(&error.message, &subject)))
+                }
                 ImageWant::Artifact { key, shown } => {
                     let bytes = bytes
                         .ok_or_else(|| EngineError::new(Fault::Worker, format!("image {shown}: nothing supplies its bytes")))?;
@@ -231,7 +235,14 @@ impl Images {
                 }
             }
         };
-        self.flights.join(want, progress, begin).await
+        let landed = self.flights.join(&want.key(), progress, begin).await;
+        // One acquisition may be for several who call the image differently.
+        match want {
+            ImageWant::Registry { shown, .. } => landed
+                .map(|image| Image { name: Some(shown.clone()), ..image })
+                .map_err(|error| EngineError::new(error.fault, format!("{want}: {}", error.message))),
+            ImageWant::Artifact { .. } => landed,
+        }
     }
 
     /// Identifiers of the images that were asked for, the latest first.
@@ -250,6 +261,11 @@ impl Images {
     pub async fn room(&self) -> Option<Room> {
         self.inner.room().await
     }
+}
+
+/// A message without the subject that it begins with.
+fn without<'a>(message: &'a str, subject: &str) -> &'a str {
+    message.strip_prefix(subject).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(message)
 }
 
 impl Inner {
