@@ -42,7 +42,7 @@ pub(crate) async fn create(shared: &Shared, run: &str, body: &ContainerCreateBod
                     return Err(EngineError::new(Fault::Worker, format!("create container {name}: {message}")));
                 }
             }
-            Failure::Answer { status: 404, message } if message.to_ascii_lowercase().contains("no such image") => {
+            Failure::Answer { message, .. } if is_about_missing_image(message) => {
                 return Err(EngineError::new(Fault::Resource, format!("the image was removed before it was used: {message}")));
             }
             // Another engine than the one that the version was agreed on with. Nothing was made.
@@ -70,6 +70,12 @@ pub(crate) async fn create(shared: &Shared, run: &str, body: &ContainerCreateBod
     Err(EngineError::new(Fault::Lost, format!("create a container: {last}")))
 }
 
+/// Whether the engine misses the image or a part of it, which it was found to have. That is nothing the task could help.
+fn is_about_missing_image(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    ["no such image", "failed to read config content", "failed to extract layer"].iter().any(|text| message.contains(text))
+}
+
 /// Whether what has the name is of this worker: of an attempt whose reply was lost, or of a process that is dead.
 async fn is_ours(shared: &Shared, run: &str, name: &str) -> bool {
     match describe(&shared.connection, shared.bounds.call, name).await {
@@ -80,5 +86,22 @@ async fn is_ours(shared: &Shared, run: &str, name: &str) -> bool {
             shared.owner.leftover(&shared.owner.worker, name, &labels, &nothing) == Some(run)
         }
         Err(failure) => failure.is_missing(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_about_missing_image;
+
+    #[test]
+    fn an_image_that_lost_a_part_is_not_the_tasks_fault() {
+        for message in [
+            "No such image: sha256:515e",
+            "failed to read config content: NotFound: content digest sha256:6524: not found",
+            "apply layer error for \"\": failed to extract layer sha256:d672: NotFound: failed to get reader from content store",
+        ] {
+            assert!(is_about_missing_image(message), "{message}");
+        }
+        assert!(!is_about_missing_image("invalid mount config for type \"bind\": bind source path does not exist: /image"));
     }
 }

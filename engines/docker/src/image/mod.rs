@@ -278,11 +278,15 @@ impl Inner {
         self.table.change(|rows| rows.images.entry(id.to_owned()).or_default().used = now);
     }
 
-    /// What the engine knows about an image; none if it has none.
+    /// What the engine knows about an image; none if it has none, or only part of one.
     async fn inspect(&self, image: &str, what: &str) -> Result<Option<ImageInspect>, EngineError> {
         match self.ask(self.connection.docker().inspect_image(image)).await {
             Ok(found) => Ok(Some(found)),
             Err(error) if failure::is_missing(&error) => Ok(None),
+            Err(error) if failure::is_half_there(&error) => {
+                tracing::info!("{what}: the engine has only part of {image}, so it is brought again");
+                Ok(None)
+            }
             Err(error) => Err(failure::engine_error(what, &error)),
         }
     }

@@ -173,7 +173,14 @@ impl Inner {
 
     async fn identifier(&self, reference: &Reference) -> Result<String, (Refusal, String)> {
         let found = self.ask(self.connection.docker().inspect_image(&reference.to_string())).await;
-        let id = found.map_err(|error| failure::of_engine(&error))?.id;
+        let id = match found {
+            Ok(found) => found.id,
+            // Removed meanwhile, or the pull did not bring what is missing.
+            Err(error) if failure::is_missing(&error) || failure::is_half_there(&error) => {
+                return Err((Refusal::Passing, "the engine says that it has the image, and has not all of it".to_owned()));
+            }
+            Err(error) => return Err(failure::of_engine(&error)),
+        };
         id.ok_or_else(|| (Refusal::Garbage, "the engine told no identifier".to_owned()))
     }
 
