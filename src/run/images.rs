@@ -163,7 +163,10 @@ mod tests {
             desk.used(&ImageForm::Registry(text.to_owned()));
         }
         let recent = desk.recent();
-        assert_eq!(recent, ["docker.io/library/debian:12", "quay.io/debian:12"].map(|text| ImageForm::Registry(text.to_owned())));
+        assert_eq!(
+            recent,
+            ["docker.io/library/debian:12", "quay.io/debian:12"].map(|text| ImageForm::Registry(text.to_owned()))
+        );
     }
 
     #[test]

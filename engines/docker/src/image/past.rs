@@ -9,8 +9,7 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::{
-    Inner, LeaseOwner,
-    failure,
+    Inner, LeaseOwner, failure,
     feed::{Archive, STALL, progress},
     flight::Report,
 };

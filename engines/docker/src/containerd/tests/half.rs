@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     Connection,
-    containerd::{client::SNAPSHOTTER, digests::chain},
     container::birth::ATTEMPTS,
+    containerd::{client::SNAPSHOTTER, digests::chain},
     image::{Images, ImagesOptions},
 };
 
@@ -67,11 +67,13 @@ async fn an_image_that_is_half_there_is_brought_again() {
     let name = "an_image_that_is_half_there_is_brought_again";
     let Some(engine) = engine(name).await else { return };
     let Some(base) = base() else { return not_run(name, "no /bin/busybox") };
-    let top = Tar::default().file("top", b"of the top").end();
     for past_the_engine in [true, false] {
-        let made = digested_image(&format!("{name}-{past_the_engine}"), &[base.clone().end(), top.clone()]);
-        let archive = Arc::new(Archive(made.archive));
         for lost in [Lost::Manifest, Lost::Configuration, Lost::Layer, Lost::Snapshots, Lost::LayerAndSnapshots] {
+            // Each with a snapshot that nothing else is built on.
+            let text = format!("{lost:?} {past_the_engine} {} of the top", std::process::id());
+            let layers = [base.clone().end(), Tar::default().file("top", text.as_bytes()).end()];
+            let made = digested_image(&format!("{name}-{past_the_engine}-{lost:?}").to_lowercase(), &layers);
+            let archive = Arc::new(Archive(made.archive));
             let state = tempfile::tempdir().expect("a directory");
             let connection = Connection::open(&engine.host).await.expect("the engine answers");
             let options = ImagesOptions { past_the_engine, ..ImagesOptions::new(connection, state.path().to_owned()) };
@@ -89,7 +91,7 @@ async fn an_image_that_is_half_there_is_brought_again() {
             assert_eq!(again.id, whole.id, "{lost:?}");
             let run = ["run", "--rm", "--network", "none", &again.id, "cat", "/top"];
             // A collection may take what is below while the engine unpacks it anew. A worker tries again, too.
-            let tries = (0..ATTEMPTS).map(|_| engine.try_docker(&run).1).find(|said| said.ends_with("of the top"));
+            let tries = (0..ATTEMPTS).map(|_| engine.try_docker(&run).1).find(|said| said.ends_with(&text));
             assert!(tries.is_some(), "{lost:?}, past the engine {past_the_engine}");
             engine.forget(&again.name.iter().map(String::as_str).collect::<Vec<_>>());
         }
