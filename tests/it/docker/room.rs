@@ -32,7 +32,7 @@ async fn images_of_others_go_if_the_settings_say_so(kind: &'static str) {
     let settings =
         |gc: &str| json!({ "numberOfTasksToRun": 1, "requiredDiskSpaceMegabytes": 50, "tcWorker": { "docker": { "gc": gc } } });
 
-    let mut own = bench.worker(&settings("own"));
+    let own = bench.worker(&settings("own"));
     own.says("the Docker engine's disk is full").await;
     assert!(there(OTHERS), "{kind}: it is not ours");
     assert_eq!(bench.queue.status(&task).await.state, "pending");

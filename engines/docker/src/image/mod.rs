@@ -14,7 +14,8 @@
 //! | `patience` | how long the engine may take, and whether it is still there |
 //! | `failure` | what the engine's bad news mean |
 //!
-//! An image is resolved to its identifier, and containers are made from that: a name can come to mean another image at
+//! An image of a registry is looked up by the one name that all its names stand for. One of which the engine has lost a part is
+//! not there. An image is resolved to its identifier, and containers are made from that: a name can come to mean another image at
 //! any time. Archives bring no names of their own into the engine, see `documents`.
 
 mod documents;
