@@ -80,6 +80,15 @@ impl Reference {
         text == DEFAULT_REGISTRY || (text != FORMER_REGISTRY && is_host(text) && is_registry(text))
     }
 
+    /// The one name of the image that all its names stand for: registry, path, and the digest or else the tag that is meant.
+    /// An image is looked up by nothing else.
+    pub fn canonical(&self) -> String {
+        match (&self.digest, self.tag_or_latest()) {
+            (Some(digest), _) => format!("{}/{}@{digest}", self.registry, self.repository),
+            (None, tag) => format!("{}/{}:{}", self.registry, self.repository, tag.unwrap_or("latest")),
+        }
+    }
+
     /// The tag that is meant: the one that was written, or `latest`. None if a digest says which image it is.
     pub fn tag_or_latest(&self) -> Option<&str> {
         match (&self.tag, &self.digest) {
@@ -244,6 +253,28 @@ mod tests {
         assert_eq!(tag("debian"), Some("latest".to_owned()));
         assert_eq!(tag("debian:12"), Some("12".to_owned()));
         assert_eq!(tag(&format!("debian:12@sha256:{HEX}")), None);
+    }
+
+    #[test]
+    fn all_names_of_an_image_have_one_that_they_stand_for() {
+        let digest = format!("sha256:{HEX}");
+        let (pinned, tagged) = (format!("debian@{digest}"), format!("index.docker.io/debian:12@{digest}"));
+        let full = format!("docker.io/library/debian@{digest}");
+        for (names, canonical) in [
+            (
+                &["debian:12", "library/debian:12", "docker.io/library/debian:12", "index.docker.io/library/debian:12"][..],
+                "docker.io/library/debian:12",
+            ),
+            (&["debian", "docker.io/debian", "library/debian:latest"], "docker.io/library/debian:latest"),
+            (&["quay.io/a", "quay.io/a:latest"], "quay.io/a:latest"),
+            (&["quay.io/library/debian:12"], "quay.io/library/debian:12"),
+            (&[pinned.as_str(), tagged.as_str()], full.as_str()),
+        ] {
+            for name in names {
+                assert_eq!(Reference::parse(name).unwrap().canonical(), canonical, "{name}");
+            }
+            assert_eq!(Reference::parse(canonical).unwrap().canonical(), canonical);
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::sync::{
 
 use async_trait::async_trait;
 use tc_engine::{EngineError, Image as Brought, ImageBytes, ImageStream, ImageWant, Progress};
-use tc_payload::docker::ImageForm;
+use tc_payload::{Reference, docker::ImageForm};
 
 use super::table::Part;
 use crate::{
@@ -97,7 +97,9 @@ pub async fn find(
 ) -> Result<Found, RunError> {
     let (task_id, path) = match form {
         ImageForm::Registry(name) => {
-            return Ok(Found { want: ImageWant::Registry { name: name.clone(), as_it_is }, archive: None });
+            let (canonical, shown) = (Reference::parse(name).map(|name| name.canonical()), name.clone());
+            let name = canonical.map_err(|why| RunError::new(Blame::Payload, format!("image {name:?}: {why}")))?;
+            return Ok(Found { want: ImageWant::Registry { name, shown, as_it_is }, archive: None });
         }
         ImageForm::Task { task_id, path } => (task_id.clone(), path),
         ImageForm::Indexed { namespace, path } => {

@@ -73,10 +73,12 @@ impl ImageDesk {
         }
         let content = {
             let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-            if recent.first() == Some(form) {
+            // An image takes one place, however many names it has.
+            let canonical = form.canonical();
+            if recent.first().is_some_and(|known| known.canonical() == canonical) {
                 return;
             }
-            recent.retain(|known| known != form);
+            recent.retain(|known| known.canonical() != canonical);
             recent.insert(0, form.clone());
             recent.truncate(MOST);
             write(&recent)
@@ -151,6 +153,20 @@ mod tests {
         assert_eq!(recent.len(), MOST);
         assert_eq!(recent[..4], [indexed, task, name(15), name(29)]);
         assert_eq!(recent.iter().filter(|form| **form == name(15)).count(), 1);
+    }
+
+    #[test]
+    fn an_image_takes_one_place_whatever_it_is_called() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let desk = ImageDesk::open(false, Arc::new(SystemDisk), dir.path());
+        for text in ["debian:12", "index.docker.io/library/debian:12", "quay.io/debian:12", "docker.io/library/debian:12"] {
+            desk.used(&ImageForm::Registry(text.to_owned()));
+        }
+        let recent = desk.recent();
+        assert_eq!(
+            recent,
+            ["docker.io/library/debian:12", "quay.io/debian:12"].map(|text| ImageForm::Registry(text.to_owned()))
+        );
     }
 
     #[test]

@@ -40,6 +40,7 @@ const ASK_BOUND: Duration = Duration::from_secs(5);
 /// When which image that was tried is due again.
 #[derive(Debug, Default)]
 pub struct Plan {
+    /// By canonical form: an image with several names is brought once.
     tried: Vec<(ImageForm, Instant)>,
 }
 
@@ -57,10 +58,11 @@ pub enum Next {
 impl Plan {
     /// The first image that is due, in the order of `wanted`.
     pub fn next(&mut self, now: Instant, wanted: &[ImageForm]) -> Next {
-        self.tried.retain(|(form, _)| wanted.contains(form));
+        let names: Vec<ImageForm> = wanted.iter().map(ImageForm::canonical).collect();
+        self.tried.retain(|(known, _)| names.contains(known));
         let mut soonest = None;
-        for form in wanted {
-            match self.tried.iter().find(|(known, _)| known == form) {
+        for (form, name) in wanted.iter().zip(&names) {
+            match self.tried.iter().find(|(known, _)| known == name) {
                 None => return Next::Bring(form.clone()),
                 Some((_, due)) => {
                     let due = *due;
@@ -76,8 +78,9 @@ impl Plan {
 
     /// Notes that an image was brought, or could not be, and when it is due again.
     pub fn tried(&mut self, form: &ImageForm, due: Instant) {
-        self.tried.retain(|(known, _)| known != form);
-        self.tried.push((form.clone(), due));
+        let name = form.canonical();
+        self.tried.retain(|(known, _)| *known != name);
+        self.tried.push((name, due));
     }
 }
 
@@ -101,7 +104,7 @@ async fn drive(shop: Arc<Workshop>, docker: Arc<dyn Engine>, configured: Vec<Ima
     // The sender is gone when the worker ends, and with it the reason to go on.
     while idle.wait_for(|idle| *idle).await.is_ok() {
         let mut wanted = configured.clone();
-        wanted.extend(shop.images.recent().into_iter().filter(|form| !configured.contains(form)));
+        wanted.extend(shop.images.recent());
         let until = match plan.next(Instant::now(), &wanted) {
             Next::Bring(form) => {
                 if let Some(pause) = bring(&shop, docker.as_ref(), &form, &mut idle).await {
@@ -191,7 +194,7 @@ async fn bring(shop: &Workshop, docker: &dyn Engine, form: &ImageForm, idle: &mu
 /// Whether the run that was claimed asks for this image.
 async fn is_asked_for(asked: &mut watch::Receiver<Option<ImageWant>>, want: &ImageWant) -> bool {
     match timeout(ASK_BOUND, asked.changed()).await {
-        Ok(Ok(())) => asked.borrow_and_update().as_ref() == Some(want),
+        Ok(Ok(())) => asked.borrow_and_update().as_ref().is_some_and(|asked| asked.key() == want.key()),
         _ => false,
     }
 }
@@ -235,6 +238,17 @@ mod tests {
         assert_eq!(plan.next(later, &[name("b")]), Next::Bring(name("b")));
     }
 
+    #[test]
+    fn an_image_with_several_names_is_brought_once() {
+        let (mut plan, start) = (Plan::default(), Instant::now());
+        let due = start + TIME_TO_LIVE;
+        plan.tried(&name("debian:12"), due);
+        let wanted = ["docker.io/library/debian:12", "debian:12", "index.docker.io/debian:12"].map(name);
+        assert_eq!(plan.next(start, &wanted), Next::Until(due));
+        assert_eq!(plan.next(start, &[name("debian:12"), name("quay.io/debian:12")]), Next::Bring(name("quay.io/debian:12")));
+        assert_eq!(plan.next(due, &wanted), Next::Bring(wanted[0].clone()), "in the words of the list");
+    }
+
     /// Waits until the engine's journal satisfies a condition.
     async fn until(rig: &Rig, what: &str, holds: impl Fn(&[String]) -> bool) {
         let patience = std::time::Instant::now() + Duration::from_secs(20);
@@ -244,8 +258,9 @@ mod tests {
         }
     }
 
-    fn want(name: &str) -> ImageWant {
-        ImageWant::Registry { name: name.to_owned(), as_it_is: false }
+    fn want(shown: &str) -> ImageWant {
+        let name = tc_payload::Reference::parse(shown).expect("a name").canonical();
+        ImageWant::Registry { name, shown: shown.to_owned(), as_it_is: false }
     }
 
     #[tokio::test]
@@ -300,7 +315,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_claim_for_the_same_image_does_not_end_it() {
         let (rig, shop, _idle, _prefetch) = claimed().await;
-        shop.images.ask(&want("a"));
+        // However it is written.
+        shop.images.ask(&want("docker.io/library/a:latest"));
         tokio::time::sleep(ASK_BOUND * 10).await;
         assert_eq!(rig.engine.journal(), ["want image \"a\""]);
     }

@@ -140,6 +140,19 @@ pub enum ImageForm {
     },
 }
 
+impl ImageForm {
+    /// The form under which the image is looked up: two that are equal then mean one image, however a name was written.
+    #[must_use]
+    pub fn canonical(&self) -> Self {
+        match self {
+            Self::Registry(name) => {
+                Self::Registry(crate::Reference::parse(name).map_or_else(|_| name.clone(), |name| name.canonical()))
+            }
+            Self::Indexed { .. } | Self::Task { .. } => self.clone(),
+        }
+    }
+}
+
 /// What a container may do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the schema describes each")]

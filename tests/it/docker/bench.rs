@@ -111,6 +111,15 @@ pub fn busybox() -> String {
     }
 }
 
+/// The same, for a test that needs the registry which it is in. Without that the test is noted as not run.
+pub fn published() -> Option<String> {
+    if std::env::var("TC_DOCKER_REGISTRY").is_err() {
+        not_run("TC_DOCKER_REGISTRY names no registry");
+        return None;
+    }
+    Some(busybox())
+}
+
 /// A payload that runs a shell script in a container.
 pub fn script(text: &str) -> Value {
     json!({ "image": busybox(), "command": ["sh", "-c", text], "maxRunTime": 60 })

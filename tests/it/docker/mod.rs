@@ -58,6 +58,7 @@ mod limit;
 mod log;
 mod network;
 mod registry;
+mod room;
 mod settings;
 mod spare;
 mod terminal;

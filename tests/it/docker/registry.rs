@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::bench::{Bench, busybox, not_run, script, with};
+use super::bench::{Bench, busybox, not_run, published, script, with};
 use crate::support::until;
 
 /// `worker` may pull; the password is `correct horse`.
@@ -19,7 +19,8 @@ fn named(name: &str) -> Value {
 
 on_all!(an_image_that_is_not_there_is_pulled);
 async fn an_image_that_is_not_there_is_pulled(bench: Bench) {
-    let name = busybox().replace("busybox:latest", "pulled:once");
+    let Some(published) = published() else { return bench.close() };
+    let name = published.replace("busybox:latest", "pulled:once");
     bench.engine.docker(&["tag", &busybox(), &name]);
     bench.engine.docker(&["push", &name]);
     let digests = bench.engine.docker(&["image", "inspect", "--format", "{{range .RepoDigests}}{{.}}\n{{end}}", &name]);
@@ -35,7 +36,8 @@ async fn an_image_that_is_not_there_is_pulled(bench: Bench) {
 
 on_all!(a_name_that_the_registry_does_not_know_fails_the_task);
 async fn a_name_that_the_registry_does_not_know_fails_the_task(bench: Bench) {
-    let unknown = busybox().replace("busybox:latest", "nowhere:latest");
+    let Some(published) = published() else { return bench.close() };
+    let unknown = published.replace("busybox:latest", "nowhere:latest");
     let done = bench.run(named(&unknown)).await.expect("failed/failed");
     assert!(done.log.lines().last().is_some_and(|line| line.contains("nowhere")), "{}", done.log);
     bench.close();
@@ -93,7 +95,7 @@ impl Drop for Guarded {
 
 on_newest!(a_password_from_a_file_opens_a_registry);
 async fn a_password_from_a_file_opens_a_registry(bench: Bench) {
-    let Some(registry) = Guarded::start().await else { return };
+    let Some(registry) = Guarded::start().await else { return bench.close() };
     let name = format!("{}/tc-test/guarded:latest", registry.host);
     let login = registry.dir.path().join("login");
     let login = login.to_str().expect("UTF-8");

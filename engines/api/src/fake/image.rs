@@ -93,8 +93,8 @@ impl Images {
                 Image { id, name: None, artifact_sha256: sha256, was_there: false }
             }
             (ImageWant::Artifact { .. }, None) => return Err(EngineError::new(Fault::Worker, "no bytes were given")),
-            (ImageWant::Registry { name, .. }, _) => {
-                Image { id: format!("id of {name}"), name: Some(name.clone()), artifact_sha256: None, was_there: false }
+            (ImageWant::Registry { name, shown, .. }, _) => {
+                Image { id: format!("id of {name}"), name: Some(shown.clone()), artifact_sha256: None, was_there: false }
             }
         };
         lock(&self.there).insert(key.clone(), image.clone());

@@ -10,8 +10,9 @@ use tracing::warn;
 use super::{end::describe, refusal::Refusal, removal};
 use crate::{connection::Failure, engine::Shared, labels::name_of};
 
-/// How often a container is created in all, when replies are lost or an earlier attempt turns out to have worked.
-const ATTEMPTS: usize = 3;
+/// How often a container is created in all, when replies are lost, an earlier attempt turns out to have worked, or layers go
+/// while the engine unpacks them.
+pub(crate) const ATTEMPTS: usize = 3;
 
 /// What came of it.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ pub(crate) enum Birth {
 pub(crate) async fn create(shared: &Shared, run: &str, body: &ContainerCreateBody) -> Result<Birth, EngineError> {
     let name = name_of(run);
     let mut last = None;
-    for _attempt in 0..ATTEMPTS {
+    for attempt in 1..=ATTEMPTS {
         let options = CreateContainerOptionsBuilder::default().name(&name).build();
         let created = shared.connection.docker().create_container(Some(options), body.clone());
         let failure = match shared.connection.call(shared.bounds.create, created).await {
@@ -42,7 +43,9 @@ pub(crate) async fn create(shared: &Shared, run: &str, body: &ContainerCreateBod
                     return Err(EngineError::new(Fault::Worker, format!("create container {name}: {message}")));
                 }
             }
-            Failure::Answer { status: 404, message } if message.to_ascii_lowercase().contains("no such image") => {
+            // What it has of the layers may have been taken by a collection just then. Nothing was made.
+            Failure::Answer { message, .. } if is_about_layers(message) && attempt < ATTEMPTS => continue,
+            Failure::Answer { message, .. } if is_about_layers(message) || is_about_missing_image(message) => {
                 return Err(EngineError::new(Fault::Resource, format!("the image was removed before it was used: {message}")));
             }
             // Another engine than the one that the version was agreed on with. Nothing was made.
@@ -70,6 +73,17 @@ pub(crate) async fn create(shared: &Shared, run: &str, body: &ContainerCreateBod
     Err(EngineError::new(Fault::Lost, format!("create a container: {last}")))
 }
 
+/// Whether the engine misses the image or a part of it, which it was found to have. That is nothing the task could help.
+fn is_about_missing_image(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    ["no such image", "failed to read config content"].iter().any(|text| message.contains(text))
+}
+
+/// Whether it could not unpack the image's layers, which it does with containerd's store if it has them only as they came.
+fn is_about_layers(message: &str) -> bool {
+    message.contains("apply layer error")
+}
+
 /// Whether what has the name is of this worker: of an attempt whose reply was lost, or of a process that is dead.
 async fn is_ours(shared: &Shared, run: &str, name: &str) -> bool {
     match describe(&shared.connection, shared.bounds.call, name).await {
@@ -80,5 +94,23 @@ async fn is_ours(shared: &Shared, run: &str, name: &str) -> bool {
             shared.owner.leftover(&shared.owner.worker, name, &labels, &nothing) == Some(run)
         }
         Err(failure) => failure.is_missing(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_about_layers, is_about_missing_image};
+
+    #[test]
+    fn an_image_that_lost_a_part_is_not_the_tasks_fault() {
+        for message in [
+            "No such image: sha256:515e",
+            "failed to read config content: NotFound: content digest sha256:6524: not found",
+            "apply layer error for \"\": failed to extract layer sha256:d672: NotFound: failed to get reader from content store",
+        ] {
+            assert!(is_about_missing_image(message) || is_about_layers(message), "{message}");
+        }
+        let other = "invalid mount config for type \"bind\": bind source path does not exist: /image";
+        assert!(!is_about_missing_image(other) && !is_about_layers(other));
     }
 }

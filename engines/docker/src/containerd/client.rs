@@ -210,6 +210,13 @@ impl Client {
         Ok(bytes)
     }
 
+    /// Removes an object, whatever refers to it.
+    #[cfg(test)]
+    pub(super) async fn lose(&self, digest: &str) -> Answer<()> {
+        let message = ReadContent { digest: digest.to_owned() };
+        self.call("/containerd.services.content.v1.Content/Delete", message).await.map(|Nothing {}| ())
+    }
+
     /// Stores a small object. If it is there already it gets the labels.
     pub(super) async fn write(&self, reference: String, digest: &str, data: Vec<u8>, labels: Labels) -> Answer<()> {
         let total = i64::try_from(data.len()).unwrap_or(i64::MAX);

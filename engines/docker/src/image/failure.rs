@@ -143,6 +143,13 @@ pub fn is_missing(error: &Error) -> bool {
     matches!(error, Error::DockerResponseServerError { status_code: 404, .. })
 }
 
+/// Whether the engine has only part of an image that it was asked to describe. In containerd's store the name of an image
+/// outlives its configuration, manifest or layers when these are removed on their own or a removal was interrupted. Docker then
+/// describes it without any layers, with an empty `RootFS`, which a client does not even read.
+pub fn is_half_there(error: &Error) -> bool {
+    matches!(error, Error::JsonDataError { message, .. } if message.contains("missing field `Type`"))
+}
+
 fn with_causes(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);

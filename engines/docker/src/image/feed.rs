@@ -36,6 +36,21 @@ const UNPACK: Duration = Duration::from_secs(2 * 3600);
 /// Longest that the engine may take to say why it closed the stream.
 const LAST_WORDS: Duration = Duration::from_secs(30);
 
+/// An archive that is to become an image.
+#[derive(Clone, Copy)]
+pub struct Archive<'a> {
+    /// What is being done to which image, in front of errors.
+    pub what: &'a str,
+    /// What people call it.
+    pub shown: &'a str,
+    /// Where it comes from.
+    pub bytes: &'a dyn ImageBytes,
+    /// Our name for the image, the only one that it brings into the engine.
+    pub name: &'a Name,
+    /// Who is told how it goes on.
+    pub report: &'a Report,
+}
+
 /// How one pass over the archive ended.
 pub enum Pass {
     /// The engine has the image.
@@ -79,14 +94,8 @@ enum Fed {
 
 impl Inner {
     /// Reads the archive once.
-    pub(super) async fn pass(
-        &self,
-        what: &str,
-        shown: &str,
-        bytes: &dyn ImageBytes,
-        (known, way, name): (&Known, Way, &Name),
-        report: &Report,
-    ) -> Result<Pass, EngineError> {
+    pub(super) async fn pass(&self, archive: Archive<'_>, known: &Known, way: Way) -> Result<Pass, EngineError> {
+        let Archive { shown, name, report, .. } = archive;
         let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(CHUNKS);
         let body = stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|chunk| (chunk, receiver)) });
         let docker = self.connection.docker().clone().with_timeout(LOAD_BOUND);
@@ -94,7 +103,7 @@ impl Inner {
         let mut heard = pin!(hear(answer, report, shown));
         let may_skip = !matches!(way, Way::Filter(Skip::Nothing) | Way::Mend(_));
         let fed = {
-            let mut feeding = pin!(self.feed(what, shown, bytes, (known, way, name), report, sender));
+            let mut feeding = pin!(self.feed(archive, known, way, sender));
             tokio::select! {
                 // What the engine has against the archive outranks what it does to the feeding of it, and all of that its silence.
                 biased;
@@ -138,11 +147,9 @@ impl Inner {
 
     async fn feed(
         &self,
-        what: &str,
-        shown: &str,
-        bytes: &dyn ImageBytes,
-        (known, way, name): (&Known, Way, &Name),
-        report: &Report,
+        Archive { what, shown, bytes, name, report }: Archive<'_>,
+        known: &Known,
+        way: Way,
         sender: mpsc::Sender<io::Result<Bytes>>,
     ) -> Result<Fed, EngineError> {
         let stalled = |where_: &str| EngineError::new(Fault::Resource, format!("{what}: {where_} for {} s", STALL.as_secs()));

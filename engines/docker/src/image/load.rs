@@ -9,7 +9,7 @@ use super::{
     Inner,
     documents::{Name, hex, sha256_hex},
     failure::{self, Refusal},
-    feed::{Pass, Way},
+    feed::{Archive, Pass, Way},
     flight::Report,
     known::{Known, LayerMember, Store},
     outcome::{Learned, Skip},
@@ -50,10 +50,11 @@ impl Inner {
             self.table.change(|rows| rows.forget(&row.id));
         }
         let name = own_name(key);
+        let archive = Archive { what: &what, shown, bytes, name: &name, report };
         let (before, mut known) = self.known(&what).await?;
         if self.options.past_the_engine
             && known.store() == Store::Containerd
-            && let Some(written) = self.past_the_engine(&what, shown, bytes, &name, report).await?
+            && let Some(written) = self.past_the_engine(archive).await?
         {
             let Written { id, bytes, sha256 } = written;
             let members = Vec::new();
@@ -66,7 +67,7 @@ impl Inner {
             if nothing || mending {
                 known = Known::nothing(known.store());
             }
-            match self.pass(&what, shown, bytes, (&known, way, &name), report).await? {
+            match self.pass(archive, &known, way).await? {
                 Pass::Loaded(learned, sha256) => match self.loaded(&what, &name, &learned, known.store()).await {
                     Ok((id, size)) => {
                         if let Some(warning) = learned.mended.warning(shown) {

@@ -14,7 +14,8 @@
 //! | `patience` | how long the engine may take, and whether it is still there |
 //! | `failure` | what the engine's bad news mean |
 //!
-//! An image is resolved to its identifier, and containers are made from that: a name can come to mean another image at
+//! An image of a registry is looked up by the one name that all its names stand for. One of which the engine has lost a part is
+//! not there. An image is resolved to its identifier, and containers are made from that: a name can come to mean another image at
 //! any time. Archives bring no names of their own into the engine, see `documents`.
 
 mod documents;
@@ -46,7 +47,7 @@ use std::{
 };
 
 use bollard::{models::ImageInspect, query_parameters::RemoveImageOptionsBuilder};
-use tc_engine::{EngineError, Fault, Image, ImageBytes, ImageWant, Progress, Room};
+use tc_engine::{EngineError, Fault, Image, ImageBytes, ImageWant, Progress, Room, WantKey};
 use tokio::sync::OnceCell;
 
 pub use load::OWN_REPOSITORY;
@@ -190,7 +191,7 @@ impl fmt::Debug for ImagesOptions {
 #[derive(Debug, Clone)]
 pub struct Images {
     inner: Arc<Inner>,
-    flights: Arc<Flights<ImageWant>>,
+    flights: Arc<Flights<WantKey>>,
 }
 
 #[derive(Debug)]
@@ -223,7 +224,11 @@ impl Images {
         let (inner, wanted) = (self.inner.clone(), want.clone());
         let begin = move |report: Arc<flight::Report>| async move {
             match wanted {
-                ImageWant::Registry { name, as_it_is } => inner.registry(&name, as_it_is, &report).await,
+                ImageWant::Registry { ref name, as_it_is, .. } => {
+                    let subject = wanted.to_string();
+                    let found = inner.registry(name, &subject, as_it_is, &report).await;
+                    found.map_err(|error| EngineError::new(error.fault, without(&error.message, &subject)))
+                }
                 ImageWant::Artifact { key, shown } => {
                     let bytes = bytes
                         .ok_or_else(|| EngineError::new(Fault::Worker, format!("image {shown}: nothing supplies its bytes")))?;
@@ -231,7 +236,14 @@ impl Images {
                 }
             }
         };
-        self.flights.join(want, progress, begin).await
+        let landed = self.flights.join(&want.key(), progress, begin).await;
+        // One acquisition may be for several who call the image differently.
+        match want {
+            ImageWant::Registry { shown, .. } => landed
+                .map(|image| Image { name: Some(shown.clone()), ..image })
+                .map_err(|error| EngineError::new(error.fault, format!("{want}: {}", error.message))),
+            ImageWant::Artifact { .. } => landed,
+        }
     }
 
     /// Identifiers of the images that were asked for, the latest first.
@@ -252,6 +264,11 @@ impl Images {
     }
 }
 
+/// A message without the subject that it begins with.
+fn without<'a>(message: &'a str, subject: &str) -> &'a str {
+    message.strip_prefix(subject).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(message)
+}
+
 impl Inner {
     fn now_secs(&self) -> u64 {
         (self.options.now)().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
@@ -262,11 +279,15 @@ impl Inner {
         self.table.change(|rows| rows.images.entry(id.to_owned()).or_default().used = now);
     }
 
-    /// What the engine knows about an image; none if it has none.
+    /// What the engine knows about an image; none if it has none, or only part of one.
     async fn inspect(&self, image: &str, what: &str) -> Result<Option<ImageInspect>, EngineError> {
         match self.ask(self.connection.docker().inspect_image(image)).await {
             Ok(found) => Ok(Some(found)),
             Err(error) if failure::is_missing(&error) => Ok(None),
+            Err(error) if failure::is_half_there(&error) => {
+                tracing::info!("{what}: the engine has only part of {image}, so it is brought again");
+                Ok(None)
+            }
             Err(error) => Err(failure::engine_error(what, &error)),
         }
     }

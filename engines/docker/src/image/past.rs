@@ -4,15 +4,13 @@
 use async_trait::async_trait;
 use bollard::query_parameters::TagImageOptionsBuilder;
 use bytes::Bytes;
-use tc_engine::{EngineError, Fault, ImageBytes, ImageStream};
+use tc_engine::{EngineError, Fault, ImageStream};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::{
-    Inner, LeaseOwner,
-    documents::Name,
-    failure,
-    feed::{STALL, progress},
+    Inner, LeaseOwner, failure,
+    feed::{Archive, STALL, progress},
     flight::Report,
 };
 use crate::containerd::{ContainerdStore, Limits, LoadError, Names};
@@ -57,11 +55,7 @@ impl Inner {
     /// archive has to be opened again for the other.
     pub(super) async fn past_the_engine(
         &self,
-        what: &str,
-        shown: &str,
-        bytes: &dyn ImageBytes,
-        name: &Name,
-        report: &Report,
+        Archive { what, shown, bytes, name, report }: Archive<'_>,
     ) -> Result<Option<Written>, EngineError> {
         let docker = self.connection.docker();
         let (LeaseOwner::Alone(owner) | LeaseOwner::Shared(owner)) = &self.options.owner;

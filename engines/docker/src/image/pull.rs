@@ -57,21 +57,20 @@ fn decide(there: bool, fixed: bool, age: Option<Duration>, ttl: Duration) -> Ver
 }
 
 impl Inner {
-    /// The image of a registry.
-    pub(super) async fn registry(&self, name: &str, as_it_is: bool, report: &Report) -> Result<Image, EngineError> {
-        let what = format!("image {name:?}");
+    /// The image of a registry, by the name that all its names stand for. Messages call it `what`.
+    pub(super) async fn registry(&self, name: &str, what: &str, as_it_is: bool, report: &Report) -> Result<Image, EngineError> {
         let reference = Reference::parse(name).filter(|reference| reference.repository() != OWN_REPOSITORY);
         let reference =
             reference.ok_or_else(|| EngineError::new(Fault::Task, format!("{what}: no name that a registry could have")))?;
         let key = format!("registry:{reference}");
         let row = self.table.rows().keys.get(&key).cloned();
-        let there = self.present(&reference, row.as_ref(), &what).await?;
+        let there = self.present(&reference, row.as_ref(), what).await?;
         let checked = row.filter(|row| Some(&row.id) == there.as_ref()).and_then(|row| row.checked);
         let age = checked.map(|checked| Duration::from_secs(self.now_secs().saturating_sub(checked)));
         let fixed = as_it_is || reference.digest.is_some();
         match (decide(there.is_some(), fixed, age, self.options.manifest_ttl), there) {
             (Verdict::Take, Some(id)) => Ok(self.take(&reference, id)),
-            (Verdict::Compare, Some(id)) => match self.bring(&reference, &what, 1, report).await {
+            (Verdict::Compare, Some(id)) => match self.bring(&reference, what, 1, report).await {
                 Ok(new) => {
                     let was_there = new == id;
                     self.note(&key, &reference, &new, self.now_secs(), !was_there);
@@ -87,11 +86,11 @@ impl Inner {
                     self.note(&key, &reference, &id, as_if, false);
                     Ok(self.take(&reference, id))
                 }
-                Err((refusal, message)) => Err(failure::error(&what, refusal, &message)),
+                Err((refusal, message)) => Err(failure::error(what, refusal, &message)),
             },
             _ => {
-                let brought = self.bring(&reference, &what, self.options.pull_attempts, report).await;
-                let id = brought.map_err(|(refusal, message)| failure::error(&what, refusal, &message))?;
+                let brought = self.bring(&reference, what, self.options.pull_attempts, report).await;
+                let id = brought.map_err(|(refusal, message)| failure::error(what, refusal, &message))?;
                 self.note(&key, &reference, &id, self.now_secs(), true);
                 Ok(Image { id, name: Some(reference.to_string()), artifact_sha256: None, was_there: false })
             }
@@ -174,7 +173,14 @@ impl Inner {
 
     async fn identifier(&self, reference: &Reference) -> Result<String, (Refusal, String)> {
         let found = self.ask(self.connection.docker().inspect_image(&reference.to_string())).await;
-        let id = found.map_err(|error| failure::of_engine(&error))?.id;
+        let id = match found {
+            Ok(found) => found.id,
+            // Removed meanwhile, or the pull did not bring what is missing.
+            Err(error) if failure::is_missing(&error) || failure::is_half_there(&error) => {
+                return Err((Refusal::Passing, "the engine says that it has the image, and has not all of it".to_owned()));
+            }
+            Err(error) => return Err(failure::of_engine(&error)),
+        };
         id.ok_or_else(|| (Refusal::Garbage, "the engine told no identifier".to_owned()))
     }
 

@@ -147,3 +147,45 @@ pub(super) fn free_bytes(path: &Path) -> Option<u64> {
     let disk = statvfs(path).ok()?;
     Some(disk.blocks_available() * disk.fragment_size())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::table::{ImageRow, KeyRow};
+
+    fn image(id: &str, names: &[&str]) -> ImageSummary {
+        let repo_tags = names.iter().map(|name| (*name).to_owned()).collect();
+        ImageSummary { id: id.to_owned(), repo_tags, size: 1, ..ImageSummary::default() }
+    }
+
+    #[test]
+    fn images_of_others_may_go_only_if_the_host_is_to_be_collected() {
+        let own = format!("{OWN_REPOSITORY}:1");
+        let images = [
+            image("ours", &[&own]),
+            image("pulled", &["debian:12"]),
+            image("pulled and named by others", &["debian:13", "theirs:1"]),
+            image("there before", &["debian:11"]),
+            image("theirs", &["theirs:2"]),
+            image("in use", &[]),
+            image("asked for just now", &[]),
+        ];
+        let mut rows = Rows::default();
+        let row = |brought, used| ImageRow { brought, used, ..ImageRow::default() };
+        let rest = [("pulled", true, 5), ("pulled and named by others", true, 4), ("there before", false, 3)];
+        for (id, brought, used) in rest.into_iter().chain([("asked for just now", true, 100)]) {
+            rows.images.insert(id.to_owned(), row(brought, used));
+        }
+        for (tag, id) in [("12", "pulled"), ("13", "pulled and named by others"), ("11", "there before")] {
+            let row = KeyRow { id: id.to_owned(), sha256: None, checked: None };
+            rows.keys.insert(format!("registry:docker.io/library/debian:{tag}"), row);
+        }
+        let used = HashSet::from(["in use".to_owned()]);
+        let may = |collect| {
+            let found = candidates(&images, &rows, &used, collect, 50);
+            found.into_iter().map(|candidate| candidate.id).collect::<Vec<_>>()
+        };
+        assert_eq!(may(Collect::Own), ["ours", "pulled"]);
+        assert_eq!(may(Collect::Host), ["ours", "theirs", "there before", "pulled and named by others", "pulled"]);
+    }
+}

@@ -1,6 +1,7 @@
 //! The engine of the tests and what is asked of it through its command line, which shares no code with us.
 
 use std::{
+    collections::HashSet,
     io::{Read, Write},
     path::PathBuf,
     process::{Command, Stdio},
@@ -63,6 +64,24 @@ impl Engine {
         let (success, text) = self.try_docker(arguments);
         assert!(success, "docker {arguments:?}: {text}");
         text
+    }
+
+    /// The identifiers and the names of all images.
+    pub(super) fn all_images(&self) -> HashSet<String> {
+        let listed = self.docker(&["image", "ls", "--all", "--no-trunc", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}"]);
+        listed.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// Takes away what an image has got since: names, and the image itself if it was not there.
+    pub(super) fn put_back(&self, image: &str, before: &HashSet<String>) {
+        let format = "{{.Id}} {{range .RepoTags}}{{.}} {{end}}";
+        let shown = self.docker(&["image", "inspect", "--format", format, image]);
+        let (id, names) = shown.split_once(' ').unwrap_or((&shown, ""));
+        let new: Vec<&str> = names.split_whitespace().filter(|name| !before.contains(*name)).collect();
+        self.forget(&new);
+        if !before.contains(id) {
+            self.forget(&[id]);
+        }
     }
 
     /// Removes images, whether they are there or not.

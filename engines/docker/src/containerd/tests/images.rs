@@ -46,6 +46,8 @@ async fn archives_in_every_form_are_what_the_engine_makes_of_them() {
             not_run(&format!("{name} {form}"), "no such archive");
             continue;
         }
+        // Others may have brought the same image, under other names.
+        let before = engine.all_images();
         let ours = load(&engine, &path).await.unwrap_or_else(|error| panic!("{form}: {error}"));
         // Of an archive without an index the engine composes one, and takes compressed layers for it if its store happens
         // to have them. Then the identifier is another one.
@@ -58,7 +60,7 @@ async fn archives_in_every_form_are_what_the_engine_makes_of_them() {
         let run = ["run", "--rm", "--network", "none", "--entrypoint", "/bin/sh", &ours.id, "-c", "echo it runs"];
         assert!(engine.docker(&run).contains("it runs"), "{form}");
         let our_files = list(&engine, &ours.id).await;
-        engine.docker(&["rmi", &ours.id]);
+        engine.put_back(&ours.id, &before);
 
         let said = engine.docker(&["load", "-q", "-i", &path.display().to_string()]);
         assert!(!said.contains("rror"), "{said}");
@@ -66,7 +68,7 @@ async fn archives_in_every_form_are_what_the_engine_makes_of_them() {
         let theirs = engine.docker(&["image", "inspect", "--format", "{{.Id}}", &theirs]).trim().to_owned();
         assert_eq!(shown, show(&theirs), "{form}");
         assert_same(&list(&engine, &theirs).await, &our_files);
-        engine.docker(&["rmi", "-f", &theirs]);
+        engine.put_back(&theirs, &before);
     }
 }
 
@@ -75,9 +77,10 @@ async fn a_link_to_a_file_of_a_lower_layer() {
     let name = "a_link_to_a_file_of_a_lower_layer";
     let Some(engine) = engine(name).await else { return };
     let Some(dir) = images() else { return not_run(name, "no archives (TC_DOCKER_IMAGES)") };
+    let before = engine.all_images();
     let loaded = load(&engine, &dir.join("dangling.tar")).await.expect("loaded");
     engine.docker(&["run", "--rm", "--network", "none", &loaded.id, "true"]);
-    engine.docker(&["rmi", &loaded.id]);
+    engine.put_back(&loaded.id, &before);
 }
 
 #[tokio::test(flavor = "multi_thread")]

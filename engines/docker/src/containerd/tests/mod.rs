@@ -3,6 +3,7 @@
 mod archives;
 mod engine;
 mod forms;
+mod half;
 mod images;
 mod made;
 mod measure;

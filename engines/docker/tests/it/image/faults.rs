@@ -104,7 +104,7 @@ async fn each_step_of_a_pull_may_fail_or_hang() {
         let create = "/images/create";
         // Nothing is there, and nobody listens at this registry: what the engine says itself would be the registry's fault.
         let name = "127.0.0.1:1/tc-test/nowhere:1";
-        let want = ImageWant::Registry { name: name.to_owned(), as_it_is: false };
+        let want = ImageWant::Registry { name: name.to_owned(), shown: name.to_owned(), as_it_is: false };
         let inspect = "nowhere:1/json";
         let cases: Vec<((&'static str, &'static str, Mood), Faults)> = vec![
             (("GET", inspect, Mood::Answer(500, "mood")), &[WORKER]),
@@ -142,7 +142,8 @@ async fn an_engine_that_answers_nothing_any_more_is_lost() {
 
         let proxy = deaf("/images/create");
         let images_there = images(&proxy, state.path());
-        let want = ImageWant::Registry { name: "127.0.0.1:1/tc-test/nowhere:1".to_owned(), as_it_is: false };
+        let name = "127.0.0.1:1/tc-test/nowhere:1".to_owned();
+        let want = ImageWant::Registry { name: name.clone(), shown: name, as_it_is: false };
         let pulled = tokio::time::timeout(CASE_BOUND, images_there.image(&want, None, Arc::new(Lines::default()))).await;
         let error = pulled.expect("it ends").unwrap_err();
         assert_eq!(error.fault, Fault::Lost, "{engine:?}: {error}");

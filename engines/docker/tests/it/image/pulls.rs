@@ -127,9 +127,13 @@ fn ready(test: &str) -> Vec<Bench> {
 }
 
 async fn pull(images: &Images, name: &str, as_it_is: bool) -> (Result<Image, EngineError>, Vec<String>) {
+    let want = ImageWant::Registry { name: name.to_owned(), shown: name.to_owned(), as_it_is };
+    wanted(images, &want).await
+}
+
+async fn wanted(images: &Images, want: &ImageWant) -> (Result<Image, EngineError>, Vec<String>) {
     let lines = Arc::new(Lines::default());
-    let want = ImageWant::Registry { name: name.to_owned(), as_it_is };
-    let image = images.image(&want, None, lines.clone()).await;
+    let image = images.image(want, None, lines.clone()).await;
     let said = lines.0.lock().unwrap().clone();
     (image, said)
 }
@@ -207,6 +211,42 @@ async fn tags_are_compared_from_time_to_time_and_digests_never() {
         assert_eq!(error.fault, Fault::Task, "{engine:?}: {error}");
         assert!(error.message.contains("absent"), "{error}");
         assert!(registry.asked().len() <= 2, "asked once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_with_two_names_is_asked_for_once_and_each_is_told_of_its_own() {
+    for engine in ready("an_image_with_two_names_is_asked_for_once_and_each_is_told_of_its_own") {
+        let state = tempfile::tempdir().unwrap();
+        let registry = Registry::start(state.path(), "registry", false).await;
+        let images = Images::new(engine.options(state.path()).await);
+        registry.publish(&engine, "a/b:latest", "twice", false);
+        let want = |image: &str, shown: &str| ImageWant::Registry {
+            name: format!("{}/{image}:latest", registry.host),
+            shown: shown.to_owned(),
+            as_it_is: false,
+        };
+        registry.asked();
+        let mut asked = Vec::new();
+        for image in ["absent", "a/b"] {
+            let (short, full) = (want(image, image), want(image, &format!("{image}:latest")));
+            let both = tokio::join!(wanted(&images, &short), wanted(&images, &full));
+            asked.push(registry.asked());
+            match (both.0.0, both.1.0) {
+                (Ok(one), Ok(two)) => {
+                    let _clean = CleanUp(&engine, vec![format!("{}/a/b:latest", registry.host)]);
+                    assert_eq!((&one.id, one.name, two.name), (&two.id, Some("a/b".to_owned()), Some("a/b:latest".to_owned())));
+                    assert!(!one.was_there && !two.was_there, "{engine:?}: one acquisition for both");
+                    assert!(wanted(&images, &full).await.0.unwrap().was_there);
+                }
+                (Err(one), Err(two)) => {
+                    assert!(one.message.starts_with("image \"absent\": ") && one.fault == Fault::Task, "{one}");
+                    assert!(two.message.starts_with("image \"absent:latest\": "), "{two}");
+                }
+                other => panic!("{engine:?}: {other:?}"),
+            }
+        }
+        assert!(asked[0].len() <= 2, "{engine:?}: asked once: {asked:?}");
     }
 }
 

@@ -65,7 +65,7 @@ async fn a_copy_is_used_while_the_registry_is_short_of_something_and_not_when_it
             let images = Images::new(ImagesOptions { pull_attempts: 2, first_wait: Duration::from_millis(20), ..options });
             // The day in the tag is none of the statuses.
             let name = format!("{}/tc-test/nightly:20240429", registry.host);
-            let want = ImageWant::Registry { name: name.clone(), as_it_is: false };
+            let want = ImageWant::Registry { name: name.clone(), shown: name.clone(), as_it_is: false };
             let lines = Arc::new(Lines::default());
             let error = images.image(&want, None, lines.clone()).await.unwrap_err();
             assert_eq!(error.fault, absent, "{status} on {engine:?}: {error}");
