@@ -158,6 +158,7 @@ impl Desk {
         object::sweep(&self.objects, &self.store.objects_dir(), now);
         self.workers.sweep(now);
         self.clients.sweep(now);
+        self.books(State::forget_expired);
     }
 
     /// Claims what is there, or takes a seat in line.

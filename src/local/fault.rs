@@ -149,7 +149,6 @@ impl From<Refusal> for Fault {
             Refusal::NotFound(_) => Code::ResourceNotFound,
             Refusal::Conflict(_) => Code::RequestConflict,
             Refusal::Input(_) => Code::InputError,
-            Refusal::Expired(_) => Code::ResourceExpired,
         };
         Self::new(code, refusal.to_string())
     }

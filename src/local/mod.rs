@@ -215,6 +215,7 @@ impl Server {
         if tokio::time::timeout(CLOSING_TIME, self.desk.tasks.wait()).await.is_err() {
             tracing::warn!("the embedded queue closed with requests still in progress");
         }
+        self.desk.books(|state, _| state.note_fleet());
         let desk = self.desk.clone();
         // Ends by itself once the last records are written; a panic in there is its own affair.
         drop(tokio::task::spawn_blocking(move || desk.ledger.close()).await);
