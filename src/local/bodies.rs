@@ -8,7 +8,7 @@
 //! ```
 //! A body has at most 10 MiB, and 256 KiB if no valid credentials came with it. All connections together have room for 32 MiB of text (8 MiB
 //! more for those without credentials) and for 128 MiB of what JSON becomes in memory, which may be a hundred times its text; a call keeps its
-//! room until it is answered. Who finds none waits, and hears after 20 s that the server is busy. A body whose length is not known beforehand
+//! room until it is answered. Who finds none waits, and hears after 30 s that the server is busy. A body whose length is not known beforehand
 //! counts like the longest.
 //!
 //! Not counted are texts of up to 16 KiB and values of up to 256 KiB, which nearly all calls have: there are as many as there are connections.
@@ -41,7 +41,7 @@ const VALUE_ROOM: usize = 128 << 20;
 /// Values of up to this many bytes take no room.
 const SMALL_VALUES: usize = 256 << 10;
 /// How long a call waits for room.
-const ROOM_PATIENCE: Duration = Duration::from_secs(20);
+const ROOM_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a body may take to arrive.
 const BODY_PATIENCE: Duration = Duration::from_secs(120);
 /// How long a body that was refused is still taken off the connection, so that its sender gets to read why.
