@@ -103,13 +103,9 @@ impl Bodies {
             }
             Ok(())
         };
-        match tokio::time::timeout(BODY_PATIENCE, read).await {
-            Ok(read) => read?,
-            Err(_) => {
-                let late = format!("the request body did not arrive within {} s", BODY_PATIENCE.as_secs());
-                return Err(Fault::new(Code::RequestTimeout, late));
-            }
-        }
+        let late = || format!("the request body did not arrive within {} s", BODY_PATIENCE.as_secs());
+        let read = tokio::time::timeout(BODY_PATIENCE, read).await;
+        read.map_err(|_| Fault::new(Code::RequestTimeout, late()))??;
         Ok(Text { bytes: bytes.freeze(), _room: room })
     }
 
@@ -248,11 +244,11 @@ mod tests {
         let most = VALUE_ROOM / weight(b"0,0,0,0,") * 4;
         let half = array(most * 3 / 4);
         let (_, kept) = bodies.parse(half.as_bytes()).await.map_err(|fault| fault.message).expect("room");
-        let refused = bodies.parse(half.as_bytes()).await.err().expect("no room");
+        let refused = bodies.parse(half.as_bytes()).await.expect_err("no room");
         assert_eq!(refused.code, Code::ServiceUnavailable, "{}", refused.message);
         drop(kept);
         assert!(bodies.parse(half.as_bytes()).await.is_ok());
-        let never = bodies.parse(array(2 * most).as_bytes()).await.err().expect("never any room");
+        let never = bodies.parse(array(2 * most).as_bytes()).await.expect_err("never any room");
         assert_eq!(never.code, Code::InputTooLarge, "{}", never.message);
     }
 }

@@ -141,10 +141,12 @@ impl Artifacts {
 
     /// Takes out all that have expired, and says whose names these were.
     fn take_expired(&mut self, now: Timestamp) -> Vec<(u32, String, Artifact)> {
-        let taken = self.0.iter_mut().flat_map(|(run_id, of_run)| {
-            of_run.extract_if(.., |_, artifact| artifact.expires <= now).map(|(name, artifact)| (*run_id, name, artifact))
-        });
-        let taken = taken.collect();
+        let mut taken = Vec::new();
+        for (run_id, of_run) in &mut self.0 {
+            let expired = of_run.iter().filter(|(_, artifact)| artifact.expires <= now);
+            let names: Vec<String> = expired.map(|(name, _)| name.clone()).collect();
+            taken.extend(names.iter().filter_map(|name| of_run.remove_entry(name)).map(|(name, one)| (*run_id, name, one)));
+        }
         self.0.retain(|_, of_run| !of_run.is_empty());
         taken
     }

@@ -183,7 +183,9 @@ impl Fleet {
         let Self { queues, checks, changes } = self;
         queues.entry(name.clone()).or_insert_with(|| {
             checks.insert((after(now, QUEUE_MEMORY), name.clone(), None));
-            changes.iter_mut().for_each(|changes| changes.push(Change::Queue(name.clone())));
+            if let Some(changes) = changes {
+                changes.push(Change::Queue(name.clone()));
+            }
             Queue { last_active: now, noted: now, workers: BTreeMap::new() }
         })
     }
