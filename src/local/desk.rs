@@ -16,6 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     auth::Clients,
+    bodies::Bodies,
     faults,
     ledger::{self, Ledger, Unsettled},
     network::Link,
@@ -58,6 +59,8 @@ pub(crate) struct Desk {
     /// A network that is not perfect.
     pub(crate) link: Option<Link>,
     pub(crate) started: Timestamp,
+    /// The room that bodies of calls have.
+    pub(crate) bodies: Bodies,
     pub(crate) closing: CancellationToken,
     pub(crate) tasks: TaskTracker,
 }
@@ -88,6 +91,7 @@ impl Desk {
             scheme,
             faults: None,
             link: None,
+            bodies: Bodies::new(),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
         })
@@ -154,6 +158,7 @@ impl Desk {
         object::sweep(&self.objects, &self.store.objects_dir(), now);
         self.workers.sweep(now);
         self.clients.sweep(now);
+        self.books(State::forget_expired);
     }
 
     /// Claims what is there, or takes a seat in line.

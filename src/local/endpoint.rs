@@ -1,6 +1,6 @@
 //! What every API call has in common: who calls, what was sent, and answers in the services' format.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     body::Body,
@@ -8,10 +8,8 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{MethodFilter, MethodRouter, on},
 };
-use bytes::Bytes;
 use hawk::PayloadHasher;
 use http::{HeaderMap, Method, Request, Uri, header};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -25,10 +23,6 @@ use super::{
     state::TaskId,
 };
 
-/// Largest body of a call.
-const BODY_BYTES: usize = 10 * 1024 * 1024;
-/// How long a body may take to arrive.
-const BODY_PATIENCE: Duration = Duration::from_secs(120);
 /// Runs of a task are numbered up to this.
 const LAST_RUN: u32 = 1000;
 /// Entries on a page, unless fewer are asked for.
@@ -221,15 +215,16 @@ where
         Ok(caller) => caller,
         Err(why) => return Fault::new(Code::AuthenticationFailed, why).reply(method, &params, None, now).into_response(),
     };
-    let bytes = match read(body).await {
-        Ok(bytes) => bytes,
+    let text = match desk.bodies.receive(body, caller.client_id().is_some(), &desk.closing).await {
+        Ok(text) => text,
         Err(fault) => return fault.reply(method, &params, None, now).into_response(),
     };
-    let refused = |fault: Fault, params: &[(String, String)]| fault.reply(method, params, Some(&bytes), now).into_response();
-    if let Err(fault) = check_hash(&caller, &head.headers, &bytes) {
+    let bytes = &text.bytes;
+    let refused = |fault: Fault, params: &[(String, String)]| fault.reply(method, params, Some(bytes), now).into_response();
+    if let Err(fault) = check_hash(&caller, &head.headers, bytes) {
         return refused(fault, &params);
     }
-    let body = match parse(&bytes) {
+    let (body, _room) = match desk.bodies.parse(bytes).await {
         Ok(body) => body,
         Err(fault) => return refused(fault, &params),
     };
@@ -259,7 +254,7 @@ where
     }
     let reply = match result {
         Ok(reply) => reply,
-        Err(fault) => fault.reply(method, &params, Some(&bytes), now),
+        Err(fault) => fault.reply(method, &params, Some(bytes), now),
     };
     reply.with_receipt(receipt.filter(|_| !unanswered)).into_response()
 }
@@ -285,29 +280,6 @@ pub(crate) fn base_url(scheme: &str, host: &str, port: u16) -> String {
         ("http", 80) | ("https", 443) => format!("{scheme}://{host}"),
         _ => format!("{scheme}://{host}:{port}"),
     }
-}
-
-async fn read(body: Body) -> Result<Bytes, Fault> {
-    let collected = tokio::time::timeout(BODY_PATIENCE, Limited::new(body, BODY_BYTES).collect()).await;
-    match collected {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(Fault::new(Code::InputTooLarge, format!("the request body is larger than {BODY_BYTES} bytes")))
-        }
-        Ok(Err(_)) => Err(Fault::new(Code::MalformedPayload, "the request body ended early")),
-        Err(_) => Err(Fault::new(
-            Code::RequestTimeout,
-            format!("the request body did not arrive within {} s", BODY_PATIENCE.as_secs()),
-        )),
-    }
-}
-
-fn parse(bytes: &[u8]) -> Result<Value, Fault> {
-    if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Ok(Value::Null);
-    }
-    serde_json::from_slice(bytes)
-        .map_err(|error| Fault::new(Code::MalformedPayload, format!("the request body is not JSON: {error}")))
 }
 
 /// A signed digest of the body is optional; a wrong one is an error.

@@ -35,6 +35,7 @@ pub(crate) enum Code {
     NoMatchingMethod,
     InputTooLarge,
     InternalServerError,
+    ServiceUnavailable,
 }
 
 impl Code {
@@ -69,6 +70,7 @@ impl Code {
             Self::NoMatchingMethod => StatusCode::NOT_ACCEPTABLE,
             Self::InputTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::InternalServerError => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::ServiceUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
@@ -153,7 +155,6 @@ impl From<Refusal> for Fault {
             Refusal::NotFound(_) => Code::ResourceNotFound,
             Refusal::Conflict(_) => Code::RequestConflict,
             Refusal::Input(_) => Code::InputError,
-            Refusal::Expired(_) => Code::ResourceExpired,
         };
         Self::new(code, refusal.to_string())
     }

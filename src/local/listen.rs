@@ -1,11 +1,13 @@
 //! Connections: accepted, wrapped in TLS when asked for, served until they end or the server closes.
 
 use std::{
+    future::poll_fn,
     io,
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
@@ -30,13 +32,14 @@ use super::{
     desk::Desk,
     faults::breach::{self, Breakable},
     network,
+    owed::Owed,
 };
 
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a connection may rest between two requests: longer than clients keep idle connections, so that they close first.
 const REST: Duration = Duration::from_secs(300);
-/// How long requests may go on when the server closes. Long polls end at once; this is for uploads.
+/// How long calls may go on when the server closes. Long polls end at once, and so do calls whose body is still on its way; this is for uploads.
 const GRACE: Duration = Duration::from_secs(5);
 /// Pause after a connection that could not be accepted, for example because the process has too many files open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -124,10 +127,11 @@ async fn secured<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
 
 async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(stream: S, router: Router, desk: &Desk) {
     let (service, broken) = Breakable::new(router);
+    let owed = Owed::default();
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(REST)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(owed.watched(stream)), owed.counted(service));
     // The connection first: an answer that is ready goes out even when the server closes. Its end and its errors are the client's affair.
     let closing = tokio::select! {
         biased;
@@ -136,9 +140,14 @@ async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(stream: S, ro
     };
     if closing {
         Pin::new(&mut connection).graceful_shutdown();
-        let _ = tokio::time::timeout(GRACE, &mut connection).await;
+        // Who is still saying what it wants is not waited for.
+        let settled = poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+            Poll::Pending if owed.any() => Poll::Pending,
+            Poll::Pending | Poll::Ready(_) => Poll::Ready(()),
+        });
+        let _ = tokio::time::timeout(GRACE, settled).await;
     }
-    let rest = breach::finish(&broken, connection.into_parts().io.into_inner());
+    let rest = breach::finish(&broken, connection.into_parts().io.into_inner().into_inner());
     let closed = async {
         desk.closing.cancelled().await;
         tokio::time::sleep(GRACE).await;

@@ -16,6 +16,7 @@
 //!   service: clients, roles, and what scopes they stand for.
 //! - `secrets`, `object`, `worker_manager` and `purge` are services of their own, with no influence on the books. What they keep is on
 //!   shelves.
+//! - `bodies` bounds what the bodies of all calls take in memory together.
 //! - `store` and `transfer` keep artifact bytes in files behind signed URLs; `object` keeps its own beside them.
 //! - `ledger` keeps what has to survive a restart, if there is a data directory.
 //! - [`faults`] spoils requests and answers, and `network` makes connections slow, when that is asked for.
@@ -23,6 +24,7 @@
 pub mod amount;
 mod artifacts;
 mod auth;
+mod bodies;
 pub(crate) mod check;
 mod claims;
 pub mod command;
@@ -38,6 +40,7 @@ mod ledger;
 mod listen;
 mod network;
 mod object;
+mod owed;
 mod page;
 mod purge;
 mod queues;
@@ -204,13 +207,15 @@ impl Server {
         self.address
     }
 
-    /// Stops accepting, ends long polls at once with an empty answer, lets uploads end for a few seconds.
+    /// Stops accepting, ends long polls at once with an empty answer, lets other calls and uploads end for a few seconds. Who has not said all of its
+    /// request is not waited for.
     pub async fn shutdown(&self) {
         self.desk.closing.cancel();
         self.desk.tasks.close();
         if tokio::time::timeout(CLOSING_TIME, self.desk.tasks.wait()).await.is_err() {
             tracing::warn!("the embedded queue closed with requests still in progress");
         }
+        self.desk.books(|state, _| state.note_fleet());
         let desk = self.desk.clone();
         // Ends by itself once the last records are written; a panic in there is its own affair.
         drop(tokio::task::spawn_blocking(move || desk.ledger.close()).await);

@@ -83,9 +83,10 @@ fn queue_and_store() -> Routes {
         .route(&format!("{}/{{task}}/{{run}}/{{*name}}", store::PREFIX), put(transfer::put).get(transfer::get))
 }
 
-async fn not_offered(State(desk): State<Arc<Desk>>, uri: Uri) -> axum::response::Response {
+async fn not_offered(State(desk): State<Arc<Desk>>, method: Method, uri: Uri) -> axum::response::Response {
+    let path = uri.path();
     let message =
-        format!("{} is not offered by this server: it is a queue for one machine, not a whole deployment", uri.path());
+        format!("{method} {path} is not offered by this server: it is a queue for one machine, not a whole deployment");
     Fault::new(Code::ResourceNotFound, message).reply("unknown", &[], None, desk.now()).into_response()
 }
 

@@ -7,6 +7,8 @@
 //! | `artifact` | `<task id>/<run>/<name>` | [`Artifact`], with the name of its file in the store |
 //! | `indexed` | namespace | [`Indexed`](crate::local::state::Indexed) |
 //! | `seal` | task group id | when the group was sealed |
+//! | `queue-seen` | task queue id | when it was last used |
+//! | `worker-seen` | `<task queue id>/<worker group>/<worker id>` | [`WorkerRecord`] |
 //! | `quarantine` | `<task queue id>/<worker group>/<worker id>` | a list of [`Quarantined`] |
 
 use std::{
@@ -20,7 +22,9 @@ use serde_json::value::RawValue;
 
 use super::{Batch, Damage, Kind, Ledger, OpenError, definition};
 use crate::local::{
-    state::{Artifact, Change, Definition, Quarantined, Reopening, Rules, State, Storage, TaskId, TaskRecord, Worker},
+    state::{
+        Artifact, Change, Definition, Quarantined, Reopening, Rules, State, Storage, TaskId, TaskRecord, Worker, WorkerRecord,
+    },
     store::Store,
 };
 
@@ -29,6 +33,8 @@ const TASK: Kind = "task";
 const ARTIFACT: Kind = "artifact";
 const INDEXED: Kind = "indexed";
 const SEAL: Kind = "seal";
+const QUEUE_SEEN: Kind = "queue-seen";
+const WORKER_SEEN: Kind = "worker-seen";
 const QUARANTINE: Kind = "quarantine";
 
 /// Notes everything that has changed on the books since the last call of this. Meant to be called while nobody else can change them.
@@ -79,8 +85,19 @@ fn note(batch: &mut Batch<'_>, state: &State, change: Change) {
             Some(sealed) => batch.put(SEAL, group.as_str(), json(&sealed)),
             None => batch.remove(SEAL, group.as_str()),
         },
+        Change::Queue(queue) => match state.queue_record(&queue) {
+            Some(last_active) => batch.put(QUEUE_SEEN, &*queue, json(&last_active)),
+            None => batch.remove(QUEUE_SEEN, &*queue),
+        },
+        Change::Worker(queue, worker) => {
+            let key = worker_name(&queue, &worker);
+            match state.worker_record(&queue, &worker) {
+                Some(record) => batch.put_later(WORKER_SEEN, key, move || json(&record)),
+                None => batch.remove(WORKER_SEEN, key),
+            }
+        }
         Change::Quarantine(queue, worker) => {
-            let key = format!("{queue}/{}/{}", worker.group, worker.id);
+            let key = worker_name(&queue, &worker);
             match state.quarantine_record(&queue, &worker) {
                 Some(changes) => batch.put(QUARANTINE, key, json(&changes)),
                 None => batch.remove(QUARANTINE, key),
@@ -130,8 +147,19 @@ pub(crate) fn reopen(ledger: &Ledger, rules: Rules, store: &Store) -> Result<Sta
             books.seal(group, sealed);
         }
     })?;
+    ledger.each(QUEUE_SEEN, |key, bytes| {
+        if let Some(last_active) = damage.unless(QUEUE_SEEN, key, parse(bytes)) {
+            books.queue(&key.into(), last_active);
+        }
+    })?;
+    ledger.each(WORKER_SEEN, |key, bytes| {
+        let read = worker_of_name(key).zip(parse::<WorkerRecord>(bytes));
+        if let Some(((queue, worker), record)) = damage.unless(WORKER_SEEN, key, read) {
+            books.worker(&queue, &worker, record);
+        }
+    })?;
     ledger.each(QUARANTINE, |key, bytes| {
-        let read = quarantine_key(key).zip(parse::<Vec<Quarantined>>(bytes));
+        let read = worker_of_name(key).zip(parse::<Vec<Quarantined>>(bytes));
         if let Some(((queue, worker), changes)) = damage.unless(QUARANTINE, key, read) {
             books.quarantine(&queue, &worker, changes);
         }
@@ -221,7 +249,11 @@ fn artifact_key(key: &str) -> Option<(TaskId, u32, &str)> {
     Some((TaskId::parse(id)?, run_id.parse().ok()?, name))
 }
 
-fn quarantine_key(key: &str) -> Option<(Arc<str>, Arc<Worker>)> {
+fn worker_name(queue: &str, worker: &Worker) -> String {
+    format!("{queue}/{}/{}", worker.group, worker.id)
+}
+
+fn worker_of_name(key: &str) -> Option<(Arc<str>, Arc<Worker>)> {
     let mut parts = key.rsplitn(3, '/');
     let (id, group, queue) = (parts.next()?, parts.next()?, parts.next()?);
     Some((queue.into(), Arc::new(Worker { group: group.into(), id: id.into() })))

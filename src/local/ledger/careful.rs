@@ -37,6 +37,9 @@ pub(super) fn careful<T>(path: &Path, read: impl FnOnce() -> Result<T, redb::Err
     EXPECTED.set(outer);
     match result {
         Ok(Ok(value)) => Ok(value),
+        Ok(Err(redb::Error::Io(error))) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(FileError::unreadable(path, "it is cut off"))
+        }
         Ok(Err(redb::Error::Io(error))) if error.kind() != io::ErrorKind::InvalidData => Err(FileError::io(path, &error)),
         Ok(Err(error)) => Err(FileError::unreadable(path, &error.to_string())),
         Err(_) => Err(FileError::unreadable(path, "it is damaged")),

@@ -71,6 +71,14 @@ fn files_that_are_no_ledger_are_refused_and_left_alone() {
         assert_eq!(std::fs::read(&path).expect("the file"), content);
     }
     std::fs::remove_file(&path).expect("removed");
+    drop(open(dir.path()));
+    let whole = std::fs::read(&path).expect("the file");
+    for length in [1, 100, 5000, whole.len() - 1] {
+        std::fs::write(&path, &whole[..length]).expect("a file");
+        let refusal = refusal(dir.path());
+        assert!(refusal.contains("ledger.redb\" cannot be read: ") && refusal.contains("move it away"), "{length}: {refusal}");
+    }
+    std::fs::remove_file(&path).expect("removed");
     let other = redb::Database::create(&path).expect("a file of the same kind");
     drop(other);
     assert!(refusal(dir.path()).contains("is no ledger of this program"));

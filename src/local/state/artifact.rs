@@ -9,7 +9,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Effect, Refusal, RunState, State, TaskId, no_task};
+use super::{Alarm, Change, Effect, Refusal, RunState, State, TaskId, no_task};
 
 /// How long an artifact may still be created after its run was resolved as an exception: a worker may report first and upload after.
 const GRACE: SignedDuration = SignedDuration::from_mins(25);
@@ -134,6 +134,23 @@ impl Artifacts {
         self.0.get(&run_id)?.get(name)
     }
 
+    /// Whether one of these expires then.
+    fn any_expires(&self, when: Timestamp) -> bool {
+        self.0.values().flat_map(BTreeMap::values).any(|artifact| artifact.expires == when)
+    }
+
+    /// Takes out all that have expired, and says whose names these were.
+    fn take_expired(&mut self, now: Timestamp) -> Vec<(u32, String, Artifact)> {
+        let mut taken = Vec::new();
+        for (run_id, of_run) in &mut self.0 {
+            let expired = of_run.iter().filter(|(_, artifact)| artifact.expires <= now);
+            let names: Vec<String> = expired.map(|(name, _)| name.clone()).collect();
+            taken.extend(names.iter().filter_map(|name| of_run.remove_entry(name)).map(|(name, one)| (*run_id, name, one)));
+        }
+        self.0.retain(|_, of_run| !of_run.is_empty());
+        taken
+    }
+
     /// Puts one there that was kept.
     pub(super) fn insert(&mut self, run_id: u32, name: String, artifact: Artifact) {
         self.0.entry(run_id).or_default().insert(name, artifact);
@@ -218,23 +235,36 @@ impl State {
                 made.content_type.clone_from(&known.content_type);
             }
         }
-        of_run.insert(name.to_owned(), made.clone());
+        let task_expires = task.definition.expires;
+        let before = of_run.insert(name.to_owned(), made.clone()).map(|before| before.expires);
+        if let Some(before) = before.filter(|before| !task.artifacts.any_expires(*before)) {
+            self.alarms.remove(&(before, id, Alarm::Artifacts));
+        }
+        // Most live as long as their task, and go with it.
+        if made.expires < task_expires {
+            self.alarms.insert((made.expires, id, Alarm::Artifacts));
+        }
         Ok(made)
+    }
+
+    /// Removes the artifacts of a task that have expired before it.
+    pub(super) fn forget_artifacts(&mut self, now: Timestamp, id: TaskId) {
+        let Some(task) = self.tasks.get_mut_unnoted(&id) else { return };
+        for (run_id, name, artifact) in task.artifacts.take_expired(now) {
+            self.alarms.remove(&(artifact.expires, id, Alarm::Artifacts));
+            self.tasks.note(|| Change::Artifact(id, run_id, name.into()));
+            if let Storage::S3 { stored: Some(stored), .. } = artifact.storage {
+                self.effects.push(Effect::Unstored(stored));
+            }
+        }
     }
 
     /// The artifact of that name.
     pub fn artifact(&mut self, now: Timestamp, id: TaskId, run_id: u32, name: &str) -> Result<Artifact, Refusal> {
         self.advance(now);
-        let missing = || Refusal::NotFound(format!("run {run_id} of task {id} has no artifact \"{name}\""));
+        let missing = || Refusal::NotFound(format!("run {run_id} of task {id} has no artifact \"{name}\", or it has expired"));
         let task = self.tasks.get(&id).ok_or_else(|| no_task(id))?;
-        let artifact = task.artifacts.get(run_id, name).ok_or_else(missing)?;
-        if artifact.expires <= now {
-            return Err(Refusal::Expired(format!(
-                "artifact \"{name}\" of run {run_id} of task {id} expired at {:.3}",
-                artifact.expires
-            )));
-        }
-        Ok(artifact.clone())
+        task.artifacts.get(run_id, name).cloned().ok_or_else(missing)
     }
 
     /// The id of the task's last run.

@@ -20,6 +20,10 @@ pub enum Change {
     Indexed(Arc<str>),
     /// The seal of a task group.
     Seal(TaskId),
+    /// When a task queue was used.
+    Queue(Arc<str>),
+    /// When a worker was seen at a task queue, and its latest runs.
+    Worker(Arc<str>, Arc<Worker>),
     /// A worker's quarantine at a task queue.
     Quarantine(Arc<str>, Arc<Worker>),
 }

@@ -2,6 +2,7 @@
 //!
 //! They are here for people to look at, except for one thing that decides: a worker in quarantine gets no runs until its date.
 //! Nothing of this is a task's, so it expires by itself: a queue or a worker is forgotten a while after it was last seen, when somebody looks next.
+//! What is new about them is noted at once; that they were seen once more is noted once a minute, so that a poll costs no write.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -12,7 +13,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Refusal, State, TaskId, Worker};
+use super::{Change, Refusal, State, TaskId, Worker, WorkerRecord};
 
 /// How long a task queue is remembered.
 const QUEUE_MEMORY: SignedDuration = SignedDuration::from_hours(5 * 24);
@@ -20,6 +21,8 @@ const QUEUE_MEMORY: SignedDuration = SignedDuration::from_hours(5 * 24);
 const WORKER_MEMORY: SignedDuration = SignedDuration::from_hours(24);
 /// How many runs of a worker are remembered.
 const RECENT_RUNS: usize = 20;
+/// How much later something has been seen than is noted, at most.
+const UNNOTED: SignedDuration = SignedDuration::from_mins(1);
 /// How many changes of a worker's quarantine are remembered.
 const QUARANTINE_CHANGES: usize = 100;
 
@@ -88,7 +91,16 @@ impl Seen {
 #[derive(Debug)]
 struct Queue {
     last_active: Timestamp,
-    workers: BTreeMap<Arc<Worker>, Seen>,
+    /// The same as it is noted.
+    noted: Timestamp,
+    workers: BTreeMap<Arc<Worker>, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    seen: Seen,
+    /// When it was last seen as it is noted.
+    noted: Timestamp,
 }
 
 /// All task queues and workers.
@@ -97,8 +109,8 @@ pub(super) struct Fleet {
     queues: BTreeMap<Arc<str>, Queue>,
     /// One entry for each queue and each worker, never later than it really expires: who was seen since gets a new one when this one is due.
     checks: BTreeSet<(Timestamp, Arc<str>, Option<Arc<Worker>>)>,
-    /// Workers whose quarantine has changed. Nothing is noted while nobody wants to know.
-    changes: Option<Vec<(Arc<str>, Arc<Worker>)>>,
+    /// What has changed. Nothing is noted while nobody wants to know.
+    changes: Option<Vec<Change>>,
 }
 
 impl Fleet {
@@ -107,9 +119,22 @@ impl Fleet {
         self.changes.get_or_insert_default();
     }
 
-    /// Workers whose quarantine has changed since the last call of this, or that are forgotten.
-    pub(super) fn take_changes(&mut self) -> Vec<(Arc<str>, Arc<Worker>)> {
+    /// What has changed since the last call of this, or is forgotten.
+    pub(super) fn take_changes(&mut self) -> Vec<Change> {
         self.changes.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn note(&mut self, change: impl FnOnce() -> Change) {
+        if let Some(changes) = &mut self.changes {
+            changes.push(change());
+        }
+    }
+
+    fn note_worker(&mut self, name: &Arc<str>, worker: &Arc<Worker>) {
+        if let Some(known) = self.queues.get_mut(name).and_then(|queue| queue.workers.get_mut(worker)) {
+            known.noted = known.seen.last_active;
+            self.note(|| Change::Worker(name.clone(), worker.clone()));
+        }
     }
 
     /// A task was created for this queue.
@@ -121,24 +146,28 @@ impl Fleet {
     /// A worker called about this queue, or is declared to be there.
     pub(super) fn seen(&mut self, now: Timestamp, queue: &Arc<str>, worker: &Arc<Worker>) {
         self.forget_expired(now);
-        let seen = self.enter(now, queue, worker);
-        seen.active(now);
-        self.active(now, queue);
-    }
-
-    fn active(&mut self, now: Timestamp, queue: &str) {
-        if let Some(queue) = self.queues.get_mut(queue) {
-            queue.last_active = queue.last_active.max(now);
+        let known = self.enter(now, queue, worker);
+        known.seen.active(now);
+        if known.seen.last_active.duration_since(known.noted) >= UNNOTED {
+            self.note_worker(queue, worker);
+        }
+        let known = self.queue(now, queue);
+        known.last_active = known.last_active.max(now);
+        if known.last_active.duration_since(known.noted) >= UNNOTED {
+            known.noted = known.last_active;
+            self.note(|| Change::Queue(queue.clone()));
         }
     }
 
     /// A worker got these runs.
     pub(super) fn claimed(&mut self, now: Timestamp, queue: &Arc<str>, worker: &Arc<Worker>, runs: &[(TaskId, u32)]) {
         self.seen(now, queue, worker);
-        let seen = self.enter(now, queue, worker);
+        let seen = &mut self.enter(now, queue, worker).seen;
         seen.recent.extend(runs.iter().rev().take(RECENT_RUNS).rev());
         let too_many = seen.recent.len().saturating_sub(RECENT_RUNS);
         seen.recent.drain(..too_many);
+        // The runs are noted with it, so this is hardly more to write.
+        self.note_worker(queue, worker);
     }
 
     /// Whether the worker gets no runs of this queue.
@@ -147,45 +176,51 @@ impl Fleet {
     }
 
     fn find(&self, queue: &str, worker: &Worker) -> Option<&Seen> {
-        self.queues.get(queue)?.workers.get(worker)
+        self.queues.get(queue)?.workers.get(worker).map(|known| &known.seen)
     }
 
     fn queue(&mut self, now: Timestamp, name: &Arc<str>) -> &mut Queue {
-        let checks = &mut self.checks;
-        self.queues.entry(name.clone()).or_insert_with(|| {
+        let Self { queues, checks, changes } = self;
+        queues.entry(name.clone()).or_insert_with(|| {
             checks.insert((after(now, QUEUE_MEMORY), name.clone(), None));
-            Queue { last_active: now, workers: BTreeMap::new() }
+            if let Some(changes) = changes {
+                changes.push(Change::Queue(name.clone()));
+            }
+            Queue { last_active: now, noted: now, workers: BTreeMap::new() }
         })
     }
 
-    fn enter(&mut self, now: Timestamp, name: &Arc<str>, worker: &Arc<Worker>) -> &mut Seen {
+    fn enter(&mut self, now: Timestamp, name: &Arc<str>, worker: &Arc<Worker>) -> &mut Known {
         if !self.queue(now, name).workers.contains_key(worker) {
             self.checks.insert((after(now, WORKER_MEMORY), name.clone(), Some(worker.clone())));
+            self.note(|| Change::Worker(name.clone(), worker.clone()));
         }
         let queue = self.queue(now, name);
-        queue.workers.entry(worker.clone()).or_insert_with(|| Seen::new(now))
+        queue.workers.entry(worker.clone()).or_insert_with(|| Known { seen: Seen::new(now), noted: now })
     }
 
-    fn forget_expired(&mut self, now: Timestamp) {
+    pub(super) fn forget_expired(&mut self, now: Timestamp) {
         while self.checks.first().is_some_and(|(when, ..)| *when <= now) {
             let Some((_, name, worker)) = self.checks.pop_first() else { return };
             let Some(queue) = self.queues.get_mut(&name) else { continue };
             let expires = match &worker {
                 None => after(queue.last_active, QUEUE_MEMORY),
-                Some(worker) => queue.workers.get(worker).map_or(now, |seen| seen.expires),
+                Some(worker) => queue.workers.get(worker).map_or(now, |known| known.seen.expires),
             };
             match &worker {
                 // Whoever is still here was seen here, or will be forgotten soon.
                 _ if expires > now => drop(self.checks.insert((expires, name, worker))),
                 None if !queue.workers.is_empty() => drop(self.checks.insert((after(now, WORKER_MEMORY), name, worker))),
-                None => drop(self.queues.remove(&name)),
+                None => {
+                    self.queues.remove(&name);
+                    self.note(|| Change::Queue(name));
+                }
                 Some(worker) => {
-                    let seen = queue.workers.remove(worker);
-                    if let (Some(changes), Some(seen)) = (&mut self.changes, seen)
-                        && !seen.quarantine.is_empty()
-                    {
-                        changes.push((name, worker.clone()));
+                    let known = queue.workers.remove(worker);
+                    if known.is_some_and(|known| !known.seen.quarantine.is_empty()) {
+                        self.note(|| Change::Quarantine(name.clone(), worker.clone()));
                     }
+                    self.note(|| Change::Worker(name, worker.clone()));
                 }
             }
         }
@@ -238,8 +273,8 @@ impl State {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let wanted =
             |seen: &Seen| quarantined.is_none_or(|wanted| wanted == seen.quarantine_until().is_some_and(|until| until > now));
-        let workers = queue.workers.range::<Worker, _>((from, Bound::Unbounded)).filter(|(_, seen)| wanted(seen));
-        workers.take(limit).map(|(worker, seen)| (worker.clone(), seen.clone())).collect()
+        let workers = queue.workers.range::<Worker, _>((from, Bound::Unbounded)).filter(|(_, known)| wanted(&known.seen));
+        workers.take(limit).map(|(worker, known)| (worker.clone(), known.seen.clone())).collect()
     }
 
     /// One worker.
@@ -268,22 +303,66 @@ impl State {
 
     /// Adds changes of a worker's quarantine, made here or before a restart. The worker is remembered until it is out again.
     pub fn keep_quarantine(&mut self, now: Timestamp, queue: &Arc<str>, worker: &Arc<Worker>, changes: Vec<Quarantined>) {
-        let seen = self.fleet.enter(now, queue, worker);
+        let seen = &mut self.fleet.enter(now, queue, worker).seen;
         seen.quarantine.extend(changes);
         let too_many = seen.quarantine.len().saturating_sub(QUARANTINE_CHANGES);
         seen.quarantine.drain(..too_many);
         seen.expires = seen.expires.max(seen.quarantine_until().unwrap_or(now));
-        if let Some(changes) = &mut self.fleet.changes {
-            changes.push((queue.clone(), worker.clone()));
-        }
+        self.fleet.note(|| Change::Quarantine(queue.clone(), worker.clone()));
     }
 
     /// Says that a worker is there, and until when it is at least remembered.
     pub fn declare_worker(&mut self, now: Timestamp, queue: &Arc<str>, worker: &Arc<Worker>, expires: Timestamp) -> Seen {
         self.fleet.seen(now, queue, worker);
-        let seen = self.fleet.enter(now, queue, worker);
+        let seen = &mut self.fleet.enter(now, queue, worker).seen;
         seen.expires = seen.expires.max(expires);
-        seen.clone()
+        let seen = seen.clone();
+        self.fleet.note_worker(queue, worker);
+        seen
+    }
+
+    /// Notes of all that was seen when that was last, to the second.
+    pub fn note_fleet(&mut self) {
+        let Fleet { queues, changes: Some(changes), .. } = &mut self.fleet else { return };
+        for (name, queue) in queues {
+            if queue.noted < queue.last_active {
+                queue.noted = queue.last_active;
+                changes.push(Change::Queue(name.clone()));
+            }
+            for (worker, known) in queue.workers.iter_mut().filter(|(_, known)| known.noted < known.seen.last_active) {
+                known.noted = known.seen.last_active;
+                changes.push(Change::Worker(name.clone(), worker.clone()));
+            }
+        }
+    }
+
+    /// What has to be kept of a task queue: when it was last used; nothing if it is not known.
+    pub fn queue_record(&self, task_queue_id: &str) -> Option<Timestamp> {
+        self.fleet.queues.get(task_queue_id).map(|queue| queue.last_active)
+    }
+
+    /// What has to be kept of a worker apart from its quarantine; nothing if it is not known.
+    pub fn worker_record(&self, task_queue_id: &str, worker: &Worker) -> Option<WorkerRecord> {
+        self.fleet.find(task_queue_id, worker).map(|seen| WorkerRecord {
+            first_claim: seen.first_claim,
+            last_active: seen.last_active,
+            expires: seen.expires,
+            recent: seen.recent.iter().copied().collect(),
+        })
+    }
+
+    /// A task queue that was kept.
+    pub(super) fn keep_queue(&mut self, queue: &Arc<str>, last_active: Timestamp) {
+        self.fleet.queue(last_active, queue);
+    }
+
+    /// A worker that was kept.
+    pub(super) fn keep_worker(&mut self, queue: &Arc<str>, worker: &Arc<Worker>, record: WorkerRecord) {
+        let seen = &mut self.fleet.enter(record.last_active, queue, worker).seen;
+        seen.first_claim = record.first_claim;
+        seen.expires = seen.expires.max(record.expires);
+        seen.recent = record.recent.into();
+        seen.recent.truncate(RECENT_RUNS);
     }
 }
 

@@ -93,7 +93,7 @@ impl Index {
         }
     }
 
-    fn forget_expired(&mut self, now: Timestamp) {
+    pub(super) fn forget_expired(&mut self, now: Timestamp) {
         for name in self.tasks.forget_expired(now) {
             self.note(&name);
         }

@@ -36,7 +36,7 @@ pub use group::{Batch, Group};
 pub use id::TaskId;
 pub use index::{Indexed, Indexing, indexing, is_namespace};
 pub use lane::{Place, Ticket};
-pub use record::{Reopening, TaskRecord};
+pub use record::{Reopening, TaskRecord, WorkerRecord};
 pub use task::{
     Definition, Hold, Priority, Report, Requires, Run, RunState, Status, TaskState, Trouble, WhyCreated, WhyResolved, Worker,
 };
@@ -92,9 +92,6 @@ pub enum Refusal {
     /// What was asked for makes no sense.
     #[error("{0}")]
     Input(String),
-    /// It has expired.
-    #[error("{0}")]
-    Expired(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,6 +99,8 @@ enum Alarm {
     BuiltIn,
     Claim,
     Deadline,
+    /// Artifacts of the task expire before it does.
+    Artifacts,
     Expiry,
 }
 
@@ -167,8 +166,14 @@ impl State {
     pub fn take_changes(&mut self) -> Vec<Change> {
         let mut changes = self.tasks.take_changes();
         changes.extend(self.index.take_changes().into_iter().map(Change::Indexed));
-        changes.extend(self.fleet.take_changes().into_iter().map(|(queue, worker)| Change::Quarantine(queue, worker)));
+        changes.extend(self.fleet.take_changes());
         changes
+    }
+
+    /// Forgets names in the index, task queues and workers that have expired. Nobody sees those before either, so this may come late.
+    pub fn forget_expired(&mut self, now: Timestamp) {
+        self.index.forget_expired(now);
+        self.fleet.forget_expired(now);
     }
 
     /// When [`Self::advance`] has something to do next.

@@ -1,11 +1,11 @@
 //! What has to be kept of the books, and how they are opened again.
 //!
 //! A record holds what cannot be told from anything else: [`TaskRecord`] for a task apart from its definition, [`Artifact`] and [`Indexed`] as
-//! they are, the date of a group's seal, and the changes of a worker's quarantine. They are written as JSON by the names of their fields. A field that is added later needs `#[serde(default)]`, and fields that are
+//! they are, the date of a group's seal, when a task queue was last used, [`WorkerRecord`] for a worker that was seen at one, and the changes of its
+//! quarantine. They are written as JSON by the names of their fields. A field that is added later needs `#[serde(default)]`, and fields that are
 //! not known are passed over, so that a directory can be used by an older and by a newer version.
 //!
-//! Lanes, alarms, groups, who waits for whom and how many are missing follow from the records: [`Reopening`] makes them anew. When a task queue
-//! or a worker was last seen is not kept.
+//! Lanes, alarms, groups, who waits for whom and how many are missing follow from the records: [`Reopening`] makes them anew.
 
 use std::sync::Arc;
 
@@ -34,6 +34,20 @@ pub struct TaskRecord {
     /// Dependencies that it does not wait for any more although they run again, while it is not scheduled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub released_by: Vec<TaskId>,
+}
+
+/// A worker that was seen at a task queue, apart from its quarantine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerRecord {
+    /// When it was first seen.
+    pub first_claim: Timestamp,
+    /// When it was last seen, to the minute.
+    pub last_active: Timestamp,
+    /// When it is forgotten unless it is seen before.
+    pub expires: Timestamp,
+    /// Its latest runs, the latest last.
+    pub recent: Vec<(TaskId, u32)>,
 }
 
 impl State {
@@ -127,6 +141,9 @@ impl Reopening {
     /// An artifact that was kept. Those of tasks that are not there are passed over.
     pub fn artifact(&mut self, id: TaskId, run_id: u32, name: &str, artifact: Artifact) {
         if let Some(task) = self.state.tasks.get_mut_unnoted(&id) {
+            if artifact.expires < task.definition.expires {
+                self.alarms.push((artifact.expires, id, Alarm::Artifacts));
+            }
             task.artifacts.insert(run_id, name.to_owned(), artifact);
         }
     }
@@ -139,6 +156,16 @@ impl Reopening {
     /// A task group that was sealed.
     pub fn seal(&mut self, group: TaskId, sealed: Timestamp) {
         self.seals.push((group, sealed));
+    }
+
+    /// A task queue that was used.
+    pub fn queue(&mut self, queue: &Arc<str>, last_active: Timestamp) {
+        self.state.keep_queue(queue, last_active);
+    }
+
+    /// A worker that was seen. It comes before its quarantine.
+    pub fn worker(&mut self, queue: &Arc<str>, worker: &Arc<Worker>, record: WorkerRecord) {
+        self.state.keep_worker(queue, worker, record);
     }
 
     /// A worker that was in quarantine.

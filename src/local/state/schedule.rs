@@ -10,7 +10,7 @@ use super::{
 };
 
 impl State {
-    /// Lets everything happen that is due, in the order of the dates: claims and deadlines expire, tasks past their own expiry are forgotten. Who
+    /// Lets everything happen that is due, in the order of the dates: claims and deadlines expire, artifacts and tasks past their own expiry are forgotten. Who
     /// waits in line is served in the end: after a jump of the clock, what would run again may be past its deadline already.
     pub fn advance(&mut self, now: Timestamp) {
         if self.next_wakeup().is_none_or(|next| next > now) {
@@ -25,6 +25,7 @@ impl State {
                     Alarm::Claim => {
                         state.end_run(now, id, RunState::Exception, WhyResolved::ClaimExpired, Some(WhyCreated::Retry));
                     }
+                    Alarm::Artifacts => state.forget_artifacts(now, id),
                     Alarm::Deadline => state.end_task(now, id, WhyResolved::DeadlineExceeded),
                     Alarm::Expiry => state.forget(now, id),
                 }

@@ -2,6 +2,7 @@
 //! session of the Python client.
 
 mod auth;
+mod bodies;
 mod calls;
 mod fleet;
 mod groups;

@@ -80,3 +80,74 @@ async fn a_record_that_nobody_understands_is_passed_over_and_stays() {
     assert_eq!(kept.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!(kept[0].1, put);
 }
+
+#[tokio::test]
+async fn who_was_seen_when_and_with_which_runs_is_there_after_a_restart() {
+    let data = tempfile::tempdir().expect("a directory");
+    let start = async || Rig::with(|options| options.data_dir = Some(data.path().to_owned())).await;
+    let rig = start().await;
+    rig.running().await;
+    let declared = "/provisioners/p/worker-types/w/g/declared";
+    rig.root(Method::PUT, declared, Some(&json!({ "expires": FAR }))).await.ok();
+    let paths = ["/task-queues", "/provisioners", "/provisioners/p/worker-types/w/workers"].map(str::to_owned).into_iter();
+    let workers = ["w", "declared"].map(|id| format!("/provisioners/p/worker-types/w/workers/g/{id}"));
+    let paths: Vec<String> = paths.chain(workers).collect();
+    let mut before = Vec::new();
+    for path in &paths {
+        before.push(rig.get(path).await.ok());
+    }
+    assert_eq!(before[3]["recentTasks"].as_array().map(Vec::len), Some(1), "{}", before[3]);
+    rig.server.shutdown().await;
+    let rig = start().await;
+    for (path, before) in paths.iter().zip(before) {
+        assert_eq!(rig.get(path).await.ok(), before, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_artifact_that_expires_before_its_task_goes_with_its_bytes_whether_the_server_runs_or_not() {
+    let data = tempfile::tempdir().expect("a directory");
+    let start = SystemClock.wall();
+    let minutes = |minutes| start.saturating_add(SignedDuration::from_mins(minutes)).expect("a date");
+    let at = async |passed| {
+        let clock = Arc::new(TestClock::starting_at(minutes(passed)));
+        let shared = Arc::clone(&clock);
+        let rig = Rig::with(|options| (options.data_dir, options.clock) = (Some(data.path().to_owned()), shared)).await;
+        (rig, clock)
+    };
+    let (rig, clock) = at(0).await;
+    let (id, claim) = rig.running().await;
+    for (name, expires) in [("early", 5), ("later", 8), ("last", 60)] {
+        let expires = format!("{:.3}", minutes(expires));
+        let body = json!({ "storageType": "s3", "contentType": "t", "expires": expires });
+        let path = format!("/task/{id}/runs/0/artifacts/{name}");
+        let made = rig.call_as(As::Task(&claim["credentials"]), Method::POST, &path, Some(&body)).await.ok();
+        let url = made["putUrl"].as_str().expect("a URL");
+        let put = rig.http.put(url).header("content-type", "t").body(name).send().await.expect("an answer");
+        assert!(put.status().is_success());
+    }
+    let names = async |rig: &Rig| {
+        let listed = rig.get(&format!("/task/{id}/artifacts")).await.ok();
+        let listed = listed["artifacts"].as_array().expect("a list").iter();
+        listed.map(|one| one["name"].as_str().expect("a name").to_owned()).collect::<Vec<_>>()
+    };
+    let files = || std::fs::read_dir(data.path().join("artifacts")).expect("a list").count();
+    assert_eq!(names(&rig).await, ["early", "last", "later"]);
+    clock.jump(SignedDuration::from_mins(6));
+    assert_eq!(names(&rig).await, ["last", "later"]);
+    for path in [format!("/task/{id}/artifacts/early"), format!("/task/{id}/runs/0/artifact-info/early")] {
+        rig.get(&path).await.refused(404, "ResourceNotFound");
+    }
+    eventually("the bytes are gone", async || files() == 2).await;
+    rig.server.shutdown().await;
+    drop(rig);
+
+    let (rig, _) = at(10).await;
+    assert_eq!(names(&rig).await, ["last"]);
+    rig.get(&format!("/task/{id}/runs/0/artifact-content/later")).await.refused(404, "ResourceNotFound");
+    eventually("the bytes are gone", async || files() == 1).await;
+    rig.server.shutdown().await;
+    drop(rig);
+    let ledger = Ledger::open(data.path()).expect("a ledger");
+    assert_eq!(ledger.load("artifact").expect("records").len(), 1);
+}

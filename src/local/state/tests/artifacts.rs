@@ -105,9 +105,41 @@ fn an_upload_is_kept_by_repeated_calls_replaced_by_the_next_and_dropped_with_its
     assert!(matches!(again.storage, Storage::S3 { stored: Some(stored), .. } if stored.path.as_os_str() == "/1"));
     state.stored(at(3), id(1), 0, "a", upload("/2")).expect("stored");
     assert_eq!(unstored(&mut state), [PathBuf::from("/1")]);
-    assert!(matches!(state.artifact(at(600), id(1), 0, "a"), Err(Refusal::Expired(_))));
+    state.create_artifact(at(3), id(1), 0, "b", s3("t", 2000)).expect("created");
+    state.stored(at(3), id(1), 0, "b", upload("/3")).expect("stored");
     state.advance(at(2000));
-    assert_eq!(unstored(&mut state), [PathBuf::from("/2")]);
+    assert_eq!(unstored(&mut state), [PathBuf::from("/2"), PathBuf::from("/3")]);
+}
+
+#[test]
+fn an_artifact_that_has_expired_is_nowhere_any_more_and_its_task_is() {
+    let mut state = running();
+    state.note_changes();
+    for (name, expires) in [("a", 500), ("b", 600), ("c", 600), ("d", 2000)] {
+        state.create_artifact(at(1), id(1), 0, name, s3("t", expires)).expect("created");
+        let upload = Stored { path: PathBuf::from(name), bytes: 1, content_encoding: None };
+        state.stored(at(1), id(1), 0, name, upload).expect("stored");
+    }
+    // What is prolonged does not go when it first wanted to.
+    state.create_artifact(at(2), id(1), 0, "c", s3("t", 700)).expect("prolonged");
+    state.take_changes();
+    let names = |state: &mut State, now| -> Vec<String> {
+        state.artifacts(at(now), id(1), 0, None, 9).expect("a list").into_iter().map(|(name, _)| name).collect()
+    };
+    assert_eq!(names(&mut state, 499), ["a", "b", "c", "d"]);
+    assert_eq!(state.next_wakeup(), Some(at(500)));
+    assert_eq!(names(&mut state, 500), ["b", "c", "d"]);
+    assert!(matches!(state.artifact(at(500), id(1), 0, "a"), Err(Refusal::NotFound(_))));
+    let of_artifacts = |change: &Change| matches!(change, Change::Artifact(..));
+    let changes: Vec<_> = state.take_changes().into_iter().filter(of_artifacts).collect();
+    assert_eq!(changes, [Change::Artifact(id(1), 0, "a".into())]);
+    assert_eq!(names(&mut state, 699), ["c", "d"]);
+    assert_eq!(names(&mut state, 700), ["d"]);
+    let gone = state.take_effects().into_iter();
+    let gone: Vec<_> =
+        gone.filter_map(|effect| if let Effect::Unstored(stored) = effect { Some(stored.path) } else { None }).collect();
+    assert_eq!(gone, ["a", "b", "c"].map(PathBuf::from));
+    assert!(state.stored(at(700), id(1), 0, "c", Stored { path: "late".into(), bytes: 1, content_encoding: None }).is_err());
 }
 
 #[test]

@@ -187,7 +187,6 @@ fn kind(refusal: &Refusal) -> String {
         Refusal::NotFound(_) => "not found",
         Refusal::Conflict(_) => "conflict",
         Refusal::Input(_) => "input",
-        Refusal::Expired(_) => "expired",
     }
     .to_owned()
 }

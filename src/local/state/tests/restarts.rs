@@ -17,6 +17,8 @@ struct Kept {
     artifacts: HashMap<(TaskId, u32, Box<str>), String>,
     index: HashMap<Arc<str>, String>,
     seals: HashMap<TaskId, String>,
+    queues: HashMap<Arc<str>, String>,
+    workers: HashMap<(Arc<str>, Arc<Worker>), String>,
     quarantines: HashMap<(Arc<str>, Arc<Worker>), String>,
 }
 
@@ -41,6 +43,11 @@ impl Kept {
                     set(&mut self.artifacts, (id, run, name), record);
                 }
                 Change::Seal(group) => set(&mut self.seals, group, state.seal_record(group)),
+                Change::Queue(queue) => set(&mut self.queues, queue.clone(), state.queue_record(&queue)),
+                Change::Worker(queue, worker) => {
+                    let record = state.worker_record(&queue, &worker);
+                    set(&mut self.workers, (queue, worker), record);
+                }
                 Change::Quarantine(queue, worker) => {
                     let record = state.quarantine_record(&queue, &worker).map(<[_]>::to_vec);
                     set(&mut self.quarantines, (queue, worker), record);
@@ -66,6 +73,12 @@ impl Kept {
         }
         for (group, text) in &self.seals {
             reopening.seal(*group, parse(text));
+        }
+        for (queue, text) in &self.queues {
+            reopening.queue(queue, parse(text));
+        }
+        for ((queue, worker), text) in &self.workers {
+            reopening.worker(queue, worker, parse(text));
         }
         for ((queue, worker), text) in &self.quarantines {
             reopening.quarantine(queue, worker, parse(text));
@@ -132,8 +145,16 @@ proptest! {
         for ticket in memory.tickets.drain(..) {
             state.leave(ticket);
         }
+        state.note_fleet();
+        kept.note(&mut state);
         let mut restored = kept.reopen();
         prop_assert_eq!(shown(&restored), shown(&state));
+        let queues = state.task_queues(at(memory.now), None, 99);
+        prop_assert_eq!(&restored.task_queues(at(memory.now), None, 99), &queues);
+        for queue in queues.iter().map(|queue| &queue.task_queue_id) {
+            let workers = state.workers(at(memory.now), queue, None, None, 99);
+            prop_assert_eq!(restored.workers(at(memory.now), queue, None, None, 99), workers);
+        }
         let mut ours = Memory::at(memory.now);
         let mut theirs = Memory::at(memory.now);
         for step in &after {
@@ -209,7 +230,31 @@ fn a_quarantine_is_kept_until_its_worker_is_forgotten() {
     state.advance(at(200_000));
     assert!(state.task_queues(at(1_000_000), None, 9).is_empty());
     kept.note(&mut state);
-    assert!(kept.quarantines.is_empty());
+    assert!(kept.quarantines.is_empty() && kept.workers.is_empty() && kept.queues.is_empty());
+}
+
+#[test]
+fn that_a_worker_was_seen_once_more_is_noted_once_a_minute_and_when_the_books_are_closed() {
+    let mut state = state();
+    state.note_changes();
+    let poll = |state: &mut State, now| {
+        state.claim(at(now), &queue(0), &worker("w"), 1);
+        state.take_changes()
+    };
+    let both = [Change::Worker(queue(0), worker("w")), Change::Queue(queue(0))];
+    let first = poll(&mut state, 0);
+    assert!(both.iter().all(|change| first.contains(change)), "{first:?}");
+    assert_eq!(poll(&mut state, 30), []);
+    assert_eq!(poll(&mut state, 60), both);
+    assert_eq!(poll(&mut state, 119), []);
+    state.note_fleet();
+    let last = state.take_changes();
+    assert!(last.len() == 2 && both.iter().all(|change| last.contains(change)), "{last:?}");
+    assert_eq!(state.worker_record("p/w0", &worker("w")).map(|record| record.last_active), Some(at(119)));
+    // A run is noted with its worker.
+    create(&mut state, 120, 1, |_| {}).expect("created");
+    state.take_changes();
+    assert!(poll(&mut state, 121).contains(&both[0]));
 }
 
 #[test]
