@@ -11,6 +11,7 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     connection::{Connection, Failure},
+    container::volume::Declared,
     directory::Directory,
     ground::DockerGround,
     image::Images,
@@ -83,6 +84,8 @@ pub(crate) struct Shared {
     pub(crate) owner: OwnerIdentity,
     pub(crate) bounds: Bounds,
     pub(crate) identity: Identity,
+    /// What is known about the volumes of images.
+    pub(crate) declared: Arc<Declared>,
 }
 
 /// Runs tasks in containers of a Docker engine.
@@ -100,7 +103,8 @@ impl DockerEngine {
         let groups = tc_sys::process::groups().unwrap_or_default();
         let groups = groups.into_iter().filter(|group| *group != gid).map(|group| group.to_string()).collect();
         let identity = Identity { uid, gid, groups };
-        Self { shared: Arc::new(Shared { connection, owner, bounds, identity }), images }
+        let declared = images.declared();
+        Self { shared: Arc::new(Shared { connection, owner, bounds, identity, declared }), images }
     }
 }
 

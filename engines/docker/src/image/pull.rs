@@ -174,8 +174,9 @@ impl Inner {
 
     async fn identifier(&self, reference: &Reference) -> Result<String, (Refusal, String)> {
         let found = self.ask(self.connection.docker().inspect_image(&reference.to_string())).await;
-        let id = found.map_err(|error| failure::of_engine(&error))?.id;
-        id.ok_or_else(|| (Refusal::Garbage, "the engine told no identifier".to_owned()))
+        let found = found.map_err(|error| failure::of_engine(&error))?;
+        self.declared.note(&found);
+        found.id.ok_or_else(|| (Refusal::Garbage, "the engine told no identifier".to_owned()))
     }
 
     /// One pull, as long as the engine is there.
