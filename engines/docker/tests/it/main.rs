@@ -12,3 +12,4 @@ mod network;
 mod output;
 mod support;
 mod sweeping;
+mod volume;
