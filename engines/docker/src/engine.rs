@@ -44,6 +44,11 @@ pub struct Bounds {
     pub drain: Duration,
     /// Whether the engine is fit.
     pub health: Duration,
+    /// While a container runs, the engine is asked for its version this often, and may take as long to answer.
+    pub look: Duration,
+    /// An engine that has not answered once for this long will not tell how the container ends. An engine that is only busy
+    /// answers this question from memory, so this is generous.
+    pub frozen: Duration,
 }
 
 impl Default for Bounds {
@@ -60,6 +65,8 @@ impl Default for Bounds {
             silence: Duration::from_secs(5),
             drain: Duration::from_secs(120),
             health: Duration::from_secs(20),
+            look: Duration::from_secs(30),
+            frozen: Duration::from_secs(600),
         }
     }
 }
