@@ -117,7 +117,7 @@ fn command_end(cx: &RunContext, end: &CommandEnd) -> Result<(), Ended> {
     }
     cx.log.info(&format::result_block(end, cx.memory.usage().as_ref()));
     if died_of_memory(end) {
-        cx.log.error("The container used more memory than there was, and was killed for it");
+        cx.log.error("The container used more memory than there was, and a process of it was killed for that");
         // Searched for by parsers of logs.
         cx.log.error("Unsuccessful task run with exit code: 137");
     } else if end.out_of_memory {

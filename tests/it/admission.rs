@@ -215,3 +215,21 @@ async fn nobody_is_asked_what_roles_stand_for_when_nothing_needs_a_scope() {
     assert_eq!(queue.resolution(&task).await, "completed/completed");
     assert_eq!(proxy.count("POST", "/auth/"), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_tells_that_only_native_tasks_are_taken() {
+    let queue = Deployment::start().await;
+    let task = queue.create(script("until [ -e go ]; do sleep 0.01; done")).await;
+    let mut config = taking_containers(json!({}));
+    config["numberOfTasksToRun"] = json!(1);
+    let mut worker = queue.worker(config);
+    let file = worker.home().join("worker-status.json");
+    let status = || serde_json::from_slice::<Value>(&std::fs::read(&file).unwrap_or_default()).unwrap_or_default();
+    until("the task is shown", async || status()["currentTaskIds"] == json!([task])).await;
+    let why = status()["nativeTasksOnly"].as_str().expect("why").to_owned();
+    assert!(why.contains("/nonexistent/docker.sock"), "{why}");
+    assert!(status().get("notClaiming").is_none(), "native tasks are claimed");
+    let directory = std::fs::read_dir(worker.home().join("tasks")).expect("tasks").next().expect("one").expect("a directory");
+    std::fs::write(directory.path().join("go"), "").expect("told");
+    assert_eq!(worker.code().await, Some(0), "{}", worker.stderr());
+}

@@ -6,9 +6,13 @@ use bollard::{
         CommitContainerOptionsBuilder, ListContainersOptionsBuilder, ListVolumesOptions, RemoveContainerOptionsBuilder,
     },
 };
-use tc_engine::{Bind, ContainerPlan, Exit};
+use tc_engine::{Bind, ContainerPlan, Engine, Exit, Fault, Owner};
 
-use crate::support::{Rig, hosts, plan};
+use crate::support::{
+    Rig,
+    faulty::{Fault as Mood, Proxy, Rule},
+    hosts, keep, plan, short_bounds,
+};
 
 /// What the images of these tests have on top of busybox.
 const FILL: &str = "mkdir -p /full/deep /empty /outer/inner /real /plain && echo x > /full/f && echo x > /full/deep/f && \
@@ -134,5 +138,72 @@ async fn a_volume_may_be_declared_at_a_link() {
             "{name}"
         );
         forget(&rig, &image).await;
+    }
+}
+
+/// An engine that does not show or set owners leaves what Docker's command line would give.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_refuses_to_help_is_left_to_its_own_way() {
+    for (name, host) in hosts("an_engine_that_refuses_to_help_is_left_to_its_own_way") {
+        for method in ["GET", "PUT"] {
+            let rules = vec![Rule { method, path: "/archive", times: 1, fault: Mood::Answer(500, "mood") }];
+            let proxy = Proxy::new(&host, rules);
+            let rig = Rig::through(&host, &proxy.host, short_bounds()).await;
+            let image = image(&rig, &["/full"]).await;
+            let container = ContainerPlan { image: image.clone(), ..rig.container() };
+            let script = "stat -c %u:%g /full; ls /full; touch /full/mine";
+            for _ in 0..2 {
+                let said = says(&rig, container.clone(), script).await;
+                // A line for two words, since there is a terminal.
+                let words: Vec<&str> = said.split_ascii_whitespace().map(|word| word.trim_matches(char::is_control)).collect();
+                assert_eq!(words, ["1000:1001", "deep", "f"], "{name}: {method}");
+            }
+            assert!(proxy.unused().is_empty(), "{name}: {method} did not happen");
+            forget(&rig, &image).await;
+        }
+    }
+}
+
+/// The engine goes away at each of the calls that volumes take.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_goes_away_meanwhile_leaves_nothing() {
+    for (name, host) in hosts("an_engine_that_goes_away_meanwhile_leaves_nothing") {
+        for (method, mood) in [("GET", Mood::Hang), ("GET", Mood::DropBefore), ("PUT", Mood::DropAfter), ("PUT", Mood::Hang)] {
+            let rules = vec![Rule { method, path: "/archive", times: 1, fault: mood.clone() }];
+            let proxy = Proxy::new(&host, rules);
+            let rig = Rig::through(&host, &proxy.host, short_bounds()).await;
+            let image = image(&rig, &["/full"]).await;
+            let container = ContainerPlan { image: image.clone(), ..rig.container() };
+            let Err((error, quiet)) = rig.reserve().await.create(plan(container, &["true"])).await else {
+                panic!("{name}: {method} {mood:?}: created")
+            };
+            assert_eq!(error.fault, Fault::Lost, "{name}: {method} {mood:?}: {error}");
+            quiet.destroy(false).await.expect("gone");
+            // With the volumes, which have labels.
+            forget(&rig, &image).await;
+        }
+    }
+}
+
+/// Somebody has removed the container alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_finds_volumes_whose_container_is_gone() {
+    for (name, host) in hosts("a_sweep_finds_volumes_whose_container_is_gone") {
+        let rig = Rig::new(&host).await;
+        let image = image(&rig, &["/full"]).await;
+        let container = ContainerPlan { image: image.clone(), ..rig.container() };
+        let created = rig.reserve().await.create(plan(container, &["true"])).await;
+        drop(created.unwrap_or_else(|(error, _)| panic!("{name}: {error}")));
+        let left = rig.left().await;
+        let [run, volume] = &left[..] else { panic!("{name}: {left:?}") };
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(false).build();
+        rig.straight.docker().remove_container(run.trim_start_matches('/'), Some(options)).await.expect("removed");
+        assert_eq!(&rig.left().await, std::slice::from_ref(volume), "{name}");
+        let owner = Owner { worker: rig.worker.clone(), tasks_dir: rig.task_dir("") };
+        let swept = rig.engine.sweep(&owner, keep(&[])).await;
+        assert!(swept.failed.is_empty() && swept.removed.len() == 1, "{name}: {swept:?}");
+        assert!(rig.left().await.is_empty(), "{name}");
+        let options = None::<bollard::query_parameters::RemoveImageOptions>;
+        rig.straight.docker().remove_image(&image, options, None).await.expect("no image any more");
     }
 }
