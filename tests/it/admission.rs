@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::support::{
     Deployment,
     proxy::{Fate, Proxy},
-    script,
+    script, until,
 };
 
 /// How a task ends that is not admitted.

@@ -98,7 +98,8 @@ async fn a_frozen_engine_is_told_while_a_task_runs_and_costs_it_nothing() {
     use nix::sys::signal::Signal::{SIGCONT, SIGSTOP};
     let Some(spare) = Spare::start("graph") else { return };
     let bench = Bench::on(spare.engine.clone()).await;
-    let task = bench.create(in_spare("until [ -e /go ]; do usleep 10000; done; echo at last"), json!({})).await;
+    let patient = with(in_spare("until [ -e /go ]; do usleep 10000; done; echo at last"), "maxRunTime", json!(600));
+    let task = bench.create(patient, json!({})).await;
     let mut worker = bench.worker(&json!({}));
     until("the container runs", async || !bench.engine.running().is_empty()).await;
     let id = bench.engine.running().pop_first().expect("it runs");

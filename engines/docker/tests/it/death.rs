@@ -190,6 +190,11 @@ async fn a_run_on_an_engine_that_is_frozen_is_lost_in_time() {
         let (mut handle, sink) = rig.start(sh(&rig, "echo ready; sleep 600")).await;
         let freeze = async {
             sink.shows("ready").await;
+            while !rig.runs().await {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            // Now it is known to run, and the answer to the order to start is on its way.
+            tokio::time::sleep(look).await;
             own.signal("-STOP");
             Instant::now()
         };
