@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::support::{
     Deployment,
     proxy::{Fate, Proxy},
-    script, until,
+    script, until, until_some,
 };
 
 /// How a task ends that is not admitted.
@@ -229,7 +229,9 @@ async fn status_tells_that_only_native_tasks_are_taken() {
     let why = status()["nativeTasksOnly"].as_str().expect("why").to_owned();
     assert!(why.contains("/nonexistent/docker.sock"), "{why}");
     assert!(status().get("notClaiming").is_none(), "native tasks are claimed");
-    let directory = std::fs::read_dir(worker.home().join("tasks")).expect("tasks").next().expect("one").expect("a directory");
-    std::fs::write(directory.path().join("go"), "").expect("told");
+    let tasks = worker.home().join("tasks");
+    let directory = async || std::fs::read_dir(&tasks).ok()?.find_map(Result::ok).map(|entry| entry.path());
+    let directory = until_some("the task has its directory", directory).await;
+    std::fs::write(directory.join("go"), "").expect("told");
     assert_eq!(worker.code().await, Some(0), "{}", worker.stderr());
 }
