@@ -147,7 +147,8 @@ fn a_template_is_rendered_and_its_tasks_are_checked() {
     assert_eq!(push(&[".taskcluster.yml", "task.yml"]), (fine(2), String::new(), Some(0)));
     let (text, _, code) = push(&["wrong.yml"]);
     let expected = "error[payload/schema]: wrong.yml:12:21: payload.maxRunTime: must be a whole number, not the string \"soon\"\n \
-                    12 |         maxRunTime: soon\n    |                     ^\n  task: build\n1 error in 1 file\n";
+                    12 |         maxRunTime: soon\n    |                     ^\n  hint: `tc-worker show-payload-schema` \
+                    prints what a payload may say\n  task: build\n1 error in 1 file\n";
     assert_eq!((text.as_str(), code), (expected, Some(1)));
     let (text, note, code) = push(&["--output", "json", "wrong.yml"]);
     let problem: Value = serde_json::from_str(&text).expect("one object");
