@@ -423,9 +423,8 @@ impl Loop {
         let task_ids: BTreeSet<String> = self.running.values().map(|r| r.task_id.clone()).collect();
         let trouble = self.trouble.borrow();
         let standing = match (self.obstacle.as_deref(), trouble.as_deref()) {
-            (Some(why), _) => Standing::NotClaiming(why),
             (None, Some(why)) if self.gate.is_native_only() => Standing::NativeOnly(why),
-            (None, Some(why)) => Standing::NotClaiming(why),
+            (Some(why), _) | (None, Some(why)) => Standing::NotClaiming(why),
             (None, None) => Standing::Claiming,
         };
         if let Err(error) = status::write(self.shop.disk.as_ref(), file, &task_ids, standing) {
