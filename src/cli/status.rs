@@ -2,7 +2,7 @@
 
 use super::problems::Failure;
 use crate::{
-    observe::status,
+    observe::status::{self, Standing},
     seam::{Disk as _, SystemDisk},
 };
 
@@ -15,5 +15,5 @@ pub fn text() -> Result<String, Failure> {
     let content = SystemDisk.read(&path).map_err(|error| {
         Failure::new(CANNOT_READ, format!("read which tasks run now from \"{}\"", path.display())).because(&error)
     })?;
-    Ok(content.map_or_else(|| status::content([], None), |bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    Ok(content.map_or_else(|| status::content([], Standing::Claiming), |bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }

@@ -84,7 +84,8 @@ async fn going_down(cx: &RunContext, end: &CommandEnd) -> Option<Kill> {
         Exit::Signal(signal) => signal == Signal::SIGKILL as i32 || signal == Signal::SIGTERM as i32,
         Exit::NotStarted(_) => false,
     };
-    if !from_outside || end.out_of_memory {
+    // For want of memory only SIGKILL is sent.
+    if !from_outside || died_of_memory(end) {
         return None;
     }
     let told = timeout(VERDICT_HOLD, cx.kill.given(|reason| reason == StopReason::WorkerShutdown));
@@ -101,6 +102,11 @@ async fn going_down(cx: &RunContext, end: &CommandEnd) -> Option<Kill> {
     told.await.ok()
 }
 
+/// Whether a command ended by SIGKILL when memory ran out.
+fn died_of_memory(end: &CommandEnd) -> bool {
+    end.out_of_memory && matches!(end.exit, Exit::Code(137))
+}
+
 /// Writes the result of a command and says whether the next one may run.
 fn command_end(cx: &RunContext, end: &CommandEnd) -> Result<(), Ended> {
     let code = if let Exit::Code(code) = end.exit { Some(i64::from(code)) } else { None };
@@ -110,10 +116,13 @@ fn command_end(cx: &RunContext, end: &CommandEnd) -> Result<(), Ended> {
         return Err(Ended::Itself(RunError::new(Blame::Task, why.clone())));
     }
     cx.log.info(&format::result_block(end, cx.memory.usage().as_ref()));
-    if end.out_of_memory {
-        cx.log.error("The container used more memory than there was, and was killed for it");
+    if died_of_memory(end) {
+        cx.log.error("The container used more memory than there was, and a process of it was killed for that");
         // Searched for by parsers of logs.
         cx.log.error("Unsuccessful task run with exit code: 137");
+    } else if end.out_of_memory {
+        cx.log
+            .error("Memory ran out in the container; the command itself was not killed for it, but a process that it started");
     }
     match &end.exit {
         Exit::Code(0) => Ok(()),

@@ -30,7 +30,7 @@ use crate::{
     log::format,
     observe::{
         metrics::{self, event},
-        status,
+        status::{self, Standing},
     },
     run::{self, LeftBehind, RunEnd, context::Workshop, kill::KillSwitch, outcome::Blame, outcome::Kill, report::Told},
 };
@@ -65,6 +65,8 @@ struct Loop {
     /// Whether nothing runs; images are brought ahead of need only then.
     idle: watch::Sender<bool>,
     gate: Arc<Gate>,
+    /// What is wrong with the container engine.
+    trouble: watch::Receiver<Option<String>>,
     /// Why nothing is claimed although it should be.
     obstacle: Option<String>,
     /// Whether the pool's owners were told that this worker cannot work.
@@ -94,9 +96,15 @@ pub async fn drive(ready: Ready, mut input: ControlInput) -> Ended {
     }
     let (idle, watched_idle) = watch::channel(true);
     let _prefetch = Prefetch::start(Arc::clone(&ready.shop), config.own.docker.prefetch.clone(), watched_idle);
+    let gate = Arc::new(Gate::new(Arc::clone(&ready.shop), when_down));
+    background.spawn({
+        let (gate, idle) = (Arc::clone(&gate), idle.subscribe());
+        async move { gate.look_after(idle).await }
+    });
     let mut work = Loop {
         idle,
-        gate: Arc::new(Gate::new(Arc::clone(&ready.shop), when_down)),
+        trouble: gate.trouble(),
+        gate,
         obstacle: None,
         reported: false,
         shop: ready.shop,
@@ -116,10 +124,11 @@ pub async fn drive(ready: Ready, mut input: ControlInput) -> Ended {
     let code = loop {
         let wakeup = work.next_wakeup();
         let (event, claims) = tokio::select! {
-            biased; // Requests to go first, then what frees slots, then what fills them, then time.
+            biased; // Requests to go first, then what frees slots, then what fills them, then what is only shown, then time.
             urgency = input.changed() => (on_urgency(urgency), Vec::new()),
             Some(ended) = work.runs.join_next_with_id() => (work.on_run_end(ended), Vec::new()),
             Some(answer) = work.calls.join_next_with_id() => work.on_answer(answer),
+            Ok(()) = work.trouble.changed() => work.on_trouble(),
             () = sleep_until(wakeup) => (Event::Tick, Vec::new()),
         };
         if let Some(code) = work.perform(event, claims) {
@@ -315,6 +324,11 @@ impl Loop {
         self.write_status();
     }
 
+    fn on_trouble(&self) -> (Event, Vec<Claim>) {
+        self.write_status();
+        (Event::Tick, Vec::new())
+    }
+
     fn hand_back(&mut self, claim: Claim) {
         info!("Handing task {} run {} back unstarted", claim.task_id, claim.run_id);
         let queue = self.shop.services.queue(CredentialsCell::new(claim.credentials));
@@ -389,7 +403,13 @@ impl Loop {
     fn write_status(&self) {
         let Some(file) = &self.status_file else { return };
         let task_ids: BTreeSet<String> = self.running.values().map(|r| r.task_id.clone()).collect();
-        if let Err(error) = status::write(self.shop.disk.as_ref(), file, &task_ids, self.obstacle.as_deref()) {
+        let trouble = self.trouble.borrow();
+        let standing = match (self.obstacle.as_deref(), trouble.as_deref()) {
+            (None, Some(why)) if self.gate.is_native_only() => Standing::NativeOnly(why),
+            (Some(why), _) | (None, Some(why)) => Standing::NotClaiming(why),
+            (None, None) => Standing::Claiming,
+        };
+        if let Err(error) = status::write(self.shop.disk.as_ref(), file, &task_ids, standing) {
             warn!("Could not write which tasks run now to {}: {error}", file.display());
         }
     }

@@ -15,7 +15,10 @@ use std::{
 };
 
 use tc_engine::{Engine, Keep, Owner, Room};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
 use tracing::{info, warn};
 
 use crate::{
@@ -35,6 +38,8 @@ const ENGINE_SHARE: u64 = 5;
 const ENGINE_LEAST_BYTES: u64 = 128 << 20;
 /// Between two sweeps of the container engine while everything is well: a creation whose answer was lost may come late.
 const SWEEP_EVERY: Duration = Duration::from_secs(300);
+/// Between two looks at the container engine while tasks run, when nobody may ask for a long time whether it is fit.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// Why no task can be taken now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +66,8 @@ pub struct Gate {
     /// When superfluous caches were last looked for.
     trimmed: Mutex<Instant>,
     when_down: WhenDown,
+    /// What is wrong with the container engine, as far as it is known now.
+    trouble: watch::Sender<Option<String>>,
 }
 
 /// What to do while the container engine is unusable.
@@ -83,7 +90,61 @@ impl Gate {
     /// The gate of the worker with this workshop.
     pub fn new(shop: Arc<Workshop>, when_down: WhenDown) -> Self {
         let owner = owner(&shop.config);
-        Self { shop, owner, live: Arc::default(), docker: Mutex::default(), trimmed: Mutex::new(Instant::now()), when_down }
+        Self {
+            shop,
+            owner,
+            live: Arc::default(),
+            docker: Mutex::default(),
+            trimmed: Mutex::new(Instant::now()),
+            when_down,
+            trouble: watch::Sender::new(None),
+        }
+    }
+
+    /// What is wrong with the container engine, and when that changes.
+    pub fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.trouble.subscribe()
+    }
+
+    /// Whether the worker goes on with native tasks when the container engine is in trouble.
+    pub fn is_native_only(&self) -> bool {
+        self.when_down.native_only
+    }
+
+    /// Looks after the container engine for ever while tasks run: with all slots taken no claim would find out.
+    pub async fn look_after(&self, idle: watch::Receiver<bool>) {
+        let Some(docker) = &self.shop.docker else { return };
+        loop {
+            sleep(LOOK_EVERY).await;
+            if *idle.borrow() {
+                continue;
+            }
+            let health = timeout(ENGINE_BOUND, docker.health()).await;
+            match health.unwrap_or_else(|_| Err("the Docker engine does not answer".to_owned())) {
+                Ok(()) => {
+                    // What a claim has found, perhaps something else, only a claim takes back.
+                    if lock(&self.docker).down_since.is_none() {
+                        self.note(None);
+                    }
+                }
+                Err(why) => {
+                    if self.note(Some(&why)) {
+                        warn!("Tasks run, and the Docker engine is not fit: {why}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Notes what is wrong with the container engine. Returns whether that is news.
+    fn note(&self, trouble: Option<&str>) -> bool {
+        self.trouble.send_if_modified(|there| {
+            let is_news = there.as_deref() != trouble;
+            if is_news {
+                *there = trouble.map(str::to_owned);
+            }
+            is_news
+        })
     }
 
     /// Notes that a run begins: nothing of it is a leftover.
@@ -155,8 +216,10 @@ impl Gate {
             if docker.down_since.take().is_some() {
                 info!("The Docker engine is back");
             }
+            self.note(None);
             return Ok(());
         };
+        self.note(Some(&why));
         let first = docker.down_since.is_none();
         let since = *docker.down_since.get_or_insert_with(Instant::now);
         if self.when_down.native_only {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::support::{
     Deployment,
     proxy::{Fate, Proxy},
-    script,
+    script, until, until_some,
 };
 
 /// How a task ends that is not admitted.
@@ -214,4 +214,24 @@ async fn nobody_is_asked_what_roles_stand_for_when_nothing_needs_a_scope() {
     queue.worker_at(&proxy.root_url(), json!({})).wait().await;
     assert_eq!(queue.resolution(&task).await, "completed/completed");
     assert_eq!(proxy.count("POST", "/auth/"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_tells_that_only_native_tasks_are_taken() {
+    let queue = Deployment::start().await;
+    let task = queue.create(script("until [ -e go ]; do sleep 0.01; done")).await;
+    let mut config = taking_containers(json!({}));
+    config["numberOfTasksToRun"] = json!(1);
+    let mut worker = queue.worker(config);
+    let file = worker.home().join("worker-status.json");
+    let status = || serde_json::from_slice::<Value>(&std::fs::read(&file).unwrap_or_default()).unwrap_or_default();
+    until("the task is shown", async || status()["currentTaskIds"] == json!([task])).await;
+    let why = status()["nativeTasksOnly"].as_str().expect("why").to_owned();
+    assert!(why.contains("/nonexistent/docker.sock"), "{why}");
+    assert!(status().get("notClaiming").is_none(), "native tasks are claimed");
+    let tasks = worker.home().join("tasks");
+    let directory = async || std::fs::read_dir(&tasks).ok()?.find_map(Result::ok).map(|entry| entry.path());
+    let directory = until_some("the task has its directory", directory).await;
+    std::fs::write(directory.join("go"), "").expect("told");
+    assert_eq!(worker.code().await, Some(0), "{}", worker.stderr());
 }

@@ -41,7 +41,8 @@ pub struct CommandEnd {
     pub kernel: Duration,
     /// Time from before the start until after the end, on the monotonic clock.
     pub wall: Duration,
-    /// Whether something of it was killed for using more memory than it may. Engines that cannot know say no.
+    /// Whether memory ran out and it failed, be it that the command itself was killed for it or a child of it. Engines that
+    /// cannot know say no.
     pub out_of_memory: bool,
 }
 

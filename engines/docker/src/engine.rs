@@ -11,6 +11,7 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     connection::{Connection, Failure},
+    container::volume::Declared,
     directory::Directory,
     ground::DockerGround,
     image::Images,
@@ -43,6 +44,11 @@ pub struct Bounds {
     pub drain: Duration,
     /// Whether the engine is fit.
     pub health: Duration,
+    /// While a container runs, the engine is asked for its version this often, and may take as long to answer.
+    pub look: Duration,
+    /// An engine that has not answered once for this long will not tell how the container ends. An engine that is only busy
+    /// answers this question from memory, so this is generous.
+    pub frozen: Duration,
 }
 
 impl Default for Bounds {
@@ -59,6 +65,8 @@ impl Default for Bounds {
             silence: Duration::from_secs(5),
             drain: Duration::from_secs(120),
             health: Duration::from_secs(20),
+            look: Duration::from_secs(30),
+            frozen: Duration::from_secs(600),
         }
     }
 }
@@ -83,6 +91,8 @@ pub(crate) struct Shared {
     pub(crate) owner: OwnerIdentity,
     pub(crate) bounds: Bounds,
     pub(crate) identity: Identity,
+    /// What is known about the volumes of images.
+    pub(crate) declared: Arc<Declared>,
 }
 
 /// Runs tasks in containers of a Docker engine.
@@ -100,7 +110,8 @@ impl DockerEngine {
         let groups = tc_sys::process::groups().unwrap_or_default();
         let groups = groups.into_iter().filter(|group| *group != gid).map(|group| group.to_string()).collect();
         let identity = Identity { uid, gid, groups };
-        Self { shared: Arc::new(Shared { connection, owner, bounds, identity }), images }
+        let declared = images.declared();
+        Self { shared: Arc::new(Shared { connection, owner, bounds, identity, declared }), images }
     }
 }
 

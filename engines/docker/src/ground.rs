@@ -4,6 +4,7 @@ use std::{net::IpAddr, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use tc_engine::{EngineError, Environment, Fault, Ground, Identity, Quiet, Sandbox, SandboxPlan};
+use tokio::time::Instant;
 
 use crate::{
     connection::Failure,
@@ -12,10 +13,11 @@ use crate::{
         end::{Until, Watch},
         output::Ear,
         refusal::Refusal,
-        spec,
+        removal, spec, volume,
     },
     directory::Directory,
     engine::Shared,
+    labels::name_of,
     network,
     quiet::{DockerQuiet, Made},
     sandbox::{DockerSandbox, Prepared},
@@ -41,25 +43,38 @@ impl DockerGround {
 
     /// Creates the container and opens everything that has to be open before it starts.
     async fn prepare(&self, plan: &SandboxPlan, made: &mut Made) -> Result<Prepared, EngineError> {
-        if plan.container.is_none() || plan.commands.len() != 1 {
+        let (Some(container), 1) = (&plan.container, plan.commands.len()) else {
             let count = plan.commands.len();
             return Err(EngineError::new(Fault::Worker, format!("a plan with {count} commands is no plan of a container")));
-        }
+        };
         let shared = &*self.shared;
         let labels = shared.owner.labels(&self.run);
-        let body = spec::body(plan, &self.run, self.network.as_deref(), &labels)
-            .map_err(|why| EngineError::new(Fault::Payload, why))?;
+        let body = |covered: &[_]| {
+            spec::body(plan, &self.run, self.network.as_deref(), &labels, covered)
+                .map_err(|why| EngineError::new(Fault::Payload, why))
+        };
+        // What cannot be asked for is said before anything is made.
+        body(&[])?;
         shared.connection.version().await.map_err(|failure| failure.because(Fault::Lost, "create a container"))?;
         // From here on there may be a container and volumes.
-        *made = Made { container: true, volumes: plan.container.as_ref().is_some_and(|c| !c.volumes.is_empty()), ..*made };
-        let id = match birth::create(shared, &self.run, &body).await {
-            Ok(Birth::Created(id)) => id,
-            Ok(Birth::Refused(refusal)) => return Ok(Prepared::Refused(refusal)),
-            Err(error) => {
-                made.uncertain = true;
-                return Err(error);
+        *made = Made { container: true, volumes: !container.volumes.is_empty(), uncertain: true, ..*made };
+        let mut covered = volume::covered(shared, &self.run, container, &self.directory.spool()).await?;
+        let id = loop {
+            let id = match birth::create(shared, &self.run, &body(&covered)?).await? {
+                Birth::Created(id) => id,
+                Birth::Refused(refusal) => {
+                    made.uncertain = false;
+                    return Ok(Prepared::Refused(refusal));
+                }
+            };
+            // False once at most: then nothing is left to be settled.
+            if volume::settle(shared, &container.image, &id, &mut covered).await? {
+                break id;
             }
+            let removed = removal::container(shared, &name_of(&self.run), Instant::now() + shared.bounds.kill).await;
+            removed.map_err(|left| EngineError::new(Fault::Lost, left))?;
         };
+        made.uncertain = false;
         let opened = tokio::join!(
             Ear::attach(&shared.connection, shared.bounds.call, &id),
             Watch::begin(&shared.connection, shared.bounds.call, &id, Until::NextExit),

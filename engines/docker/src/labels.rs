@@ -108,6 +108,20 @@ impl OwnerIdentity {
         ])
     }
 
+    /// The same for a volume. One that a container brought along has a name without a meaning, and labels of volumes are not
+    /// passed on by images.
+    pub(crate) fn leftover_volume<'a>(
+        &self,
+        worker: &str,
+        name: &str,
+        labels: &'a HashMap<String, String>,
+        keep: &Keep,
+    ) -> Option<&'a str> {
+        let is_nameless = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let named = labels.get(RUN).filter(|_| is_nameless).map(|run| name_of(run));
+        self.leftover(worker, named.as_deref().unwrap_or(name), labels, keep)
+    }
+
     /// If this is a leftover of this worker, the run it belongs to. `keep` are runs that go on.
     pub(crate) fn leftover<'a>(
         &self,
@@ -163,6 +177,8 @@ mod tests {
         for name in ["web", "tc-worker.task_a_01", "tc-worker.task_a_0.x", "task_a_0"] {
             assert_eq!(ours.leftover("g/w", name, &labels, &nothing), None, "{name}");
         }
+        assert_eq!(ours.leftover_volume("g/w", &"ab".repeat(32), &labels, &nothing), Some("task_a_0"));
+        assert_eq!(ours.leftover_volume("g/w", "web", &labels, &nothing), None);
         assert_eq!(ours.leftover("g/w", &volume_of("task_a_0", 11), &labels, &nothing), Some("task_a_0"));
     }
 

@@ -144,6 +144,7 @@ mod tests {
             bounds: crate::Bounds::default(),
             identity: tc_engine::Identity { uid: 0, gid: 0, groups: Vec::new() },
             owner,
+            declared: std::sync::Arc::default(),
         };
         let (docker, worker) = (shared.connection.docker(), &shared.owner.worker);
         let taken = subnet(worker, "one", 0);

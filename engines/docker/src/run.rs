@@ -10,6 +10,8 @@
 //!
 //! `run` may be dropped in every state: what was begun goes on in tasks of its own, and `stop` and `quiesce` go on from there.
 //!
+//! An engine that does not answer any more is noticed while the container runs: a long silence is as good as its end.
+//!
 //! A container has one command. Its end is the end of everything in it, so nothing of it can outlive `run`.
 
 use std::{sync::Arc, time::Duration};
@@ -19,7 +21,7 @@ use bollard::query_parameters::{KillContainerOptionsBuilder, StartContainerOptio
 use tc_engine::{CommandEnd, EngineError, Exit, Fault, Quiet, RunHandle, Sink, StopReason};
 use tokio::{
     task::JoinHandle,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tracing::warn;
 
@@ -31,7 +33,7 @@ use crate::{
         refusal::Refusal,
         removal::{self, Patience},
     },
-    engine::Shared,
+    engine::{Bounds, Shared},
     quiet::DockerQuiet,
     sandbox::Prepared,
 };
@@ -119,6 +121,25 @@ fn verdict(code: i32, found: &Result<Condition, Failure>) -> Result<(Exit, bool)
     }
 }
 
+/// Returns when the engine has not answered anything for too long, with what came of the last question. May be dropped.
+async fn frozen(shared: &Shared) -> EngineError {
+    let Bounds { look, frozen, .. } = shared.bounds;
+    let mut answered = Instant::now();
+    loop {
+        sleep(look).await;
+        match shared.connection.call(look, shared.connection.docker().version()).await {
+            Ok(_) | Err(Failure::Answer { .. }) => answered = Instant::now(),
+            Err(failure) if answered.elapsed() >= frozen => {
+                return lost(
+                    &format!("the Docker engine has not answered for {} s while the task ran", frozen.as_secs()),
+                    &failure,
+                );
+            }
+            Err(_) => {}
+        }
+    }
+}
+
 impl Live {
     /// The exit code, through whatever breaks except the engine itself. May be dropped and called again.
     async fn ended(&mut self, shared: &Shared) -> Result<i32, EngineError> {
@@ -171,7 +192,11 @@ impl Running {
     async fn ended(&mut self) -> Result<(Exit, bool), EngineError> {
         let State::Running(live) = &mut self.state else { return Err(worker_fault("the container does not run")) };
         let shared = &*self.shared;
-        let code = live.ended(shared).await?;
+        let code = tokio::select! {
+            biased; // An end that is known is one, whatever the engine does now.
+            code = live.ended(shared) => code?,
+            gone = frozen(shared) => return Err(gone),
+        };
         if code < 0 {
             return Err(EngineError::new(Fault::Lost, format!("the engine lost the container: exit code {code}")));
         }

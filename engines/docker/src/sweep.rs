@@ -83,8 +83,8 @@ async fn find(shared: &Shared, worker: &str, keep: &Keep) -> Result<HashMap<Stri
         }
     }
     for volume in volumes?.volumes.unwrap_or_default() {
-        if let Some(run) = leftover(&volume.name, &volume.labels) {
-            runs.entry(run).or_default().volumes = true;
+        if let Some(run) = shared.owner.leftover_volume(worker, &volume.name, &volume.labels, keep) {
+            runs.entry(run.to_owned()).or_default().volumes = true;
         }
     }
     for network in networks? {

@@ -115,7 +115,8 @@ mod tests {
             let connection = crate::Connection::open(&host).await.expect("the engine answers");
             let image = connection.docker().inspect_image("busybox:latest").await.expect("it has busybox").id.expect("an id");
             let identity = tc_engine::Identity { uid: 1, gid: 1, groups: Vec::new() };
-            let shared = Shared { connection, bounds: crate::Bounds::default(), identity, owner };
+            let shared =
+                Shared { connection, bounds: crate::Bounds::default(), identity, owner, declared: std::sync::Arc::default() };
             let dir = tempfile::tempdir().expect("a directory");
             // To the `docker` command the end of this would be options.
             let tree = dir.path().join("caches:ro,z/trash-1");
@@ -139,7 +140,8 @@ mod tests {
         let owner = crate::OwnerIdentity::new(format!("test/tree-{}", std::process::id()));
         let connection = crate::Connection::open(&host).await.expect("the engine answers");
         let identity = tc_engine::Identity { uid: 1, gid: 1, groups: Vec::new() };
-        let shared = Shared { connection, bounds: crate::Bounds::default(), identity, owner };
+        let shared =
+            Shared { connection, bounds: crate::Bounds::default(), identity, owner, declared: std::sync::Arc::default() };
         let refused = empty(&shared, &[], Path::new("/nowhere")).await.expect_err("no image");
         assert!(refused.message.contains("no image is known"), "{}", refused.message);
     }

@@ -58,8 +58,9 @@ pub enum Command {
     Queue(QueueArgs),
     /// Print which tasks run now
     #[command(
-        after_help = "The answer is JSON: {\"currentTaskIds\": [...]}. It comes from worker-status.json in the temporary directory
-(TMPDIR, else /tmp), which a worker keeps up to date.
+        after_help = "The answer is JSON: {\"currentTaskIds\": [...]}, and with \"notClaiming\" or \"nativeTasksOnly\" the reason
+why no task, or none for a container, is taken now. It comes from worker-status.json in the temporary directory (TMPDIR,
+else /tmp), which a worker keeps up to date.
 
 Exit Codes:
   0   printed

@@ -92,3 +92,29 @@ async fn nothing_is_claimed_while_the_disk_of_the_engine_is_full() {
     bench.done(&task).await.expect("completed/completed").says("\nat last\r\n");
     bench.close();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_engine_is_told_while_a_task_runs_and_costs_it_nothing() {
+    use nix::sys::signal::Signal::{SIGCONT, SIGSTOP};
+    let Some(spare) = Spare::start("graph") else { return };
+    let bench = Bench::on(spare.engine.clone()).await;
+    let patient = with(in_spare("until [ -e /go ]; do usleep 10000; done; echo at last"), "maxRunTime", json!(600));
+    let task = bench.create(patient, json!({})).await;
+    let mut worker = bench.worker(&json!({}));
+    until("the container runs", async || !bench.engine.running().is_empty()).await;
+    let id = bench.engine.running().pop_first().expect("it runs");
+    let file = worker.home().join("worker-status.json");
+    let status = || serde_json::from_slice::<Value>(&std::fs::read(&file).unwrap_or_default()).unwrap_or_default();
+    until("the task is shown", async || status()["currentTaskIds"] == json!([task])).await;
+    assert!(status().get("notClaiming").is_none(), "{}", status());
+    spare.signal(SIGSTOP);
+    until("it is noticed", async || status()["notClaiming"].as_str().is_some_and(|why| why.contains("Docker engine"))).await;
+    assert_eq!(status()["currentTaskIds"], json!([task]));
+    worker.says("Tasks run, and the Docker engine is not fit").await;
+    spare.signal(SIGCONT);
+    until("it is well again", async || status().get("notClaiming").is_none()).await;
+    bench.engine.docker(&["exec", &id, "touch", "/go"]);
+    assert_eq!(worker.code().await, Some(0), "{}", worker.stderr());
+    bench.done(&task).await.expect("completed/completed").says("\nat last\r\n");
+    bench.close();
+}

@@ -44,9 +44,14 @@ impl Spare {
 
     /// Ends dockerd as no service manager would.
     pub fn kill(&self) {
+        self.signal(nix::sys::signal::Signal::SIGKILL);
+    }
+
+    /// Sends dockerd a signal.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
         let pid = std::fs::read_to_string(self.dir.path().join("docker.pid")).expect("dockerd wrote its process id");
         let pid = nix::unistd::Pid::from_raw(pid.trim().parse().expect("a number"));
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("dockerd is ours");
+        nix::sys::signal::kill(pid, signal).expect("dockerd is ours");
     }
 
     /// Ends it, and keeps its data.

@@ -34,9 +34,10 @@ use tokio::sync::mpsc;
 
 use self::{
     request::{Fault, Found},
+    tar::{Event, Owner},
     turn::Turns,
 };
-use crate::Connection;
+use crate::{Connection, connection::Failure};
 
 /// How many entries may wait for their reader.
 const ENTRIES_AHEAD: usize = 2;
@@ -104,8 +105,36 @@ impl Archive {
         }
     }
 
+    /// What a directory of the container looks like; none if there is none at this path.
+    pub(crate) async fn directory(&self, path: &str) -> Result<Option<Directory>, Failure> {
+        let (mut answer, path) = match self.find(path).await {
+            Ok(Found::Directory { answer, path, .. }) => (answer, path),
+            Ok(Found::File { .. } | Found::Special(_)) | Err(Fault::Missing) => return Ok(None),
+            Err(fault) => return Err(fault.into()),
+        };
+        let owner = answer.owner().ok_or_else(|| Failure::Garbage(format!("nobody owns {path}")))?;
+        // What else it would send stays where it is.
+        let is_empty = answer.next().await? == Event::End;
+        Ok(Some(Directory { path, owner, is_empty }))
+    }
+
     fn spool_dir(&self) -> &Path {
         &self.inner.spool_dir
+    }
+}
+
+/// A directory of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Directory {
+    /// Where it is when links at its end are followed.
+    pub(crate) path: String,
+    pub(crate) owner: Owner,
+    pub(crate) is_empty: bool,
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        if fault.is_passing() { Self::Broken(fault.to_string()) } else { Self::answer(500, &fault.to_string()) }
     }
 }
 
@@ -134,7 +163,7 @@ fn watch(task: tokio::task::JoinHandle<()>, mut entries: mpsc::Receiver<Entry>, 
 }
 
 /// An absolute path without `.`, `..`, doubled and trailing slashes, as people see it and as the engine would read it.
-fn clean(path: &str) -> String {
+pub(crate) fn clean(path: &str) -> String {
     let mut parts = Vec::new();
     for part in path.split('/') {
         match part {

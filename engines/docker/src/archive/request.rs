@@ -12,7 +12,7 @@ use tc_engine::{EntryFault, ReadError};
 
 use super::{
     Archive, FIRST_WAIT, LOSSES, clean, join,
-    tar::{Event, Item, Kind, Tar, TarError},
+    tar::{Event, Item, Kind, Owner, Tar, TarError},
     turn::Turn,
 };
 
@@ -128,6 +128,11 @@ impl Answer {
         }
     }
 
+    /// Whose the last entry is.
+    pub(super) fn owner(&self) -> Option<Owner> {
+        self.tar.owner()
+    }
+
     /// Passes over what is left of the current file.
     pub(super) async fn skip(&mut self) -> Result<(), Fault> {
         self.tar.skip();
@@ -185,7 +190,7 @@ impl Archive {
     }
 
     /// What is at an absolute path.
-    async fn find(&self, path: &str) -> Result<Found, Fault> {
+    pub(super) async fn find(&self, path: &str) -> Result<Found, Fault> {
         let mut path = path.to_owned();
         for _ in 0..=HOPS {
             let (answer, item) = self.get(&path).await?;

@@ -9,6 +9,7 @@
 //!
 //! * [`spec`] is what the engine is asked for, [`gpus`] a part of it; [`refusal`] is its no. All three are pure.
 //! * [`birth`] creates, and knows what to do when nobody can say whether it did.
+//! * [`volume`] makes the volumes that an image declares start empty.
 //! * [`output`] hears the container; [`end`] waits for its end and tells how it ended.
 //! * [`removal`] removes, and believes it only when the engine says that nothing is there.
 
@@ -19,3 +20,4 @@ pub(crate) mod output;
 pub(crate) mod refusal;
 pub(crate) mod removal;
 pub(crate) mod spec;
+pub(crate) mod volume;

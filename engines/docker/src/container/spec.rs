@@ -10,7 +10,7 @@ use bollard::models::{
 };
 use tc_engine::{Bind, ContainerPlan, Environment, Limits, SandboxPlan};
 
-use super::gpus;
+use super::{gpus, volume::Covered};
 use crate::labels;
 
 /// The one host name that every task finds beside those of its plan.
@@ -22,6 +22,7 @@ pub(crate) fn body(
     run: &str,
     network: Option<&str>,
     labels: &HashMap<String, String>,
+    covered: &[Covered],
 ) -> Result<ContainerCreateBody, String> {
     let container = plan.container.as_ref().ok_or("the run has no container")?;
     let [command] = plan.commands.as_slice() else {
@@ -39,7 +40,7 @@ pub(crate) fn body(
         attach_stdout: Some(true),
         attach_stderr: Some(true),
         labels: Some(labels.clone()),
-        host_config: Some(host_config(container, run, network, labels)?),
+        host_config: Some(host_config(container, run, network, labels, covered)?),
         ..ContainerCreateBody::default()
     })
 }
@@ -49,6 +50,7 @@ fn host_config(
     run: &str,
     network: Option<&str>,
     labels: &HashMap<String, String>,
+    covered: &[Covered],
 ) -> Result<HostConfig, String> {
     let hosts = container.extra_hosts.iter().map(|(name, address)| format!("{name}:{address}"));
     let devices = container.devices.iter().map(|path| {
@@ -60,9 +62,9 @@ fn host_config(
         })
     });
     let mut mounts = container.binds.iter().map(bind).collect::<Result<Vec<_>, String>>()?;
-    mounts.extend(container.volumes.iter().enumerate().map(|(position, target)| Mount {
+    let volume = |source: Option<String>, target: &String| Mount {
         typ: Some(MountType::VOLUME),
-        source: Some(labels::volume_of(run, position)),
+        source,
         target: Some(target.clone()),
         // Without the copy the volume is empty whatever the image has there.
         volume_options: Some(MountVolumeOptions {
@@ -71,7 +73,11 @@ fn host_config(
             ..MountVolumeOptions::default()
         }),
         ..Mount::default()
-    }));
+    };
+    let named = container.volumes.iter().enumerate();
+    mounts.extend(named.map(|(position, target)| volume(Some(labels::volume_of(run, position)), target)));
+    // Without a name they go with the container.
+    mounts.extend(covered.iter().map(|covered| volume(None, &covered.target)));
     let Limits { memory_bytes, millicpus, pids } = container.limits;
     let memory = memory_bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
     Ok(HostConfig {
@@ -142,7 +148,7 @@ mod tests {
 
     fn made(container: ContainerPlan) -> serde_json::Value {
         let labels = HashMap::from([("l".to_owned(), "v".to_owned())]);
-        serde_json::to_value(body(&plan(container), "r", None, &labels).expect("a body")).expect("JSON")
+        serde_json::to_value(body(&plan(container), "r", None, &labels, &[]).expect("a body")).expect("JSON")
     }
 
     #[test]
@@ -199,7 +205,7 @@ mod tests {
     fn privileged_outranks_ptrace_and_no_command_means_that_of_the_image() {
         let mut plan = plan(ContainerPlan { privileged: true, sys_ptrace: true, ..ContainerPlan::default() });
         plan.commands[0].argv.clear();
-        let body = body(&plan, "r", Some("n"), &HashMap::new()).expect("a body");
+        let body = body(&plan, "r", Some("n"), &HashMap::new(), &[]).expect("a body");
         let host = body.host_config.expect("a host config");
         assert_eq!((host.privileged, host.cap_add, body.cmd, body.entrypoint), (Some(true), None, None, None));
         assert_eq!(host.network_mode.as_deref(), Some("n"));

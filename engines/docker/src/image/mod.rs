@@ -34,7 +34,7 @@ mod pull;
 mod reference;
 mod room;
 mod table;
-mod tar;
+pub(crate) mod tar;
 #[cfg(test)]
 mod tests;
 
@@ -55,7 +55,7 @@ pub use outcome::Bounds;
 pub use patience::Patience;
 
 use self::{flight::Flights, known::Store, table::Table};
-use crate::Connection;
+use crate::{Connection, container::volume::Declared};
 
 /// Who pulls from a registry. Files are read at each use, so that what is in them can be renewed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,6 +199,8 @@ struct Inner {
     options: ImagesOptions,
     connection: Connection,
     table: Table,
+    /// What images say about volumes is noted whenever one is looked at.
+    declared: Arc<Declared>,
     /// Set once what dead loads left in containerd's store was removed.
     leases_swept: OnceCell<()>,
 }
@@ -207,7 +209,8 @@ impl Images {
     /// Images as `options` say. The engine is not asked yet.
     pub fn new(options: ImagesOptions) -> Self {
         let table = Table::open(&options.state_dir);
-        let inner = Inner { connection: options.connection.clone(), options, table, leases_swept: OnceCell::new() };
+        let (connection, declared) = (options.connection.clone(), Arc::default());
+        let inner = Inner { connection, options, table, declared, leases_swept: OnceCell::new() };
         Self { inner: Arc::new(inner), flights: Arc::default() }
     }
 
@@ -246,6 +249,11 @@ impl Images {
         }
     }
 
+    /// The volumes that images declare.
+    pub(crate) fn declared(&self) -> Arc<Declared> {
+        Arc::clone(&self.inner.declared)
+    }
+
     /// Identifiers of the images that were asked for, the latest first.
     pub(crate) fn latest(&self) -> Vec<String> {
         let mut rows: Vec<_> = self.inner.table.rows().images.into_iter().collect();
@@ -282,7 +290,10 @@ impl Inner {
     /// What the engine knows about an image; none if it has none, or only part of one.
     async fn inspect(&self, image: &str, what: &str) -> Result<Option<ImageInspect>, EngineError> {
         match self.ask(self.connection.docker().inspect_image(image)).await {
-            Ok(found) => Ok(Some(found)),
+            Ok(found) => {
+                self.declared.note(&found);
+                Ok(Some(found))
+            }
             Err(error) if failure::is_missing(&error) => Ok(None),
             Err(error) if failure::is_half_there(&error) => {
                 tracing::info!("{what}: the engine has only part of {image}, so it is brought again");

@@ -173,15 +173,17 @@ impl Inner {
 
     async fn identifier(&self, reference: &Reference) -> Result<String, (Refusal, String)> {
         let found = self.ask(self.connection.docker().inspect_image(&reference.to_string())).await;
-        let id = match found {
-            Ok(found) => found.id,
+        match found {
+            Ok(found) => {
+                self.declared.note(&found);
+                found.id.ok_or_else(|| (Refusal::Garbage, "the engine told no identifier".to_owned()))
+            }
             // Removed meanwhile, or the pull did not bring what is missing.
             Err(error) if failure::is_missing(&error) || failure::is_half_there(&error) => {
-                return Err((Refusal::Passing, "the engine says that it has the image, and has not all of it".to_owned()));
+                Err((Refusal::Passing, "the engine says that it has the image, and has not all of it".to_owned()))
             }
-            Err(error) => return Err(failure::of_engine(&error)),
-        };
-        id.ok_or_else(|| (Refusal::Garbage, "the engine told no identifier".to_owned()))
+            Err(error) => Err(failure::of_engine(&error)),
+        }
     }
 
     /// One pull, as long as the engine is there.

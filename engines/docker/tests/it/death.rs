@@ -155,3 +155,61 @@ async fn an_engine_that_is_frozen_holds_nothing_up_for_ever() {
         }
     }
 }
+
+/// Nobody stops the run here; the engine's silence does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_on_an_engine_that_is_frozen_is_lost_in_time() {
+    for own in engines("a_run_on_an_engine_that_is_frozen").await {
+        let (look, frozen) = (Duration::from_secs(1), Duration::from_secs(8));
+        let (call, kill) = (Duration::from_secs(3), Duration::from_secs(5));
+        let rig =
+            Rig::through(&own.host, &own.host, tc_engine_docker::Bounds { look, frozen, call, kill, ..short_bounds() }).await;
+        // A pause that is shorter loses nothing, as often as it may come.
+        let (mut handle, sink) = rig.start(sh(&rig, "echo ready; until [ -e /tmp/go ]; do sleep 0.1; done; exit 4")).await;
+        let pauses = async {
+            sink.shows("ready").await;
+            for _ in 0..2 {
+                own.signal("-STOP");
+                // Not a wait for something: the pause is what is tested.
+                tokio::time::sleep(frozen / 2).await;
+                own.signal("-CONT");
+                // Nor this: it is answered in between.
+                tokio::time::sleep(look * 5).await;
+            }
+            let name = rig.left().await.remove(0);
+            let cmd = ["touch", "/tmp/go"].map(str::to_owned).to_vec();
+            let exec = bollard::models::ExecConfig { cmd: Some(cmd), ..bollard::models::ExecConfig::default() };
+            let docker = rig.straight.docker();
+            let exec = docker.create_exec(name.trim_start_matches('/'), exec).await.expect("a command").id;
+            docker.start_exec(&exec, None).await.expect("it runs");
+        };
+        let (end, ()) = tokio::join!(handle.run(0), pauses);
+        assert_eq!(end.expect("an end").exit, tc_engine::Exit::Code(4), "{}", own.kind);
+        handle.quiesce().await.expect("quiet").destroy(false).await.expect("gone");
+
+        let (mut handle, sink) = rig.start(sh(&rig, "echo ready; sleep 600")).await;
+        let freeze = async {
+            sink.shows("ready").await;
+            while !rig.runs().await {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            // Now it is known to run, and the answer to the order to start is on its way.
+            tokio::time::sleep(look).await;
+            own.signal("-STOP");
+            Instant::now()
+        };
+        let run = tokio::time::timeout(Duration::from_secs(60), handle.run(0));
+        let (end, began) = tokio::join!(run, freeze);
+        let error = end.unwrap_or_else(|_| panic!("{}: nobody noticed", own.kind)).expect_err("it cannot have ended");
+        assert_eq!(error.fault, Fault::Lost, "{}: {error}", own.kind);
+        assert!(error.message.contains("has not answered for 8 s") && began.elapsed() >= frozen, "{}: {error}", own.kind);
+        assert!(handle.quiesce().await.is_err(), "{}: nothing can be verified", own.kind);
+        own.signal("-CONT");
+        let owner = Owner { worker: rig.worker.clone(), tasks_dir: rig.task_dir("") };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !rig.left().await.is_empty() {
+            assert!(Instant::now() < deadline, "{}", own.kind);
+            rig.engine.sweep(&owner, keep(&[])).await;
+        }
+    }
+}

@@ -13,3 +13,4 @@ mod output;
 mod places;
 mod support;
 mod sweeping;
+mod volume;

@@ -1,6 +1,6 @@
 //! One header block.
 
-use super::TarError;
+use super::{Owner, TarError};
 
 /// Everything in an archive is made of blocks of this size.
 pub(super) const BLOCK: usize = 512;
@@ -31,6 +31,12 @@ impl Raw<'_> {
 
     pub(super) fn size(&self) -> Result<u64, TarError> {
         number(&self.0[124..136])
+    }
+
+    /// Whose it is; with bits of the mode alone, without those of its kind.
+    pub(super) fn owner(&self) -> Result<Owner, TarError> {
+        let mode = u32::try_from(number(&self.0[100..108])? & 0o7777).map_err(|_| TarError::Number)?;
+        Ok(Owner { uid: number(&self.0[108..116])?, gid: number(&self.0[116..124])?, mode })
     }
 
     pub(super) fn name(&self) -> Vec<u8> {

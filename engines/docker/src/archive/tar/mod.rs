@@ -51,7 +51,7 @@ pub(crate) enum TarError {
 
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// A file with this many bytes, holes included.
     File(u64),
     /// The same file as another entry.
@@ -65,17 +65,26 @@ pub(super) enum Kind {
 
 /// One thing in an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Item {
+pub(crate) struct Item {
     /// As it is written in the archive.
-    pub(super) name: Vec<u8>,
+    pub(crate) name: Vec<u8>,
     /// What a link refers to, as it is written; otherwise empty.
     pub(super) target: Vec<u8>,
-    pub(super) kind: Kind,
+    pub(crate) kind: Kind,
+}
+
+/// To whom a thing belongs, and who may do what with it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) uid: u64,
+    pub(crate) gid: u64,
+    /// Without the bits that tell what it is.
+    pub(crate) mode: u32,
 }
 
 /// What comes next.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Event {
+pub(crate) enum Event {
     /// Something begins. If it is a file, [`Event::Data`] and [`Event::Done`] follow.
     Entry(Item),
     /// Bytes of the file, never an empty piece.
@@ -120,22 +129,24 @@ struct Started {
 
 /// An archive that arrives.
 #[derive(Debug)]
-pub(super) struct Tar {
+pub(crate) struct Tar {
     input: Bytes,
     /// Part of a block, or of a text.
     gathered: BytesMut,
     state: State,
     /// What extended headers say about the next entry.
     pax: Pax,
+    /// Of the last entry; none if it cannot be read, which matters to few.
+    owner: Option<Owner>,
 }
 
 impl Tar {
-    pub(super) fn new() -> Self {
-        Self { input: Bytes::new(), gathered: BytesMut::new(), state: State::Header, pax: Pax::default() }
+    pub(crate) fn new() -> Self {
+        Self { input: Bytes::new(), gathered: BytesMut::new(), state: State::Header, pax: Pax::default(), owner: None }
     }
 
     /// Takes the next bytes. Only when [`Tar::next`] has asked for them.
-    pub(super) fn feed(&mut self, bytes: Bytes) {
+    pub(crate) fn feed(&mut self, bytes: Bytes) {
         debug_assert!(self.input.is_empty(), "there are bytes left");
         self.input = bytes;
     }
@@ -147,8 +158,13 @@ impl Tar {
         }
     }
 
+    /// Whose the last entry is; none if that cannot be read.
+    pub(crate) fn owner(&self) -> Option<Owner> {
+        self.owner
+    }
+
     /// The next event; none when more bytes are needed.
-    pub(super) fn next(&mut self) -> Result<Option<Event>, TarError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Event>, TarError> {
         loop {
             match &mut self.state {
                 State::Header => {
@@ -241,6 +257,11 @@ impl Tar {
             return Ok(None);
         }
         let pax = std::mem::take(&mut self.pax);
+        self.owner = raw.owner().ok().map(|owner| Owner {
+            uid: pax.uid.unwrap_or(owner.uid),
+            gid: pax.gid.unwrap_or(owner.gid),
+            ..owner
+        });
         let name = pax.sparse_name.or(pax.path).unwrap_or_else(|| raw.name());
         let target = pax.target.unwrap_or_else(|| raw.target());
         stored = pax.size.unwrap_or(stored);

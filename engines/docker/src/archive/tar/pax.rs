@@ -12,6 +12,8 @@ pub(super) struct Pax {
     pub(super) path: Option<Vec<u8>>,
     pub(super) target: Option<Vec<u8>>,
     pub(super) size: Option<u64>,
+    pub(super) uid: Option<u64>,
+    pub(super) gid: Option<u64>,
     /// The name of a sparse file; the other one is made up.
     pub(super) sparse_name: Option<Vec<u8>>,
     /// What is said about a sparse file.
@@ -44,6 +46,8 @@ impl Pax {
             b"path" => self.path = Some(value.to_vec()),
             b"linkpath" => self.target = Some(value.to_vec()),
             b"size" => self.size = Some(decimal(value)?),
+            b"uid" => self.uid = Some(decimal(value)?),
+            b"gid" => self.gid = Some(decimal(value)?),
             _ => {
                 if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
                     if key == b"name" {

@@ -11,7 +11,7 @@
 
 mod header;
 mod scan;
-mod write;
+pub(crate) mod write;
 
 pub use header::{Kind, Member};
 pub use scan::{Piece, Scanner};
