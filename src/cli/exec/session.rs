@@ -24,6 +24,7 @@ use super::{
     setting::Listener,
     stage::Stage,
     summary::{EXCEPTION, Outcome, Row},
+    task_queue,
     trace::EndedRun,
     view::View,
 };
@@ -37,7 +38,8 @@ use crate::{
 
 /// How often something that has no event of its own is looked at, and the least time between two pictures of a live table.
 const TICK: Duration = Duration::from_millis(100);
-/// How many ticks lie between two questions about every task, for what ends without a run: deadlines.
+/// How many ticks lie between two questions about every task, for what ends without a run at a time that only the queue knows:
+/// deadlines.
 const TICKS_PER_LOOK: u32 = 100;
 /// The same while somebody waits for the end.
 const TICKS_PER_LAST_LOOK: u32 = 3;
@@ -188,6 +190,7 @@ impl Session {
         for id in std::mem::take(&mut self.ask_later) {
             self.board.ask_again(&id);
         }
+        self.board.ask_about_due();
         self.reporter.shown(|show, out| show.tick(&self.board, out));
         let look = if self.stopping { TICKS_PER_LAST_LOOK } else { TICKS_PER_LOOK };
         if !count.is_multiple_of(look) {
@@ -261,6 +264,7 @@ fn cards(ready: Vec<Ready>) -> (Vec<Card>, Vec<Order>) {
             folder: called.folder.unwrap_or_else(|| id.clone()),
             waits_for: waits_for.clone(),
             whatever_comes: defined.definition["requires"] == "all-resolved",
+            by_queue: task_queue::built_in(&defined.definition).is_some(),
             lost_with: None,
             end: None,
             why: None,
