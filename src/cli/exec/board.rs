@@ -153,6 +153,16 @@ impl Board {
         over
     }
 
+    /// There is nothing that this task could run on. Returns what is over by that.
+    pub fn leave_out(&mut self, at: usize, why: &str) -> Vec<usize> {
+        let mut over = Vec::new();
+        if self.cards[at].end.is_none() {
+            self.cards[at].why = Some(why.to_owned());
+            self.end(at, Outcome::NotRun, &mut over);
+        }
+        over
+    }
+
     /// The ids of tasks about which the queue has to be asked now: those whose runs have ended.
     pub fn take_questions(&mut self) -> Vec<String> {
         let asked: Vec<usize> = std::mem::take(&mut self.to_ask);
@@ -331,6 +341,15 @@ mod tests {
         board.resolve("id-3", &Outcome::Completed);
         board.ask_about_due();
         assert_eq!((board.take_questions(), board.is_over()), (vec![], true));
+    }
+
+    #[test]
+    fn what_nothing_can_run_goes_with_everything_that_waits_for_it() {
+        let mut board = board(&[&[], &[0], &[]]);
+        board.cards[1].whatever_comes = true;
+        assert_eq!(board.leave_out(0, "no engine"), [0, 1]);
+        assert_eq!((board.leave_out(0, "again").len(), board.open_ids().len()), (0, 1));
+        assert_eq!((&board.cards()[0].end, board.cards()[0].why.as_deref()), (&Some(Outcome::NotRun), Some("no engine")));
     }
 
     #[test]

@@ -283,7 +283,10 @@ mod tests {
         let defined = define(&task, "file", &[], &[], now());
         let artifacts = &defined.definition["payload"]["artifacts"];
         assert_eq!(artifacts[0]["expires"], "2026-11-01T00:00:00.000Z", "{:?}", defined.notes);
-        assert_eq!((&artifacts[1]["expires"], &artifacts[2]["expires"]), (&artifacts[0]["expires"], &json!("2026-10-01T00:00:00Z")));
+        assert_eq!(
+            (&artifacts[1]["expires"], &artifacts[2]["expires"]),
+            (&artifacts[0]["expires"], &json!("2026-10-01T00:00:00Z"))
+        );
         assert_eq!(defined.definition["expires"], "2026-11-01T00:00:00Z");
         let about: Vec<&String> = defined.notes.iter().filter(|note| note.contains("2 artifacts")).collect();
         assert_eq!((about.len(), defined.notes.len()), (1, 2), "{:?}", defined.notes);

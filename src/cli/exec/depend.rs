@@ -151,8 +151,10 @@ mod tests {
     const BUILD: &str = "fN1SbArXTPSVFNUvaOlinQ";
 
     fn placed(tasks: &[(&str, Value)]) -> Vec<Placed> {
-        let named: Vec<_> =
-            tasks.iter().map(|(label, value)| Named { value, label, key: None, edges: Vec::new(), may_refer: false, file: 0 }).collect();
+        let named: Vec<_> = tasks
+            .iter()
+            .map(|(label, value)| Named { value, label, key: None, edges: Vec::new(), may_refer: false, file: 0 })
+            .collect();
         let mut count = 0;
         place(&named, || {
             count += 1;
@@ -200,7 +202,8 @@ mod tests {
             json!({ "payload": {}, "dependencies": entries })
         };
         let values = [refer(&["<e>", "<out>", "<decision>", "<nothing>"]), refer(&[]), refer(&["<self>"])];
-        let node = |at: usize, key, edges| Named { value: &values[at], label: key, key: Some(key), edges, may_refer: true, file: 0 };
+        let node =
+            |at: usize, key, edges| Named { value: &values[at], label: key, key: Some(key), edges, may_refer: true, file: 0 };
         let tasks = [node(0, "a", vec![("e", "b"), ("out", BUILD)]), node(1, "b", vec![]), node(2, "c", vec![])];
         let mut count = 0;
         let placed = place(&tasks, || {

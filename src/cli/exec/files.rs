@@ -29,6 +29,13 @@ pub struct TaskFile {
     pub rendered: Option<Vec<Rendered>>,
 }
 
+impl TaskFile {
+    /// Whether this is what a graph looks like of which nothing was wanted, `{}`. No task and no payload can be empty.
+    pub fn is_empty_graph(&self) -> bool {
+        self.document.value().as_object().is_some_and(serde_json::Map::is_empty)
+    }
+}
+
 /// The files that a path stands for: itself, or if it is a directory, the files for tasks in it, in the order of their names.
 /// Directories in it are not looked into.
 pub fn expand(path: &Path) -> Result<Vec<PathBuf>, Box<Problem>> {

@@ -71,7 +71,7 @@ pub fn prepare(files: &[TaskFile], root_url: &str, wanted: Wanted<'_>) -> (Vec<R
     circles(&items, &placed, &without, &mut lost);
     let mut ready = Vec::new();
     for number in order {
-        if lost.has(number) {
+        if lost.has(number) || !all_defined.contains_key(&number) {
             continue;
         }
         let (item, Placed { id, waits_for, .. }) = (&items[number], &placed[number]);

@@ -50,8 +50,16 @@ mod tests {
         let mut pointers: Vec<&str> = found.iter().map(|problem| problem.pointer.as_str()).collect();
         pointers.sort_unstable();
         let expected = [
-            "/deadline", "/dependencies", "/extra", "/metadata/source", "/metadata/sourcr", "/priority", "/prority", "/requires",
-            "/scopes/0", "/taskQueueId",
+            "/deadline",
+            "/dependencies",
+            "/extra",
+            "/metadata/source",
+            "/metadata/sourcr",
+            "/priority",
+            "/prority",
+            "/requires",
+            "/scopes/0",
+            "/taskQueueId",
         ];
         assert_eq!(pointers, expected);
         let hints: Vec<&str> = found.iter().filter_map(|problem| problem.hint.as_deref()).collect();

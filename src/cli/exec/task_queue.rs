@@ -40,7 +40,9 @@ mod tests {
         assert_eq!((built_in(&whole), problem(&whole)), (Some(BuiltIn::Fail), None));
         assert_eq!(built_in(&halves), Some(BuiltIn::Succeed));
         assert_eq!(problem(&halves).map(|problem| problem.pointer).as_deref(), Some("/payload"));
-        for other in [json!({ "taskQueueId": "built-in/other", "payload": {} }), json!({ "taskQueueId": "built-in/fail" }), json!(5)] {
+        for other in
+            [json!({ "taskQueueId": "built-in/other", "payload": {} }), json!({ "taskQueueId": "built-in/fail" }), json!(5)]
+        {
             assert_eq!(built_in(&other), None, "{other}");
         }
     }
