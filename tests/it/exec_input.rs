@@ -208,7 +208,7 @@ fn two_tasks_of_a_graph_with_one_label_are_an_error_as_for_check() {
     write(dir.path(), "g.json", &format!("{{\"a\": {node},\n\"b\": {node}}}"));
     let (code, _, stderr) = exec(dir.path(), &["g.json"]);
     assert_eq!(code, Some(3), "{stderr}");
-    let problem = "g.json:2:16: label: \"same\" is the label of a, too";
+    let problem = r#"g.json:2:16: label: "same" is the label of "a", too"#;
     assert!(stderr.contains(problem), "{stderr}");
     let output = Command::new(BINARY).args(["check", "g.json"]).current_dir(dir.path()).output().expect("it starts");
     assert!(String::from_utf8_lossy(&output.stdout).contains(problem), "{output:?}");
