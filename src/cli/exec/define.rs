@@ -98,12 +98,12 @@ fn fill_dates(task: &mut Map<String, Value>, now: Timestamp, notes: &mut Vec<Str
     }
     let longest_run = task.get("payload").and_then(|payload| payload.get("maxRunTime")).and_then(Value::as_u64).unwrap_or(0);
     let longest_run = SignedDuration::from_secs(i64::try_from(longest_run).unwrap_or(i64::MAX));
-    let least = longest_run.saturating_add(SPARE);
+    let room = longest_run.saturating_add(SPARE);
     let artifacts = expiries(task);
     // What expires after a deadline that leaves enough room stays as it is: then the deadline is the one that fits.
     let named = artifacts.iter().copied().chain(read(task, "expires").ok().flatten());
-    let earliest = named.filter(|date| *date >= after(now, least)).min().unwrap_or(Timestamp::MAX);
-    let usual = after(now, least.clamp(USUAL, LONGEST)).min(earliest);
+    let earliest = named.filter(|date| *date >= after(now, room)).min().unwrap_or(Timestamp::MAX);
+    let usual = after(now, room.clamp(USUAL, LONGEST)).min(earliest);
     let mut ours = true;
     match read(task, "deadline") {
         Ok(None) => adapt(task, "deadline", usual, None),
