@@ -81,7 +81,7 @@ impl Board {
         }
         let not_over = cards.iter().filter(|card| card.end.is_none()).count();
         let created = vec![false; cards.len()];
-        Self { created, cards, by_id, dependents, not_over, ..Self::default() }
+        Self { cards, by_id, dependents, not_over, created, ..Self::default() }
     }
 
     /// All cards.
