@@ -53,6 +53,24 @@ pub fn resolve(value: &Value, pointer: &str, known: &Known<'_>, problems: &mut V
     }
 }
 
+/// Whether this is a reference, if perhaps one that leads nowhere.
+pub fn is_reference(value: &Value) -> bool {
+    let key = value.as_object().and_then(only).map(|(key, _)| key);
+    matches!(key, Some("task-reference" | "artifact-reference" | "relative-datestamp"))
+}
+
+/// What a reference among the dependencies of a task with this id stands for. Nothing, if that is nothing, which is told when
+/// the whole definition is resolved; or if it is the decision, for which nobody has to wait here.
+pub fn dependency(entry: &Value, own_id: &str, task: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    let task = |name: &str| task(name).or_else(|| (name == "decision").then(String::new));
+    let known = Known { task: &task, own_id, root_url: "", now: Timestamp::UNIX_EPOCH };
+    let mut problems = Vec::new();
+    match resolve(entry, "", &known, &mut problems) {
+        Value::String(id) if !id.is_empty() => Some(id),
+        _ => None,
+    }
+}
+
 fn only(fields: &Map<String, Value>) -> Option<(&str, &Value)> {
     let mut fields = fields.iter();
     let (key, value) = fields.next()?;

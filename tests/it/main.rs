@@ -10,6 +10,7 @@ mod bad_payload;
 mod bad_queue;
 mod check;
 mod exec;
+mod exec_input;
 mod exec_template;
 mod exec_view;
 mod faults;

@@ -40,7 +40,8 @@ Examples:
 Exit Codes:
   0   nothing worse than warnings
   1   there are errors, or with --strict warnings; a template cannot be rendered
-  2   usage: a file that cannot be read or is too large, an event that is broken, an option that does not exist"
+  2   usage: a file that cannot be read or is too large, an event that is broken, an option that does not exist
+  69  standard output cannot be written"
 )]
 pub struct CheckArgs {
     /// Files, JSON or YAML; directories of such files; `-` is standard input

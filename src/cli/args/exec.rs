@@ -11,21 +11,24 @@ use super::{EngineName, OccasionArgs};
 #[derive(Debug, Args)]
 #[command(
     after_help = "A file is a task definition if it has the key `payload`, else a bare payload; dates, ids, scopes and metadata that it
-lacks are filled in, dates that have passed are moved. `dependencies` name other files' tasks, by label or by the value
+lacks are filled in, dates that have passed are moved, those of artifacts, too. `dependencies` name other files' tasks, by label or by the value
 of the key `taskId` beside `payload`; entries that name none are left out, with a warning, and in a graph are an error
 unless they are ids. Tasks are begun in the order given, each after those it waits for. A file may also be a graph as
 taskgraph writes it, task-graph.json, and a YAML text may have several documents, each of them a task. What waits for a
-task that did not complete is not run.
+task that did not complete is not run. Tasks of the task queues built-in/succeed and built-in/fail run nothing: the queue
+itself ends them at once, for others that wait for them. Container tasks need Docker or the engine that DOCKER_HOST names;
+without it they are not run, and everything that does not wait for them is.
 
 A file with the keys `version` and `tasks` is a template, .taskcluster.yml. --tasks-for says what it is rendered for and
 --event with which event, as Taskcluster-GitHub would: with the names tasks_for, event, now, taskcluster_root_url and
 as_slugid, and those of --parameter. Policies and scopes of repositories do not count here.
 
 The log goes to standard output, everything else to standard error. Several tasks have their labels in front of their
-lines; at a terminal there is a live table of what runs instead (--output text goes back to lines). With --output json
+lines, and a line of more than 64 KiB becomes several lines; at a terminal there is a live table of what runs instead (--output text goes back to lines). With --output json
 each line is an object with the key `event`: created, started, line, artifact, ended, and finished at the end.
 
-A task's label is the value of the key `label` beside `payload`, else the name of its file without its extension.
+A task's label is the value of the key `label` beside `payload`, else the name of its file without its extension, or with
+its path if another task is called that.
 Artifacts are written to DIR/<label>/<name of the artifact>, with their content encoding removed; the id of the task
 stands in for a label that cannot name a directory or is not the only one of its kind. Files that are there already are
 replaced, others are left alone.
@@ -60,10 +63,12 @@ Signals:
   The first Ctrl-C ends the tasks and cleans up, a second ends the process at once.
 
 Exit Codes:
-  0    every task completed, or there was none for this event
+  0    every task completed, or there was none (for this event, in this graph)
   1    a task failed
   2    usage: a file that cannot be read, parsed or rendered, an option that does not exist
-  3    a task ended as an exception, or its payload is invalid; with several files, 3 goes before 1
+  3    a task ended as an exception, is invalid, or has no engine to run on; with several files, 3 goes before 1
+  69   standard output cannot be written, because a disk is full say; tasks are run to their ends all the same. A reader
+       that goes away (`| head`) has seen what it wanted and changes no exit code
   130  Ctrl-C"
 )]
 pub struct ExecArgs {

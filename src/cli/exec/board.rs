@@ -10,9 +10,12 @@
 //!
 //! A task is over when the queue says so, since only the queue knows whether a lost run is repeated. What waits for a task that
 //! did not end as it has to is over at that moment, too, through any number of tasks in between.
+//!
+//! A task that the queue resolves itself has no run here that could tell of its end. It is due when the queue has it and
+//! everything that it waits for is over: from then on the queue is asked until it has ended.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     time::Duration,
 };
 
@@ -31,6 +34,8 @@ pub struct Card {
     pub waits_for: Vec<usize>,
     /// It is begun also if they fail.
     pub whatever_comes: bool,
+    /// The queue ends it itself, without a run here.
+    pub by_queue: bool,
     /// The task whose end was the end of this one, which was not begun yet.
     pub lost_with: Option<usize>,
     /// How it ended.
@@ -53,6 +58,8 @@ pub struct Board {
     open_runs: HashSet<(usize, u32)>,
     /// Tasks whose run has ended, and about which the queue has not been asked since.
     to_ask: Vec<usize>,
+    /// Tasks that the queue resolves itself, and may have by now.
+    due: BTreeSet<usize>,
     not_over: usize,
     /// What is over, in the order in which it ended; causes before what they caused.
     over: Vec<usize>,
@@ -74,7 +81,7 @@ impl Board {
         }
         let not_over = cards.iter().filter(|card| card.end.is_none()).count();
         let created = vec![false; cards.len()];
-        Self { created, cards, by_id, dependents, open_runs: HashSet::new(), to_ask: Vec::new(), not_over, over: Vec::new() }
+        Self { cards, by_id, dependents, not_over, created, ..Self::default() }
     }
 
     /// All cards.
@@ -99,7 +106,22 @@ impl Board {
 
     /// The queue has this task, as it has answered or as is seen by a run. Returns whether that is new.
     pub fn created(&mut self, at: usize) -> bool {
-        !std::mem::replace(&mut self.created[at], true)
+        let is_new = !std::mem::replace(&mut self.created[at], true);
+        self.due_if_ready(at);
+        is_new
+    }
+
+    /// Tasks that may have ended without a run here are asked about once more.
+    pub fn ask_about_due(&mut self) {
+        self.to_ask.extend(&self.due);
+    }
+
+    fn due_if_ready(&mut self, at: usize) {
+        let card = &self.cards[at];
+        let is_open = card.by_queue && card.end.is_none() && self.created[at];
+        if is_open && card.waits_for.iter().all(|on| self.cards[*on].end.is_some()) && self.due.insert(at) {
+            self.to_ask.push(at);
+        }
     }
 
     /// A run has begun. Returns whose it is.
@@ -131,6 +153,16 @@ impl Board {
         over
     }
 
+    /// There is nothing that this task could run on. Returns what is over by that.
+    pub fn leave_out(&mut self, at: usize, why: &str) -> Vec<usize> {
+        let mut over = Vec::new();
+        if self.cards[at].end.is_none() {
+            self.cards[at].why = Some(why.to_owned());
+            self.end(at, Outcome::NotRun, &mut over);
+        }
+        over
+    }
+
     /// The ids of tasks about which the queue has to be asked now: those whose runs have ended.
     pub fn take_questions(&mut self) -> Vec<String> {
         let asked: Vec<usize> = std::mem::take(&mut self.to_ask);
@@ -153,6 +185,11 @@ impl Board {
         let Some(at) = self.by_id.get(task_id).copied() else { return over };
         // The worker tells why shortly after it has told the queue; that is waited for.
         if self.cards[at].end.is_none() && !self.has_open_run(at) {
+            let card = &mut self.cards[at];
+            if card.by_queue && matches!(outcome, Outcome::Completed | Outcome::Failed) {
+                card.runs = 1;
+                card.why = (*outcome == Outcome::Failed).then(|| "tasks of its task queue always fail".to_owned());
+            }
             self.end(at, outcome.clone(), &mut over);
         }
         over
@@ -165,6 +202,7 @@ impl Board {
             self.cards[*at].end = Some(outcome.clone());
         }
         self.not_over = 0;
+        self.due.clear();
         self.over.extend(&over);
         over
     }
@@ -195,18 +233,20 @@ impl Board {
                 card.lost_with = Some(cause);
             }
             self.not_over -= 1;
+            self.due.remove(&at);
             self.over.push(at);
             over.push(at);
             let never = match outcome {
-                Outcome::Completed => continue,
-                Outcome::Failed | Outcome::Exception(_) => false,
+                Outcome::Completed | Outcome::Failed | Outcome::Exception(_) => false,
                 Outcome::Invalid | Outcome::Stopped | Outcome::NotRun => true,
             };
             let why = summary::because(&self.cards[at].name, (at != cause).then_some(&self.cards[cause].name), how);
-            for next in self.dependents[at].iter().rev() {
-                let lost = never || !self.cards[*next].whatever_comes;
-                if lost && self.cards[*next].end.is_none() && self.cards[*next].runs == 0 {
-                    ending.push((*next, Outcome::NotRun, Some(why.clone())));
+            for next in self.dependents[at].clone().into_iter().rev() {
+                let lost = never || !(outcome == Outcome::Completed || self.cards[next].whatever_comes);
+                if lost && self.cards[next].end.is_none() && self.cards[next].runs == 0 {
+                    ending.push((next, Outcome::NotRun, Some(why.clone())));
+                } else if !lost {
+                    self.due_if_ready(next);
                 }
             }
         }
@@ -224,6 +264,7 @@ mod tests {
             folder: String::new(),
             waits_for: waits_for.to_vec(),
             whatever_comes: false,
+            by_queue: false,
             lost_with: None,
             end: None,
             why: None,
@@ -272,6 +313,43 @@ mod tests {
         let mut board = board(&[&[], &[0]]);
         board.cards[1].whatever_comes = true;
         assert_eq!(board.refuse(0, "refused"), [0, 1]);
+    }
+
+    #[test]
+    fn what_the_queue_ends_itself_is_asked_about_as_soon_as_it_may_have_ended() {
+        let mut board = board(&[&[], &[0], &[1], &[0]]);
+        for at in [1, 2, 3] {
+            board.cards[at].by_queue = true;
+        }
+        board.cards[2].whatever_comes = true;
+        (0..4).for_each(|at| assert!(board.created(at)));
+        assert_eq!(board.take_questions(), [""; 0], "they wait");
+        board.begin("id-0", 0);
+        board.run_ended("id-0", 0, None, Duration::from_secs(1));
+        board.take_questions();
+        assert_eq!(board.resolve("id-0", &Outcome::Completed), [0]);
+        let mut questions = board.take_questions();
+        questions.sort();
+        assert_eq!(questions, ["id-1", "id-3"]);
+        assert_eq!(board.take_questions(), [""; 0]);
+        board.ask_about_due();
+        assert_eq!(board.take_questions(), ["id-1", "id-3"], "there was no end yet");
+        assert_eq!(board.resolve("id-1", &Outcome::Failed), [1]);
+        assert_eq!((board.cards()[1].runs, board.cards()[1].why.is_some()), (1, true));
+        assert_eq!(board.take_questions(), ["id-2"], "a failure is enough for it");
+        board.resolve("id-2", &Outcome::Completed);
+        board.resolve("id-3", &Outcome::Completed);
+        board.ask_about_due();
+        assert_eq!((board.take_questions(), board.is_over()), (vec![], true));
+    }
+
+    #[test]
+    fn what_nothing_can_run_goes_with_everything_that_waits_for_it() {
+        let mut board = board(&[&[], &[0], &[]]);
+        board.cards[1].whatever_comes = true;
+        assert_eq!(board.leave_out(0, "no engine"), [0, 1]);
+        assert_eq!((board.leave_out(0, "again").len(), board.open_ids().len()), (0, 1));
+        assert_eq!((&board.cards()[0].end, board.cards()[0].why.as_deref()), (&Some(Outcome::NotRun), Some("no engine")));
     }
 
     #[test]

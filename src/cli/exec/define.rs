@@ -17,6 +17,8 @@ const DRIFT: SignedDuration = SignedDuration::from_mins(15);
 const LONGEST: SignedDuration = SignedDuration::from_hours(5 * 24);
 /// The deadline, unless the task may run for longer.
 const USUAL: SignedDuration = SignedDuration::from_hours(24);
+/// What a deadline has to leave beside the longest run.
+const SPARE: SignedDuration = SignedDuration::from_hours(1);
 /// How long a task and its artifacts are said to exist. Nothing of it is left after `exec`, but payloads can name dates.
 const KEPT: SignedDuration = SignedDuration::from_hours(365 * 24);
 
@@ -96,33 +98,71 @@ fn fill_dates(task: &mut Map<String, Value>, now: Timestamp, notes: &mut Vec<Str
     }
     let longest_run = task.get("payload").and_then(|payload| payload.get("maxRunTime")).and_then(Value::as_u64).unwrap_or(0);
     let longest_run = SignedDuration::from_secs(i64::try_from(longest_run).unwrap_or(i64::MAX));
-    let room = longest_run.saturating_add(SignedDuration::from_hours(1)).clamp(USUAL, LONGEST);
+    let room = longest_run.saturating_add(SPARE);
+    let artifacts = expiries(task);
+    // What expires after a deadline that leaves enough room stays as it is: then the deadline is the one that fits.
+    let named = artifacts.iter().copied().chain(read(task, "expires").ok().flatten());
+    let earliest = named.filter(|date| *date >= after(now, room)).min().unwrap_or(Timestamp::MAX);
+    let usual = after(now, room.clamp(USUAL, LONGEST)).min(earliest);
+    let mut ours = true;
     match read(task, "deadline") {
-        Ok(None) => adapt(task, "deadline", after(now, room), None),
-        Ok(Some(deadline)) if deadline <= now => adapt(task, "deadline", after(now, room), Some("has passed")),
+        Ok(None) => adapt(task, "deadline", usual, None),
+        Ok(Some(deadline)) if deadline <= now => adapt(task, "deadline", usual, Some("has passed")),
         Ok(Some(deadline)) if deadline.duration_since(now) > LONGEST => {
             adapt(task, "deadline", after(now, LONGEST), Some("is more than 5 days away"));
         }
-        _ => {}
+        _ => ours = false,
     }
     let Ok(Some(deadline)) = read(task, "deadline") else { return };
-    let last = after(deadline, KEPT).max(last_artifact_expiry(task).unwrap_or(Timestamp::MIN));
+    // Artifacts must not outlive their task.
+    let last = after(deadline, KEPT).max(artifacts.into_iter().max().unwrap_or(Timestamp::MIN));
     match read(task, "expires") {
         Ok(None) => adapt(task, "expires", last, None),
         Ok(Some(expires)) if expires < deadline => adapt(task, "expires", last, Some("is before the deadline")),
         _ => {}
     }
+    let to = read(task, "expires").ok().flatten().unwrap_or(last);
+    move_artifacts(task, to, |date| date < deadline && (ours || date <= now), notes);
 }
 
-/// The last date that an artifact names: artifacts must not outlive their task.
-fn last_artifact_expiry(task: &Map<String, Value>) -> Option<Timestamp> {
-    let artifacts = match task.get("payload")?.get("artifacts")? {
-        Value::Array(list) => list.iter().collect::<Vec<_>>(),
+/// When artifacts expire, those that name a date.
+fn expiries(task: &Map<String, Value>) -> Vec<Timestamp> {
+    let artifacts = match task.get("payload").and_then(|payload| payload.get("artifacts")) {
+        Some(Value::Array(list)) => list.iter().collect::<Vec<_>>(),
         // Of a container.
-        Value::Object(by_name) => by_name.values().collect(),
-        _ => return None,
+        Some(Value::Object(by_name)) => by_name.values().collect(),
+        _ => Vec::new(),
     };
-    artifacts.into_iter().filter_map(|artifact| artifact.get("expires")?.as_str()?.parse().ok()).max()
+    artifacts.into_iter().filter_map(expiry).collect()
+}
+
+fn expiry(artifact: &Value) -> Option<Timestamp> {
+    artifact.get("expires")?.as_str()?.parse().ok()
+}
+
+/// Lets artifacts with such dates expire at another one, which is not before the deadline: else their run would be
+/// `malformed-payload`.
+fn move_artifacts(task: &mut Map<String, Value>, to: Timestamp, is_off: impl Fn(Timestamp) -> bool, notes: &mut Vec<String>) {
+    let mut moved: Vec<String> = Vec::new();
+    let mut adapt = |name: Option<&str>, artifact: &mut Value| {
+        if !expiry(artifact).is_some_and(&is_off) {
+            return;
+        }
+        let text = |key: &str| artifact.get(key).and_then(Value::as_str);
+        moved.push(name.or_else(|| text("name")).or_else(|| text("path")).unwrap_or_default().to_owned());
+        artifact["expires"] = json!(date(to));
+    };
+    match task.get_mut("payload").and_then(|payload| payload.get_mut("artifacts")) {
+        Some(Value::Array(list)) => list.iter_mut().for_each(|artifact| adapt(None, artifact)),
+        Some(Value::Object(by_name)) => by_name.iter_mut().for_each(|(name, artifact)| adapt(Some(name.as_str()), artifact)),
+        _ => {}
+    }
+    let whose = match moved.as_slice() {
+        [] => return,
+        [name] => format!("artifact {name:?}"),
+        several => format!("{} artifacts", several.len()),
+    };
+    notes.push(format!("expires of {whose} has passed or is before the deadline; {} counts", date(to)));
 }
 
 /// The scopes that the payload asks for.
@@ -229,6 +269,46 @@ mod tests {
         assert_eq!(define(&payload, "file", &[], &[], now()).definition["expires"], "2099-01-01T00:00:00.000Z");
         let far = define(&json!({ "maxRunTime": u64::MAX }), "file", &[], &[], now());
         assert_eq!(far.definition["deadline"], "2026-01-06T00:00:00.000Z");
+    }
+
+    #[test]
+    fn artifacts_that_expired_or_would_before_the_deadline_filled_in_are_moved_with_one_note() {
+        let task = json!({
+            "created": "2025-11-01T00:00:00Z", "deadline": "2025-11-02T00:00:00Z", "expires": "2026-11-01T00:00:00Z",
+            "payload": { "maxRunTime": 60, "artifacts": [
+                { "name": "public/o", "expires": "2025-11-20T00:00:00Z" }, { "path": "p", "expires": "2026-01-01T00:30:00Z" },
+                { "name": "public/late", "expires": "2026-10-01T00:00:00Z" },
+            ] },
+        });
+        let defined = define(&task, "file", &[], &[], now());
+        let artifacts = &defined.definition["payload"]["artifacts"];
+        assert_eq!(artifacts[0]["expires"], "2026-11-01T00:00:00.000Z", "{:?}", defined.notes);
+        assert_eq!(
+            (&artifacts[1]["expires"], &artifacts[2]["expires"]),
+            (&artifacts[0]["expires"], &json!("2026-10-01T00:00:00Z"))
+        );
+        assert_eq!(defined.definition["expires"], "2026-11-01T00:00:00Z");
+        let about: Vec<&String> = defined.notes.iter().filter(|note| note.contains("2 artifacts")).collect();
+        assert_eq!((about.len(), defined.notes.len()), (1, 2), "{:?}", defined.notes);
+        let container = json!({ "deadline": "2026-01-01T09:00:00Z", "payload": { "maxRunTime": 60, "artifacts": {
+            "public/a": { "expires": "2025-01-01T00:00:00Z" }, "public/b": { "expires": "2026-01-01T05:00:00Z" },
+        } } });
+        let defined = define(&container, "file", &[], &[], now());
+        let artifacts = &defined.definition["payload"]["artifacts"];
+        assert_eq!(artifacts["public/a"]["expires"], defined.definition["expires"]);
+        assert!(defined.notes[0].contains("\"public/a\""), "{:?}", defined.notes);
+        assert_eq!(artifacts["public/b"]["expires"], "2026-01-01T05:00:00Z", "before a deadline that is the author's own");
+    }
+
+    #[test]
+    fn a_deadline_that_is_filled_in_fits_what_expires_soon() {
+        let payload = json!({ "maxRunTime": 60, "artifacts": [{ "expires": "2026-01-01T05:00:00.000Z" }] });
+        let defined = define(&payload, "file", &[], &[], now());
+        assert_eq!((&defined.definition["payload"], defined.notes.len()), (&payload, 0));
+        assert_eq!(defined.definition["deadline"], "2026-01-01T05:00:00.000Z");
+        let task = json!({ "expires": "2026-01-01T07:00:00Z", "payload": { "maxRunTime": 60 } });
+        let defined = define(&task, "file", &[], &[], now());
+        assert_eq!(defined.definition["deadline"], "2026-01-01T07:00:00.000Z", "{:?}", defined.notes);
     }
 
     #[test]

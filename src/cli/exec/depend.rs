@@ -5,6 +5,7 @@
 //! nobody here would ever run it; in a graph that has to be an id.
 
 use std::{
+    borrow::Cow,
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, HashSet},
 };
@@ -12,7 +13,7 @@ use std::{
 use serde_json::Value;
 use tc_payload::Problem;
 
-use crate::local::state::TaskId;
+use crate::{graph::reference, local::state::TaskId};
 
 /// The key beside `payload`.
 pub const TASK_ID: &str = "taskId";
@@ -26,8 +27,10 @@ pub struct Named<'a> {
     pub label: &'a str,
     /// Its key in a graph, which may be an id.
     pub key: Option<&'a str>,
-    /// Keys of the tasks of the same graph that it waits for.
-    pub edges: Vec<&'a str>,
+    /// Names of dependencies, each with the key of the task of the same graph that it stands for.
+    pub edges: Vec<(&'a str, &'a str)>,
+    /// Entries of its `dependencies` may be references to those names.
+    pub may_refer: bool,
     /// The file that it is in.
     pub file: usize,
 }
@@ -84,16 +87,28 @@ pub fn place(tasks: &[Named<'_>], mut fresh: impl FnMut() -> String) -> Vec<Plac
         tasks.iter().enumerate().filter_map(|(position, task)| Some(((task.file, task.key?), position))).collect();
     let placed = tasks.iter().zip(&ids).map(|(task, id)| {
         let named = task.value.get("payload").and_then(|_| task.value.get("dependencies")).and_then(Value::as_array);
-        let named = named.into_iter().flatten().filter_map(Value::as_str);
         let find = |name: &str| keys.get(&(task.file, name)).or_else(|| known.get(name)).copied();
-        let edges: Vec<Option<usize>> = task.edges.iter().map(|name| find(name)).collect();
+        let edges: Vec<Option<usize>> = task.edges.iter().map(|(_, key)| find(key)).collect();
+        let leads_to = |name: &str| {
+            let (at, (_, key)) = task.edges.iter().enumerate().find(|(_, (edge, _))| *edge == name)?;
+            Some(edges[at].map_or_else(|| (*key).to_owned(), |to| ids[to].clone()))
+        };
+        let named = named.into_iter().flatten().filter_map(|entry| match entry {
+            Value::String(name) => Some(Cow::Borrowed(name.as_str())),
+            other if task.may_refer => reference::dependency(other, id, &leads_to).map(Cow::Owned),
+            _ => None,
+        });
         let (mut waits_for, mut unknown, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
-        let found = task.edges.iter().copied().zip(edges.iter().copied());
-        for (name, position) in found.chain(named.map(|name| (name, find(name)))) {
+        let found = task.edges.iter().map(|(_, key)| Cow::Borrowed(*key)).zip(edges.iter().copied());
+        let named = named.map(|name| {
+            let position = find(&name);
+            (name, position)
+        });
+        for (name, position) in found.chain(named) {
             match position {
                 Some(position) if seen.insert(position) => waits_for.push(position),
                 Some(_) => {}
-                None => unknown.push(name.to_owned()),
+                None => unknown.push(name.into_owned()),
             }
         }
         Placed { id: id.clone(), waits_for, edges, unknown }
@@ -136,8 +151,10 @@ mod tests {
     const BUILD: &str = "fN1SbArXTPSVFNUvaOlinQ";
 
     fn placed(tasks: &[(&str, Value)]) -> Vec<Placed> {
-        let named: Vec<_> =
-            tasks.iter().map(|(label, value)| Named { value, label, key: None, edges: Vec::new(), file: 0 }).collect();
+        let named: Vec<_> = tasks
+            .iter()
+            .map(|(label, value)| Named { value, label, key: None, edges: Vec::new(), may_refer: false, file: 0 })
+            .collect();
         let mut count = 0;
         place(&named, || {
             count += 1;
@@ -168,12 +185,36 @@ mod tests {
     #[test]
     fn keys_of_a_graph_are_ids_or_name_tasks_of_the_same_graph() {
         let task = json!({ "payload": {} });
-        let node =
-            |key, edges: &[&'static str], file| Named { value: &task, label: key, key: Some(key), edges: edges.to_vec(), file };
+        let node = |key, edges: &[&'static str], file| {
+            let edges = edges.iter().map(|edge| ("edge", *edge)).collect();
+            Named { value: &task, label: key, key: Some(key), edges, may_refer: true, file }
+        };
         let tasks = [node(BUILD, &[], 0), node("b", &[BUILD, "b2"], 0), node("b2", &[], 1), node("b2", &[], 0)];
         let placed = place(&tasks, || "fresh".to_owned());
         assert_eq!((placed[0].id.as_str(), placed[1].id.as_str()), (BUILD, "fresh"));
         assert_eq!(placed[1].waits_for, [0, 3]);
+    }
+
+    #[test]
+    fn dependencies_of_a_graph_may_be_references() {
+        let refer = |names: &[&str]| {
+            let entries: Vec<Value> = names.iter().map(|name| json!({ "task-reference": name })).collect();
+            json!({ "payload": {}, "dependencies": entries })
+        };
+        let values = [refer(&["<e>", "<out>", "<decision>", "<nothing>"]), refer(&[]), refer(&["<self>"])];
+        let node =
+            |at: usize, key, edges| Named { value: &values[at], label: key, key: Some(key), edges, may_refer: true, file: 0 };
+        let tasks = [node(0, "a", vec![("e", "b"), ("out", BUILD)]), node(1, "b", vec![]), node(2, "c", vec![])];
+        let mut count = 0;
+        let placed = place(&tasks, || {
+            count += 1;
+            format!("made-{count}")
+        });
+        assert_eq!((placed[0].waits_for.as_slice(), placed[2].waits_for.as_slice()), ([1].as_slice(), [2].as_slice()));
+        assert!(placed[0].unknown.iter().all(|name| name == BUILD), "{placed:?}");
+        let mut alone = tasks[0].clone();
+        alone.may_refer = false;
+        assert_eq!(place(&[alone], || "x".to_owned())[0].unknown, ["b", BUILD]);
     }
 
     #[test]

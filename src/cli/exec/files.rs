@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 use tc_payload::{Document, MAX_DOCUMENT_BYTES, Problem, docker, is_container_payload, native};
 
-use super::names::names;
+use super::{names::names, task_queue};
 use crate::{
     check::MAX_FILE_BYTES,
     graph::{documents, node::Share, rendered::Rendered},
@@ -27,6 +27,13 @@ pub struct TaskFile {
     pub stem: String,
     /// The tasks that it gives, if it is a template.
     pub rendered: Option<Vec<Rendered>>,
+}
+
+impl TaskFile {
+    /// Whether this is what a graph looks like of which nothing was wanted, `{}`. No task and no payload can be empty.
+    pub fn is_empty_graph(&self) -> bool {
+        self.document.value().as_object().is_some_and(serde_json::Map::is_empty)
+    }
 }
 
 /// The files that a path stands for: itself, or if it is a directory, the files for tasks in it, in the order of their names.
@@ -134,6 +141,9 @@ pub fn is_definition(value: &Value) -> bool {
 
 /// Everything that is wrong with the payload of a task, or with a bare payload. Pointers begin at the task, and there are no places.
 pub fn problems(value: &Value) -> Vec<Problem> {
+    if task_queue::built_in(value).is_some() {
+        return task_queue::problem(value).into_iter().collect();
+    }
     let (payload, prefix) = match value.get("payload") {
         Some(payload) => (payload, "/payload"),
         None => (value, ""),

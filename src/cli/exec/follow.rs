@@ -14,8 +14,9 @@ use super::{
 };
 use crate::log::LogReader;
 
-/// Longest line that waits for its end before it gets its prefix.
-const LONGEST_LINE: usize = 64 << 10;
+/// Longest line, in bytes, that is shown as one if it has something before or around it. A longer one becomes several: until its
+/// end has come it is kept, and lines of other tasks must not get into it.
+pub const LONGEST_LINE: usize = 64 << 10;
 /// What begins the lines of the worker in a task's log.
 const OURS: &[u8] = b"[taskcluster";
 
@@ -25,6 +26,23 @@ pub trait Format: Send {
     fn feed(&mut self, bytes: &[u8], out: &mut Vec<u8>);
     /// It has ended.
     fn end(&mut self, out: &mut Vec<u8>);
+}
+
+/// How many of these bytes are whole characters: what is cut is cut between two of them.
+pub fn whole(bytes: &[u8]) -> usize {
+    let lengths = bytes.iter().rev().take(3).zip(1..).find(|(byte, _)| **byte & 0xc0 != 0x80).map(|(first, there)| {
+        let length = match *first {
+            0xc0..=0xdf => 2,
+            0xe0..=0xef => 3,
+            0xf0..=0xf7 => 4,
+            _ => 1,
+        };
+        (length, there)
+    });
+    match lengths {
+        Some((length, there)) if length > there => bytes.len() - there,
+        _ => bytes.len(),
+    }
 }
 
 /// Copies a log until it ends.
@@ -61,6 +79,19 @@ impl Painter {
         Self { prefix, colours, ..Self::default() }
     }
 
+    /// Holds more of a line. Where others may come between, what is too long is cut into lines.
+    fn hold(&mut self, mut text: &[u8], out: &mut Vec<u8>) {
+        while !self.prefix.is_empty() && self.held.len() + text.len() > LONGEST_LINE {
+            let (now, later) = text.split_at(LONGEST_LINE - self.held.len());
+            self.held.extend_from_slice(now);
+            let begun = self.held.split_off(whole(&self.held));
+            self.line(out);
+            out.push(b'\n');
+            (self.held, text) = (begun, later);
+        }
+        self.held.extend_from_slice(text);
+    }
+
     /// What is held, as one line without its end.
     fn line(&mut self, out: &mut Vec<u8>) {
         if !std::mem::take(&mut self.mid_line) {
@@ -82,14 +113,14 @@ impl Format for Painter {
             out.extend_from_slice(bytes);
             return;
         }
-        let mut rest = bytes;
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            self.held.extend_from_slice(&rest[..end]);
-            self.line(out);
-            out.push(b'\n');
-            rest = &rest[end + 1..];
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let text = piece.strip_suffix(b"\n").unwrap_or(piece);
+            self.hold(text, out);
+            if piece.len() > text.len() {
+                self.line(out);
+                out.push(b'\n');
+            }
         }
-        self.held.extend_from_slice(rest);
         if self.prefix.is_empty() {
             // A prompt or a progress bar is to be seen at once, if it cannot become a line of the worker.
             let begin = &self.held[..self.held.len().min(OURS.len())];
@@ -97,9 +128,6 @@ impl Format for Painter {
                 self.mid_line |= !self.held.is_empty();
                 out.append(&mut self.held);
             }
-        } else if self.held.len() >= LONGEST_LINE {
-            self.line(out);
-            out.push(b'\n');
         }
     }
 
@@ -177,9 +205,22 @@ mod tests {
 
     #[test]
     fn a_line_without_end_is_cut() {
-        let (mut painter, mut out) = (Painter::new("a | ".to_owned(), false), Vec::new());
-        painter.feed(&vec![b'x'; LONGEST_LINE], &mut out);
-        assert!(out.starts_with(b"a | xxx") && out.ends_with(b"x\n"));
-        assert!(painter.held.is_empty());
+        let long = format!("{}é{}\ny", "x".repeat(LONGEST_LINE - 1), "z".repeat(LONGEST_LINE - 2));
+        let expected = format!("a | {}\na | é{}\na | y\n", "x".repeat(LONGEST_LINE - 1), "z".repeat(LONGEST_LINE - 2));
+        for size in [1000, 65_537, long.len()] {
+            let (mut painter, mut out) = (Painter::new("a | ".to_owned(), false), Vec::new());
+            long.as_bytes().chunks(size).for_each(|piece| painter.feed(piece, &mut out));
+            painter.end(&mut out);
+            assert!(String::from_utf8_lossy(&out) == expected, "{size}");
+        }
+    }
+
+    #[test]
+    fn characters_are_not_cut() {
+        for (bytes, expected) in
+            [(&b"a"[..], 1), ("aé".as_bytes(), 3), (b"a\xc3", 1), (b"a\xf0\x9f\x98", 1), (b"a\x80\x80\x80\x80", 5), (b"", 0)]
+        {
+            assert_eq!(whole(bytes), expected, "{bytes:?}");
+        }
     }
 }

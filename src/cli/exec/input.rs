@@ -58,6 +58,10 @@ pub fn occasion(arguments: &OccasionArgs) -> Option<Option<Occasion>> {
 /// Renders the templates among the files, or says what is wrong. Blocks for as long as that takes, which is bounded.
 pub fn render(files: &mut [TaskFile], occasion: Option<&Occasion>, root_url: &str) -> bool {
     let (mut well, mut found) = (true, false);
+    for file in files.iter_mut().filter(|file| file.is_empty_graph()) {
+        say(&format!("note: {}: is a graph without tasks", file.document.name()));
+        file.rendered = Some(Vec::new());
+    }
     for file in files.iter_mut().filter(|file| template::is_template(file.document.value())) {
         found = true;
         let Some(occasion) = occasion else {

@@ -7,8 +7,10 @@ use serde_json::Value;
 use tc_payload::Problem;
 
 use super::{
+    define::{self, Defined},
     depend::{self, Named, Placed},
     files::{self, TaskFile},
+    shape,
 };
 use crate::graph::{
     label::{self, Called},
@@ -56,6 +58,12 @@ impl Item<'_> {
             return node::edge(self.edges[edge].0);
         }
         format!("{}/dependencies", self.below)
+    }
+
+    /// The label that is written beside the definition in a graph.
+    fn own_label(&self) -> Option<&str> {
+        let node = self.file.document.value().pointer(&self.pointer).filter(|_| self.has_references)?;
+        node.get("label")?.as_str()
     }
 
     /// By which others name it.
@@ -147,7 +155,8 @@ pub fn place(items: &[Item<'_>], fresh: impl FnMut() -> String) -> Vec<Placed> {
             value: item.value,
             label: item.label(),
             key: item.key,
-            edges: item.edges.iter().map(|(_, key)| *key).collect(),
+            edges: item.edges.clone(),
+            may_refer: item.has_references,
             file: item.file_number,
         })
         .collect();
@@ -160,6 +169,8 @@ pub struct Finder<'a> {
     placed: &'a [Placed],
     /// The first task with each id.
     first: HashMap<&'a str, usize>,
+    /// The first task of each graph with each label that is written there.
+    labels: HashMap<(usize, &'a str), usize>,
 }
 
 impl<'a> Finder<'a> {
@@ -169,16 +180,28 @@ impl<'a> Finder<'a> {
         for (number, placed) in placed.iter().enumerate() {
             first.entry(placed.id.as_str()).or_insert(number);
         }
-        Self { items, placed, first }
+        let mut labels = HashMap::new();
+        for (number, item) in items.iter().enumerate() {
+            if let Some(label) = item.own_label() {
+                labels.entry((item.file_number, label)).or_insert(number);
+            }
+        }
+        Self { items, placed, first, labels }
     }
 
-    /// The definition of a task with all references resolved, and everything that is wrong with the task: with pointers below its
-    /// own, and without places.
-    pub fn checked(&self, number: usize, root_url: &str, now: Timestamp) -> (Value, Vec<Problem>) {
+    /// The definition of a task for the queue, or everything that is wrong with the task: with pointers below its own, and without
+    /// places.
+    pub fn checked(&self, number: usize, root_url: &str, now: Timestamp) -> Result<Defined, Vec<Problem>> {
         let (item, placed) = (&self.items[number], &self.placed[number]);
         let mut problems = item.wrong.clone();
+        let first = item.own_label().and_then(|label| Some((label, *self.labels.get(&(item.file_number, label))?)));
+        if let Some((label, first)) = first.filter(|(_, first)| *first < number) {
+            let other = self.items[first].key.unwrap_or_default();
+            let message = format!("{} is the label of {}, too", Value::from(label), Value::from(other));
+            problems.push(Problem::new("/label", message));
+        }
         if item.value.is_null() && item.has_references {
-            return (Value::Null, problems);
+            return Err(problems);
         }
         let elsewhere = |key: &str| depend::is_slugid(key).then(|| key.to_owned());
         let edges = || item.edges.iter().zip(&placed.edges);
@@ -201,7 +224,7 @@ impl<'a> Finder<'a> {
         } else {
             item.value.clone()
         };
-        self.entries(number, &mut of_definition);
+        self.entries(number, &value, &mut of_definition);
         match depend::declared_id(item.value) {
             Err(problem) => of_definition.push(problem),
             Ok(Some(id)) if self.first.get(id).is_some_and(|first| *first < number) => {
@@ -210,23 +233,31 @@ impl<'a> Finder<'a> {
             Ok(_) => {}
         }
         // A reference that could not be resolved is an object where a text is wanted; that is no second problem.
+        let mut defined = None;
         if of_definition.is_empty() {
             of_definition = files::problems(&value);
+            let dependencies: Vec<&str> = placed.waits_for.iter().map(|on| self.placed[*on].id.as_str()).collect();
+            let made = define::define(&value, item.stem(), &dependencies, &placed.unknown, now);
+            of_definition.extend(shape::problems(&made.definition));
+            defined = Some(made);
         }
         problems.extend(of_definition.into_iter().map(|mut problem| {
             problem.pointer.insert_str(0, item.below);
             problem
         }));
-        (value, problems)
+        defined.filter(|_| problems.is_empty()).ok_or(problems)
     }
 
     /// Looks at the entries of the definition's own `dependencies`: each has to be a text, and in a graph one that leads somewhere.
-    fn entries(&self, number: usize, problems: &mut Vec<Problem>) {
+    /// `value` is the resolved definition.
+    fn entries(&self, number: usize, value: &Value, problems: &mut Vec<Problem>) {
         let (item, unknown) = (&self.items[number], &self.placed[number].unknown);
-        let entries = item.value.get("payload").and_then(|_| item.value.get("dependencies")?.as_array());
+        let entries = value.get("payload").and_then(|_| value.get("dependencies")?.as_array());
         for (position, entry) in entries.into_iter().flatten().enumerate() {
             let at = || format!("/dependencies/{position}");
             match entry.as_str() {
+                // That it could not be resolved was told.
+                None if item.has_references && reference::is_reference(entry) => {}
                 None => problems.push(Problem::wrong_type(at(), "string", entry)),
                 Some(name) if item.has_references && !depend::is_slugid(name) && unknown.iter().any(|known| known == name) => {
                     problems.push(Problem::new(at(), node::dangling(name)));

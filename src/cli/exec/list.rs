@@ -2,9 +2,9 @@
 
 use std::{collections::HashMap, fmt::Write as _};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::prepare::Ready;
+use super::{prepare::Ready, task_queue};
 
 /// Longest label in the table, in characters; longer ones push their line's rest to the right.
 const WIDEST: usize = 40;
@@ -62,9 +62,5 @@ fn waits_for<'a>(task: &Ready, names: &HashMap<usize, &'a str>) -> Vec<&'a str> 
 }
 
 fn queue(task: &Ready) -> String {
-    let text = |key: &str| task.defined.definition.get(key).and_then(Value::as_str).unwrap_or("?");
-    match task.defined.definition.get("taskQueueId") {
-        Some(_) => text("taskQueueId").to_owned(),
-        None => format!("{}/{}", text("provisionerId"), text("workerType")),
-    }
+    task_queue::id(&task.defined.definition).unwrap_or_default()
 }

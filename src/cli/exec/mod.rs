@@ -31,9 +31,11 @@ mod select;
 mod session;
 mod setting;
 mod settings;
+mod shape;
 mod show;
 mod stage;
 mod summary;
+mod task_queue;
 pub mod template;
 mod trace;
 mod view;
@@ -59,6 +61,12 @@ pub async fn run(arguments: ExecArgs) -> Result<u8, Failure> {
         return Err(Failure::new(USAGE, "the engine multiuser is not there yet")
             .with_hint("leave --engine out: tasks then run as the current user"));
     }
+    let named = arguments.files.iter().chain(&arguments.occasion.event);
+    if named.filter(|path| path.as_os_str() == "-").count() > 1 {
+        return Err(
+            Failure::new(USAGE, "standard input is named twice").with_hint("a pipe can be read once; name a file instead")
+        );
+    }
     let Some(mut files) = input::read(&arguments.files) else { return Ok(USAGE) };
     let Some(occasion) = input::occasion(&arguments.occasion) else { return Ok(USAGE) };
     let listener = setting::listen().await?;
@@ -66,7 +74,8 @@ pub async fn run(arguments: ExecArgs) -> Result<u8, Failure> {
         return Ok(USAGE);
     }
     if files.iter().all(|file| file.rendered.as_ref().is_some_and(Vec::is_empty)) {
-        return Ok(COMPLETED);
+        let is_json = arguments.output == Some(OutputForm::Json) && !arguments.list;
+        return Ok(if is_json { view::conclude(OutputForm::Json, &[], &[], COMPLETED) } else { COMPLETED });
     }
     let wanted = Wanted { only: arguments.only.as_ref(), with_deps: arguments.with_deps.as_ref() };
     let (tasks, mut rows) = prepare::prepare(&files, &listener.root_url(), wanted);
@@ -94,8 +103,7 @@ pub async fn run(arguments: ExecArgs) -> Result<u8, Failure> {
     let code = summary::exit_code(rows.iter().map(|row| &row.outcome));
     let code = match told {
         Some(asked) => asked.shell_code(),
-        None if trouble => code.max(EXCEPTION),
-        None => code,
+        None => code.max(trouble),
     };
     Ok(view::conclude(form, &before, &rows, code))
 }

@@ -60,7 +60,7 @@ pub fn lines(picture: &Picture, (columns, rows): (usize, usize), colours: bool, 
     let running = picture.running.len();
     let waiting = tasks.saturating_sub(completed + other + running);
     let total = time(now.saturating_duration_since(picture.since));
-    let head = format!("{total:>6}  {tasks} tasks: {completed} completed");
+    let head = format!("{total:>6}  {tasks} task{}: {completed} completed", if *tasks == 1 { "" } else { "s" });
     let failed = if *other > 0 { format!("{other} not completed") } else { String::new() };
     let between = if failed.is_empty() { "" } else { ", " };
     let rest = format!(", {running} running, {waiting} waiting");
@@ -163,6 +163,8 @@ mod tests {
             ]
         );
         assert!(lines(&picture, (80, 24), true, now)[0].ends_with("\x1b[2mcompiling\x1b[0m"));
+        let one = Picture { running: Vec::new(), tasks: 1, completed: 1, other: 0, since: now };
+        assert_eq!(lines(&one, (80, 24), false, now), ["  0:00  1 task: 1 completed, 0 running, 0 waiting"]);
     }
 
     #[test]

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde_json::Value;
 use tc_payload::{Problem, apply_places, apply_places_below};
 
 use super::{
-    define::{self, Defined},
+    define::Defined,
     depend::{self, Placed},
     files::{self, TaskFile},
     items::{self, Finder, Item},
@@ -55,12 +54,12 @@ pub fn prepare(files: &[TaskFile], root_url: &str, wanted: Wanted<'_>) -> (Vec<R
     }
     let (order, without) = depend::order(&placed);
     let finder = Finder::new(&items, &placed);
-    let mut values: BTreeMap<usize, Value> = BTreeMap::new();
+    let mut all_defined: BTreeMap<usize, Defined> = BTreeMap::new();
     let mut invalid: Vec<(usize, Vec<Problem>)> = Vec::new();
     for number in &selected {
         match finder.checked(*number, root_url, now) {
-            (value, problems) if problems.is_empty() => drop(values.insert(*number, value)),
-            (_, problems) => invalid.push((*number, problems)),
+            Ok(defined) => drop(all_defined.insert(*number, defined)),
+            Err(problems) => invalid.push((*number, problems)),
         }
     }
     let mut lost = Lost::new(&items);
@@ -72,17 +71,15 @@ pub fn prepare(files: &[TaskFile], root_url: &str, wanted: Wanted<'_>) -> (Vec<R
     circles(&items, &placed, &without, &mut lost);
     let mut ready = Vec::new();
     for number in order {
-        if lost.has(number) {
+        if lost.has(number) || !all_defined.contains_key(&number) {
             continue;
         }
-        let Some(value) = values.get(&number) else { continue };
-        let (item, Placed { id, waits_for, unknown, .. }) = (&items[number], &placed[number]);
+        let (item, Placed { id, waits_for, .. }) = (&items[number], &placed[number]);
         if let Some(on) = waits_for.iter().find(|on| lost.has(**on)) {
             lost.with(number, *on);
             continue;
         }
-        let dependencies: Vec<&str> = waits_for.iter().map(|on| placed[*on].id.as_str()).collect();
-        let defined = define::define(value, item.stem(), &dependencies, unknown, now);
+        let Some(defined) = all_defined.remove(&number) else { continue };
         let names = names(&defined.definition["payload"]);
         for note in defined.notes.iter().chain(&item.called.note).chain(&names.notes) {
             say(&format!("warning: {}: {note}", item.shown()));

@@ -34,7 +34,10 @@ use super::{
     trace::{EndedRun, Trace},
 };
 use crate::{
-    cli::problems::{Failure, say},
+    cli::{
+        INTERNAL_ERROR,
+        problems::{Failure, say},
+    },
     local::StoredArtifact,
     log::LogReader,
 };
@@ -236,8 +239,8 @@ impl Reporter {
     }
 
     /// Writes what is left to write, and saves what is left to save. Returns the rows in the order in which tasks ended, and
-    /// whether something went wrong that none of them shows.
-    pub async fn close(mut self, board: &Board, told: Told) -> (Vec<Row>, bool) {
+    /// the exit code of what went wrong and none of them shows, which is 0 if nothing did.
+    pub async fn close(mut self, board: &Board, told: Told) -> (Vec<Row>, u8) {
         let enough = async {
             let known = told.so_far().is_some();
             told.asked().await;
@@ -252,9 +255,9 @@ impl Reporter {
             () = enough => Err(io::ErrorKind::TimedOut.into()),
         };
         self.followers.abort_all();
+        let is_cut = written.is_err();
         if let Err(error) = written {
-            self.trouble = true;
-            Failure::new(EXCEPTION, "write the log to standard output").because(&error).show();
+            Failure::new(INTERNAL_ERROR, "write the log to standard output").because(&error).show();
         }
         // However slow a reader is, what was published is saved.
         while let Some(saved) = self.saves.join_next().await {
@@ -264,7 +267,8 @@ impl Reporter {
             self.tell(board, *at);
         }
         let rows = board.over().iter().filter_map(|at| self.rows.remove(at)).collect();
-        (rows, self.trouble)
+        let trouble = if self.trouble { EXCEPTION } else { 0 };
+        (rows, if is_cut { INTERNAL_ERROR } else { trouble })
     }
 
     /// A reader that is slow is waited for.

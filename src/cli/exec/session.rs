@@ -11,6 +11,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use serde_json::Value;
 use tokio::{
     sync::mpsc,
     time::{Interval, MissedTickBehavior, interval},
@@ -24,6 +25,7 @@ use super::{
     setting::Listener,
     stage::Stage,
     summary::{EXCEPTION, Outcome, Row},
+    task_queue,
     trace::EndedRun,
     view::View,
 };
@@ -37,7 +39,8 @@ use crate::{
 
 /// How often something that has no event of its own is looked at, and the least time between two pictures of a live table.
 const TICK: Duration = Duration::from_millis(100);
-/// How many ticks lie between two questions about every task, for what ends without a run: deadlines.
+/// How many ticks lie between two questions about every task, for what ends without a run at a time that only the queue knows:
+/// deadlines.
 const TICKS_PER_LOOK: u32 = 100;
 /// The same while somebody waits for the end.
 const TICKS_PER_LAST_LOOK: u32 = 3;
@@ -60,8 +63,8 @@ pub struct Session {
 pub struct Closed {
     /// A row for each task, in the order in which they ended.
     pub rows: Vec<Row>,
-    /// Something went wrong that no row shows.
-    pub trouble: bool,
+    /// The exit code of what went wrong and counts beside the rows; 0 if nothing did.
+    pub trouble: u8,
     /// Somebody wanted to stop.
     pub told: Option<Asked>,
 }
@@ -79,18 +82,31 @@ enum Happening {
 impl Session {
     /// Starts everything and begins to create the tasks.
     pub async fn open(arguments: &ExecArgs, ready: Vec<Ready>, listener: Listener, view: View) -> Result<Self, Failure> {
-        let containers = ready.iter().any(|ready| is_container_payload(&ready.defined.definition["payload"]));
+        let is_container = |definition: &Value| is_container_payload(&definition["payload"]);
+        let containers = ready.iter().filter(|ready| is_container(&ready.defined.definition)).count();
         let stage = Stage::open(arguments, ready.len(), containers, listener).await?;
-        let (cards, orders) = cards(ready);
-        Ok(Self {
-            board: Board::new(cards),
+        let (cards, mut orders) = cards(ready);
+        let mut board = Board::new(cards);
+        let no_containers = stage.no_containers.clone();
+        let left_out = if no_containers.is_some() { orders.as_slice() } else { &[] }.iter();
+        let left_out = left_out.filter(|order| is_container(&order.definition));
+        let over: Vec<usize> =
+            left_out.flat_map(|order| board.leave_out(order.at, "there is no engine for containers")).collect();
+        orders.retain(|order| board.cards()[order.at].end.is_none());
+        let mut session = Self {
+            board,
             created: create::begin(stage.queue.clone(), orders),
             stage,
             reporter: Reporter::new(view.show, view.output, arguments.artifacts.clone(), view.trace),
             ask_later: Vec::new(),
             stopping: false,
-            trouble: false,
-        })
+            trouble: no_containers.is_some(),
+        };
+        if let Some(failure) = no_containers {
+            session.reporter.say(&failure.text());
+        }
+        session.on_over(&over);
+        Ok(session)
     }
 
     /// Waits until every task is over, or until somebody wants to stop and nothing runs any more.
@@ -188,6 +204,7 @@ impl Session {
         for id in std::mem::take(&mut self.ask_later) {
             self.board.ask_again(&id);
         }
+        self.board.ask_about_due();
         self.reporter.shown(|show, out| show.tick(&self.board, out));
         let look = if self.stopping { TICKS_PER_LAST_LOOK } else { TICKS_PER_LOOK };
         if !count.is_multiple_of(look) {
@@ -245,7 +262,8 @@ impl Session {
         let over = self.board.give_up(&left);
         self.on_over(&over);
         let (rows, trouble) = self.reporter.close(&self.board, self.stage.told.clone()).await;
-        Closed { rows, trouble: self.trouble || trouble, told: self.stage.told.so_far() }
+        let trouble = trouble.max(if self.trouble { EXCEPTION } else { 0 });
+        Closed { rows, trouble, told: self.stage.told.so_far() }
     }
 }
 
@@ -261,6 +279,7 @@ fn cards(ready: Vec<Ready>) -> (Vec<Card>, Vec<Order>) {
             folder: called.folder.unwrap_or_else(|| id.clone()),
             waits_for: waits_for.clone(),
             whatever_comes: defined.definition["requires"] == "all-resolved",
+            by_queue: task_queue::built_in(&defined.definition).is_some(),
             lost_with: None,
             end: None,
             why: None,

@@ -49,8 +49,8 @@ impl Listener {
     }
 }
 
-/// The engine for container tasks. Without it nothing is begun: whoever sits here knows what to do better than a worker that
-/// waits.
+/// The engine for container tasks. Without it none of them is begun: whoever sits here knows what to do better than a worker
+/// that waits.
 pub async fn container_engine(config: &Config) -> Result<Arc<dyn Engine>, Failure> {
     let unusable = || {
         Failure::new(EXCEPTION, "run container tasks")

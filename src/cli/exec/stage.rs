@@ -14,6 +14,7 @@ use super::{
 use crate::{
     api::{Credentials, CredentialsCell, HttpTransport, Queue, Secret, Services},
     cli::{args::ExecArgs, engine, problems::Failure, signals::Signals},
+    config::WhenDown,
     local::{Options, Server},
     seam::{NoHostActions, SystemClock, SystemDisk, SystemRandom, slugid},
     worker::{self, Control, Ended, Parts, WorkerEvent},
@@ -41,13 +42,15 @@ pub struct Stage {
     pub events: mpsc::UnboundedReceiver<WorkerEvent>,
     /// Hears signals.
     pub told: Told,
+    /// Why no container task can be run, if some are wanted beside others.
+    pub no_containers: Option<Failure>,
     _store: TempDir,
     _home: Home,
 }
 
 impl Stage {
-    /// Starts everything, for that many tasks.
-    pub async fn open(arguments: &ExecArgs, tasks: usize, containers: bool, listener: Listener) -> Result<Self, Failure> {
+    /// Starts everything, for that many tasks, so many of which are for containers. If all are, an engine for them has to be there.
+    pub async fn open(arguments: &ExecArgs, tasks: usize, containers: usize, listener: Listener) -> Result<Self, Failure> {
         // First of all, so that no signal leaves anything behind.
         let signals = Signals::listen_at_terminal().map_err(|error| unable("listen to signals", &error))?;
         let told = Told::listen(signals);
@@ -73,8 +76,19 @@ impl Stage {
         }));
         let engine = engine::engine(tc_engine_native::Containment::Detect).map_err(|failure| failure.with_code(EXCEPTION))?;
         let jobs = arguments.jobs.unwrap_or_else(|| setting::usual_jobs(tasks));
-        let config = settings::config(&root_url, (CLIENT_ID, &token), home.path(), jobs, settings::caches(arguments));
-        let docker = if containers { Some(setting::container_engine(&config).await?) } else { None };
+        let mut config = settings::config(&root_url, (CLIENT_ID, &token), home.path(), jobs, settings::caches(arguments));
+        let (mut docker, mut no_containers) = (None, None);
+        if containers > 0 {
+            match setting::container_engine(&config).await {
+                Ok(engine) => docker = Some(engine),
+                Err(failure) if containers == tasks => return Err(failure),
+                Err(failure) => no_containers = Some(failure),
+            }
+        }
+        if containers < tasks {
+            // An engine that fails later does not keep the other tasks either.
+            config.own.docker.when_down = WhenDown::NativeOnly;
+        }
         let (control, input) = Control::new();
         let (send, events) = mpsc::unbounded_channel();
         let parts = Parts {
@@ -93,7 +107,7 @@ impl Stage {
             log_header_from_task: true,
         };
         let worker = tokio::spawn(worker::run(parts, input));
-        Ok(Self { server, queue, control, worker, events, told, _store: store, _home: home })
+        Ok(Self { server, queue, control, worker, events, told, no_containers, _store: store, _home: home })
     }
 
     /// Ends the worker and the queue. Returns whether the worker did not end.

@@ -51,6 +51,7 @@ mod cache;
 mod capacity;
 mod crash;
 mod environment;
+mod exec;
 mod exit_code;
 mod hostile;
 mod image;

@@ -9,15 +9,12 @@ use crate::{
     cli::exec::{
         artifacts::Saved,
         board::{Board, Card},
-        follow::Format,
+        follow::{Format, LONGEST_LINE, whole},
         output::Piece,
         summary::{Outcome, Row},
     },
     log::format::date,
 };
-
-/// Longest line of a log on one line, in bytes; a longer one is cut into several.
-const LONGEST_LINE: usize = 64 << 10;
 
 /// What happens, as JSON.
 #[derive(Default)]
@@ -132,13 +129,16 @@ impl Format for Lines {
         self.begin(out);
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let text = piece.strip_suffix(b"\n").unwrap_or(piece);
-            for part in text.chunks(LONGEST_LINE) {
-                if self.held.len() + part.len() > LONGEST_LINE {
-                    self.put(true, out);
-                }
-                self.held.extend_from_slice(part);
+            let (mut rest, has_end) = (text, piece.len() > text.len());
+            while self.held.len() + rest.len() > LONGEST_LINE {
+                let (now, later) = rest.split_at(LONGEST_LINE - self.held.len());
+                self.held.extend_from_slice(now);
+                let begun = self.held.split_off(whole(&self.held));
+                self.put(true, out);
+                (self.held, rest) = (begun, later);
             }
-            if piece.len() > text.len() {
+            self.held.extend_from_slice(rest);
+            if has_end {
                 self.put(false, out);
             }
         }
@@ -180,6 +180,11 @@ mod tests {
             parts.iter().map(|(text, cut)| (text.len(), *cut)).collect::<Vec<_>>(),
             [(LONGEST_LINE, true), (2, false), (1, false)]
         );
+        let parts = lines(&[&long[..300], "é".as_bytes(), &long]);
+        let lengths: Vec<usize> = parts.iter().map(|(text, _)| text.len()).collect();
+        assert_eq!(lengths, [LONGEST_LINE, 303], "as much as fits, whatever came before");
+        let parts = lines(&[&long[2..], "é".as_bytes()]);
+        assert_eq!(parts.iter().map(|(text, _)| text.len()).collect::<Vec<_>>(), [LONGEST_LINE - 1, 2]);
     }
 
     #[test]

@@ -192,6 +192,7 @@ mod tests {
             folder: String::new(),
             waits_for: Vec::new(),
             whatever_comes: false,
+            by_queue: false,
             lost_with: None,
             end: None,
             why: None,
