@@ -222,6 +222,14 @@ fn the_kind_can_be_told() {
 }
 
 #[test]
+fn an_empty_object_is_a_graph_without_tasks() {
+    for text in ["{}", "# nothing matched\n{}\n", " {\n}\n"] {
+        let report = one(text);
+        assert_eq!((report.kind, report.tasks, ids(&report)), (Some(Kind::Graph), 0, vec![]), "{text:?}");
+    }
+}
+
+#[test]
 fn tasks_of_several_files_know_each_other() {
     let files = vec![
         input("d/image.yml", "taskId: JFz48f_-RcOf7dDbbHVVlA\npayload: {image: a, maxRunTime: 1}\n"),
