@@ -378,7 +378,7 @@ impl Loop {
         info!(
             "Task {task_id} run {run_id}: {}{}",
             end.outcome(),
-            end.why.as_ref().map_or(String::new(), |w| format!(" ({w})"))
+            end.why.as_ref().map_or(String::new(), |w| format!(" ({})", format::one_line(w)))
         );
         self.after_run();
         if let Some(LeftBehind { what, sweepable: true }) = &end.left_behind {

@@ -1,5 +1,7 @@
 //! Input that nobody means, and files that are read in different ways and say the same.
 
+mod mended;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tc_payload::Place;
