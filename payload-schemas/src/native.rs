@@ -56,8 +56,14 @@ pub fn mended(payload: &Value) -> Option<Payload> {
         }
     }
     if let Some(artifacts) = left.get_mut("artifacts").and_then(Value::as_array_mut) {
-        // Names of their own, so that none is there twice.
-        fill(artifacts, |index| json!({ "type": "file", "path": format!("public/wrong/{index}") }));
+        // Names of their own, so that none is there twice. Without a name, a path would be one that nobody has meant so.
+        let name = |index: usize| format!("public/wrong/{index}");
+        fill(artifacts, |index| json!({ "type": "file", "path": name(index) }));
+        for (index, artifact) in artifacts.iter_mut().enumerate() {
+            if payload["artifacts"][index].get("name").is_some() && artifact.get("name").is_none() {
+                artifact["name"] = json!(name(index));
+            }
+        }
     }
     let codes = left.get_mut("onExitStatus").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut);
     codes.for_each(drop_holes);
