@@ -5,8 +5,9 @@ use std::sync::LazyLock;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
-use serde_json::{Number, Value};
+use serde_json::{Map, Number, Value, json};
 
+use crate::check::mend::mend;
 use crate::{Problem, check, date_time};
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
@@ -39,6 +40,47 @@ pub fn check(payload: &Value) -> Result<Payload, Vec<Problem>> {
         }
     }
     Err(problems)
+}
+
+/// What is left of a payload that [`check`] refuses when everything wrong is taken out of it, so that further rules can look at the
+/// rest. It is nothing to run: what a payload must have and this one has not is made up, in the way that no rule minds, and so
+/// are items of lists that were wrong; mounts that were are `null`.
+pub fn mended(payload: &Value) -> Option<Payload> {
+    let mut left = mend(payload, schema())?;
+    left.entry("command").or_insert_with(|| json!([null]));
+    left.entry("maxRunTime").or_insert_with(|| json!(1));
+    for command in left.get_mut("command").and_then(Value::as_array_mut).into_iter().flatten() {
+        match command {
+            Value::Array(words) => fill(words, |_| json!("true")),
+            command => *command = json!(["true"]),
+        }
+    }
+    if let Some(artifacts) = left.get_mut("artifacts").and_then(Value::as_array_mut) {
+        // Names of their own, so that none is there twice. Without a name, a path would be one that nobody has meant so.
+        let name = |index: usize| format!("public/wrong/{index}");
+        fill(artifacts, |index| json!({ "type": "file", "path": name(index) }));
+        for (index, artifact) in artifacts.iter_mut().enumerate() {
+            if payload["artifacts"][index].get("name").is_some() && artifact.get("name").is_none() {
+                artifact["name"] = json!(name(index));
+            }
+        }
+    }
+    let codes = left.get_mut("onExitStatus").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut);
+    codes.for_each(drop_holes);
+    left.get_mut("osGroups").into_iter().for_each(drop_holes);
+    Payload::deserialize(Value::Object(left)).ok()
+}
+
+/// Puts something into the places of wrong items.
+pub(crate) fn fill(items: &mut [Value], with: impl Fn(usize) -> Value) {
+    items.iter_mut().enumerate().filter(|(_, item)| item.is_null()).for_each(|(index, item)| *item = with(index));
+}
+
+/// Closes the places of wrong items.
+pub(crate) fn drop_holes(list: &mut Value) {
+    if let Some(items) = list.as_array_mut() {
+        items.retain(|item| !item.is_null());
+    }
 }
 
 /// Properties that exist, but not in payloads of this kind.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, header};
 
 use super::transport::{Response, TransportError, http_date};
+use crate::log::format::one_line;
 
 /// Longest part of a service's own message that is kept, in characters.
 const MESSAGE_BOUND: usize = 2000;
@@ -62,7 +63,8 @@ impl ApiError {
         let kind = ErrorKind::Status {
             status: response.status,
             code: text("code").chars().take(64).collect(),
-            message: message.chars().take(MESSAGE_BOUND).collect(),
+            // It stands in logs, and repeats what others have sent.
+            message: one_line(&message.chars().take(MESSAGE_BOUND).collect::<String>()).into_owned(),
         };
         Self { call, kind, retry_after: pause(&response.headers) }
     }

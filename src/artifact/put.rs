@@ -13,7 +13,10 @@ use super::{
     body::{Body, Progress},
     place::{Place, create},
 };
-use crate::api::{self, ANSWER_BYTES, ApiError, NewArtifact, Queue, Secret, TransportError};
+use crate::{
+    api::{self, ANSWER_BYTES, ApiError, NewArtifact, Queue, Secret, TransportError},
+    log::format::one_line,
+};
 
 /// An attempt whose bytes stand still for this long is broken off.
 const STALL_BOUND: Duration = Duration::from_secs(120);
@@ -154,7 +157,7 @@ pub async fn publish(
         if failing > FAILING_BOUND {
             return Err(UploadError::Service(why));
         }
-        tracing::info!("Upload of {name} did not succeed, will try again: {why}");
+        tracing::info!("Upload of {} did not succeed, will try again: {why}", one_line(name));
         tokio::time::sleep(wait.mul_f64(0.5 + target.queue.services().random().fraction())).await;
         wait = wait.mul_f64(1.5).min(LONGEST_WAIT);
     }
@@ -165,7 +168,7 @@ pub(super) async fn after_loss(losses: u32, name: &str, why: String) -> Result<(
     if losses > LOSSES {
         return Err(UploadError::Service(why));
     }
-    tracing::info!("Artifact {name} could not be read, will try again: {why}");
+    tracing::info!("Artifact {} could not be read, will try again: {why}", one_line(name));
     tokio::time::sleep(FIRST_WAIT.mul_f64(1.5_f64.powi(losses.cast_signed() - 1)).min(LONGEST_WAIT)).await;
     Ok(())
 }

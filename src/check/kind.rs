@@ -76,7 +76,7 @@ mod tests {
             (json!({ "version": 1, "policy": {} }), Kind::Template),
             (json!({ "ROOTURL": "x" }), Kind::Config),
             (json!({ "capacity": 1, "idletimeoutsecs": 5 }), Kind::Config),
-            (json!({}), Kind::Task),
+            (json!({}), Kind::Graph),
             (json!([]), Kind::Task),
         ] {
             assert_eq!(of_value(&value), kind, "{value}");

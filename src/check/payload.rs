@@ -22,7 +22,7 @@ const OWN: [&str; 2] = ["docker-worker", "generic-worker"];
 /// What it writes into the tag `os` of tasks whose payloads are those of generic-worker elsewhere.
 const ELSEWHERE: [&str; 2] = ["windows", "macosx"];
 
-/// A payload that its schema accepts.
+/// A payload that its schema accepts, or what is left of one when everything is taken out that it refuses.
 pub(super) enum Checked {
     Native(native::Payload),
     Container(docker::Payload),
@@ -46,8 +46,8 @@ impl Checked {
     }
 }
 
-/// Holds a payload against its schema and, if there is one, against the worker's configuration. Nothing if other rules had
-/// better not look at it.
+/// Holds a payload against its schema and, if there is one, against the worker's configuration. Other rules look at what is returned:
+/// at nothing in what is for other workers, and in a broken payload at all that is right.
 pub(super) fn check(task: &Task<'_>, notes: &mut Notes<'_>) -> Option<Checked> {
     let raw = task.payload?;
     if is_foreign(task) {
@@ -62,29 +62,58 @@ pub(super) fn check(task: &Task<'_>, notes: &mut Notes<'_>) -> Option<Checked> {
     } else {
         native::check(raw).map(Checked::Native)
     };
-    match checked {
-        Ok(checked) => {
-            if matches!(checked, Checked::Native(_)) {
-                for problem in limit::native(raw) {
-                    notes.add(&rule::PAYLOAD_LIMIT, problem.below(task.payload_at));
-                }
-                for problem in limit::native_names(raw) {
-                    notes.add(&rule::PAYLOAD_VARIABLE, problem.below(task.payload_at));
-                }
-            }
-            programs(task, &checked, notes);
-            offered(task, &checked, worker, notes);
-            Some(checked)
-        }
+    let checked = match checked {
+        Ok(checked) => checked,
         Err(problems) => {
-            let by_schema = if is_container_payload(raw) { docker::against_schema(raw).len() } else { problems.len() };
-            for (number, problem) in problems.into_iter().enumerate() {
-                let rule = if number < by_schema { &rule::PAYLOAD_SCHEMA } else { beyond_schema(&problem.pointer) };
-                notes.add(rule, problem.below(task.payload_at));
-            }
-            None
+            let left = left(raw, &problems);
+            refused(task, raw, problems, notes);
+            left?
+        }
+    };
+    if matches!(checked, Checked::Native(_)) {
+        for problem in limit::native(raw) {
+            notes.add(&rule::PAYLOAD_LIMIT, problem.below(task.payload_at));
+        }
+        for problem in limit::native_names(raw) {
+            notes.add(&rule::PAYLOAD_VARIABLE, problem.below(task.payload_at));
         }
     }
+    programs(task, &checked, notes);
+    offered(task, &checked, worker, notes);
+    Some(checked)
+}
+
+/// Tells what is wrong by the schema and by the rules that come with it. Of these values enough is said then.
+fn refused(task: &Task<'_>, raw: &Value, problems: Vec<Problem>, notes: &mut Notes<'_>) {
+    let by_schema = if is_container_payload(raw) { docker::against_schema(raw).len() } else { problems.len() };
+    let wrong = problems.iter().filter(|problem| !problem.pointer.is_empty());
+    let muted: Vec<String> = wrong.map(|problem| format!("{}{}", task.payload_at, problem.pointer)).collect();
+    for (number, problem) in problems.into_iter().enumerate() {
+        let rule = if number < by_schema { &rule::PAYLOAD_SCHEMA } else { beyond_schema(&problem.pointer) };
+        notes.add(rule, problem.below(task.payload_at));
+    }
+    notes.muted.extend(muted);
+}
+
+/// What the other rules can look at in a broken payload.
+fn left(raw: &Value, problems: &[Problem]) -> Option<Checked> {
+    let mut left = if is_container_payload(raw) {
+        docker::mended(raw).map(Checked::Container)
+    } else {
+        native::mended(raw).map(Checked::Native)
+    }?;
+    let is_of_logs = |pointer: &str| {
+        pointer.starts_with("/log") || pointer.ends_with("Log") || ["/features", "/features/artifacts"].contains(&pointer)
+    };
+    if problems.iter().any(|problem| is_of_logs(&problem.pointer)) {
+        // What the logs are called is not known then, so that nothing can be in their way.
+        let common = match &mut left {
+            Checked::Native(payload) => payload,
+            Checked::Container(payload) => &mut payload.common,
+        };
+        (common.features.live_log, common.features.backing_log) = (false, false);
+    }
+    Some(left)
 }
 
 /// Whether each command names a program. In a container the image may have one already, which gets the words.

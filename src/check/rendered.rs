@@ -29,7 +29,7 @@ pub(super) fn check(document: &Document, render: &dyn Render, options: &Options<
     match render.render(document) {
         // What is wrong with its shape was said, and says more.
         Err(_) if looked.findings.errors() > 0 => {}
-        Err(problem) => looked.findings.of_file(&rule::TEMPLATE_RENDER, *problem),
+        Err(problem) => looked.findings.of_file(&rule::TEMPLATE_RENDER, advised(*problem)),
         Ok(batch) => {
             let one = |number, task: &Rendered, findings: &mut Findings| {
                 task::check(&task.value, Role::Rendered, number, options, findings)
@@ -42,6 +42,18 @@ pub(super) fn check(document: &Document, render: &dyn Render, options: &Options<
             looked.batch = Some(batch);
         }
     }
+}
+
+/// A template that has run into a bound is not helped by what it may use.
+fn advised(problem: Problem) -> Problem {
+    let says = |part: &str| problem.message.contains(part);
+    if says("to render") {
+        return problem.with_hint("let it loop over less, and nest less: rendering has bounds for time, memory and depth");
+    }
+    if says("MiB of tasks") {
+        return problem.with_hint("let it make fewer or smaller tasks; a decision task can make the others");
+    }
+    problem
 }
 
 /// Calls each task by the name that people see; its number stands beside a name that is not its alone.

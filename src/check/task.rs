@@ -105,7 +105,7 @@ pub(super) fn check(value: &Value, role: Role<'_>, number: usize, options: &Opti
         options,
     };
     name::of_task(value, &task, &mut card, &mut notes);
-    entries(&task, &mut card);
+    entries(&task, value.pointer(at), &mut card);
     definition::check(&task, &mut notes);
     date::check(&task, &mut notes);
     if let Some(payload) = payload::check(&task, &mut notes) {
@@ -134,14 +134,32 @@ fn edges(node: &Value, card: &mut Card, notes: &mut Notes<'_>) {
     }
 }
 
-/// What the definition itself waits for.
-fn entries(task: &Task<'_>, card: &mut Card) {
+/// What the definition itself waits for. `written` is the definition without anything filled in.
+fn entries(task: &Task<'_>, written: Option<&Value>, card: &mut Card) {
     let entries = task.definition.and_then(|definition| definition.get("dependencies")?.as_array());
     let entries = entries.into_iter().flatten().enumerate();
-    let names = entries.filter_map(|(position, name)| Some(Name { text: name.as_str()?.into(), at: At::Entry(position) }));
+    let key = card.key.clone();
+    let names = entries.filter_map(|(position, name)| {
+        let reference = written.and_then(|written| written.get("dependencies")?.get(position)?.get("task-reference")?.as_str());
+        let text = match reference {
+            Some("<self>") => key.clone()?,
+            // What else it names, the task waits for by that name, which is looked at where it stands. Nobody has decided here.
+            Some(reference) if is_one_name(reference) => return None,
+            _ => name.as_str()?.into(),
+        };
+        Some(Name { text, at: At::Entry(position) })
+    });
+    let names: Vec<Name> = names.collect();
+    let names = names.into_iter();
     // In a deployment nothing but ids counts, and what is none was told.
     let counts = |name: &Name| task.role != Role::Rendered || TaskId::parse(&name.text).is_some();
     card.waits_for.extend(names.filter(counts));
+}
+
+/// Whether a reference is a name in angle brackets and nothing else.
+fn is_one_name(reference: &str) -> bool {
+    let inner = reference.strip_prefix('<').and_then(|rest| rest.strip_suffix('>'));
+    inner.is_some_and(|name| !name.is_empty() && !name.contains(['<', '>']))
 }
 
 /// The definition with all references filled in.

@@ -16,7 +16,10 @@ use tracing_subscriber::{
     layer::{Context, SubscriberExt as _},
 };
 
-use crate::seam::{Clock, SystemClock};
+use crate::{
+    log::format,
+    seam::{Clock, SystemClock},
+};
 
 /// The environment variable that chooses what is logged.
 pub const FILTER_VARIABLE: &str = "TC_WORKER_LOG";
@@ -80,12 +83,12 @@ impl<S: Subscriber, W: Write + Send + 'static> Layer<S> for Lines<W> {
     }
 }
 
-/// The lines of a message. Each has the date: a shipper makes a record of each, and sorts them by it.
+/// The lines of a message. Each has the date: a shipper makes a record of each, and sorts them by it. Control characters are shown.
 fn lines(at: Timestamp, message: &str) -> String {
     let date = at.strftime("%Y/%m/%d %H:%M:%SZ").to_string();
     let mut lines = String::new();
     for line in message.trim_end_matches('\n').split('\n') {
-        lines.extend([&date, " ", line, "\n"]);
+        lines.extend([&date, " ", &format::shown(line, |c| c.is_control() && c != '\t'), "\n"]);
     }
     lines
 }
@@ -135,11 +138,14 @@ mod tests {
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             let _span = tracing::info_span!("a span is left out", task = "x").entered();
             tracing::info!(field = "left out", "WORKER_METRICS {}", "{\"a\":1}");
-            tracing::error!("first\nsecond\n");
+            tracing::error!("first\nsecond\u{1b}[2J\n");
         });
         let written = writes.0.lock().expect("not poisoned");
         let date = "2026/01/02 01:04:05Z";
-        assert_eq!(*written, [format!("{date} WORKER_METRICS {{\"a\":1}}\n"), format!("{date} first\n{date} second\n")]);
+        assert_eq!(
+            *written,
+            [format!("{date} WORKER_METRICS {{\"a\":1}}\n"), format!("{date} first\n{date} second\\u{{1b}}[2J\n")]
+        );
         let rest = written[0].split_once("WORKER_METRICS ").expect("a metrics line").1;
         assert_eq!(serde_json::from_str::<serde_json::Value>(rest).expect("JSON"), serde_json::json!({ "a": 1 }));
     }

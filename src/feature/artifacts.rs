@@ -9,6 +9,7 @@ use tracing::info;
 use super::table::Part;
 use crate::{
     artifact::{self, Ending, Surroundings, Target, UploadError},
+    log::format::one_line,
     run::{
         context::{CommandsState, RunContext},
         outcome::{Blame, Phase, RunError},
@@ -59,6 +60,7 @@ impl Part<RunContext> for Artifacts {
         let is_taken = |name: &str| {
             let taken = cx.reserved_names().iter().find(|(reserved, _)| reserved == name);
             if let Some((_, owner)) = taken {
+                let name = one_line(name);
                 cx.log.warn(&format!(
                     "Not uploading artifact {name} found in task.payload.artifacts section, \
                      since this will be uploaded later by {owner}"
@@ -76,7 +78,8 @@ impl Part<RunContext> for Artifacts {
         let (mut failures, mut missing) = (Vec::new(), Vec::new());
         let mut refused = None;
         for row in collected.rows {
-            let name = &row.name;
+            // Names and paths are the task's own.
+            let (name, path) = (&*one_line(&row.name), &*one_line(&row.path));
             let failure = match row.ending {
                 Ending::Uploaded { .. } => {
                     info!("Uploaded artifact {name} of task {}", cx.task_id);
@@ -87,12 +90,12 @@ impl Part<RunContext> for Artifacts {
                 Ending::Missing { failure: Some(failure), .. } if is_unnameable(cx, row.is_found, &failure) => failure,
                 Ending::Missing { reason, message, failure } => {
                     let line = format!(
-                        "Uploading error artifact {name} from file {} with message {message:?}, reason {reason:?} and expiry {}",
-                        row.path, row.expires
+                        "Uploading error artifact {name} from file {path} with message {message:?}, reason {reason:?} and expiry {}",
+                        row.expires
                     );
                     info!("{line} (task {})", cx.task_id);
                     if cx.container.is_some() {
-                        cx.log.warn(&absence(name, &row.path, reason));
+                        cx.log.warn(&absence(&row.name, &row.path, reason));
                         continue;
                     }
                     if row.optional {
@@ -100,7 +103,7 @@ impl Part<RunContext> for Artifacts {
                     }
                     cx.log.error(&line);
                     let message = format!("TASK FAILURE during artifact upload: {reason}: {message}");
-                    missing.push(RunError::new(Blame::Task, message));
+                    missing.push(RunError::new(Blame::Task, one_line(&message)));
                     match failure {
                         Some(failure) => failure,
                         None => continue,
@@ -109,12 +112,12 @@ impl Part<RunContext> for Artifacts {
             };
             info!("Artifact {name} of task {} was not uploaded: {failure}", cx.task_id);
             if is_unnameable(cx, row.is_found, &failure) {
-                cx.log.warn(&format!("Artifact {name:?} was not uploaded: the queue takes no artifact of this name"));
+                cx.log.warn(&format!("Artifact {:?} was not uploaded: the queue takes no artifact of this name", row.name));
                 continue;
             }
             // What a container has left may be missing, but not be lost on its way.
             if !row.optional || cx.container.is_some() {
-                failures.push(explain(cx, name, failure, &mut refused).await);
+                failures.push(explain(cx, &row.name, failure, &mut refused).await);
             }
         }
         failures.extend(missing);
@@ -158,14 +161,15 @@ fn absence(name: &str, path: &str, reason: &str) -> String {
 
 /// What a failed upload means for the run. The queue is asked about the first refusal only; the others have the same reason.
 async fn explain(cx: &RunContext, name: &str, failure: UploadError, refused: &mut Option<RunError>) -> RunError {
+    let shown = one_line(name);
     match failure {
         UploadError::Conflict(_) => match refused {
             Some(before) => before.clone(),
             None => refused.insert(cx.explain_conflict(name).await).clone(),
         },
-        UploadError::Refused(error) => RunError::new(Blame::Payload, format!("Error uploading artifact: {name}: {error}")),
-        UploadError::Service(why) => RunError::new(Blame::Service, format!("Error uploading artifact: {name}: {why}")),
-        UploadError::Changed(why) => RunError::new(Blame::Task, format!("Error uploading artifact: {name}: {why}")),
+        UploadError::Refused(error) => RunError::new(Blame::Payload, format!("Error uploading artifact: {shown}: {error}")),
+        UploadError::Service(why) => RunError::new(Blame::Service, format!("Error uploading artifact: {shown}: {why}")),
+        UploadError::Changed(why) => RunError::new(Blame::Task, format!("Error uploading artifact: {shown}: {why}")),
     }
 }
 

@@ -19,6 +19,7 @@ use tracing::{info, warn};
 use super::{switched_off, table::Part};
 use crate::{
     cache::{CacheError, CacheStore, Lease, PurgeRequest, Returned, Verdict},
+    log::format::one_line,
     run::{
         context::{CommandsState, RunContext},
         outcome::{Blame, Phase, RunError},
@@ -66,7 +67,7 @@ impl Part<RunContext> for Caches {
             }
             Err(error) => {
                 cx.log.warn("[mounts] Could not reach purgecache service to see if caches need purging:");
-                cx.log.warn(&format!("[mounts] {error}"));
+                cx.log.warn(&one_line(&format!("[mounts] {error}")));
             }
         }
         let names: Vec<String> = wanted(cx).map(|(name, _)| name.to_owned()).collect();

@@ -22,7 +22,7 @@ use super::table::Part;
 use crate::{
     api::{CredentialsCell, Services},
     content::{Artifact, ContentError, ImageArchive},
-    log::TaskLog,
+    log::{TaskLog, format::one_line},
     run::{
         context::RunContext,
         outcome::{Blame, RunError},
@@ -148,11 +148,11 @@ struct Lines(Arc<TaskLog>);
 
 impl Progress for Lines {
     fn line(&self, text: &str) {
-        self.0.info(&format!("[d2g] {text}"));
+        self.0.info(&one_line(&format!("[d2g] {text}")));
     }
 
     fn warning(&self, text: &str) {
-        self.0.warn(&format!("[d2g] {text}"));
+        self.0.warn(&one_line(&format!("[d2g] {text}")));
     }
 }
 

@@ -57,14 +57,15 @@ impl Share {
         }))
     }
 
-    /// Whether an object with these keys is a graph, and not a task, a payload or a template.
+    /// Whether an object with these keys is a graph, and not a task, a payload or a template. An empty one is a graph: taskgraph
+    /// writes it when it selects no task.
     pub fn is_graph<'k>(self, keys: &(impl Iterator<Item = &'k str> + Clone)) -> bool {
         let has = |wanted: &str| keys.clone().any(|key| key == wanted);
         let is_template = || has("version") && has("tasks");
         match self {
             Self::Most => !has("payload"),
             Self::Some => !(has("payload") || PAYLOAD.iter().any(|key| has(key)) || is_template()),
-            Self::None => false,
+            Self::None => keys.clone().next().is_none(),
         }
     }
 }
@@ -158,7 +159,8 @@ mod tests {
         assert_eq!((nodes[0].key, nodes[0].label, nodes[0].pointer.as_str()), ("b/1", "build", "/b~11"));
         assert_eq!((nodes[1].label, nodes[1].edges.as_slice()), ("t", [("build", "b/1")].as_slice()));
         assert_eq!(graph.pointer(&format!("{}{TASK}", nodes[0].pointer)), Some(nodes[0].task));
-        for other in [json!({}), json!([]), json!({ "payload": { "task": {} } }), json!({ "a": { "task": 1 } }), json!(1)] {
+        assert!(is_graph(&json!({})), "a graph without tasks");
+        for other in [json!([]), json!({ "payload": { "task": {} } }), json!({ "a": { "task": 1 } }), json!(1)] {
             assert!(!is_graph(&other), "{other}");
         }
     }

@@ -3,7 +3,7 @@
 //! Treeherder, the web interface and other tools parse these lines, so prefixes, labels and number forms are literal, and the
 //! forms of numbers are those of Go, in which the reference worker is written.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{borrow::Cow, fmt::Write as _, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -21,6 +21,7 @@ pub enum Level {
 }
 
 /// `message` as lines of the log. Each line of it gets the prefix; a message that ends with a newline thus gets an empty last line.
+/// Other control characters than newlines and tabs are shown, so that no terminal obeys what somebody else has put into a message.
 pub fn lines(level: Level, at: Timestamp, message: &str) -> String {
     let prefix = match level {
         Level::Info => format!("[taskcluster {}] ", date(at)),
@@ -30,10 +31,28 @@ pub fn lines(level: Level, at: Timestamp, message: &str) -> String {
     let mut text = String::with_capacity(prefix.len() + message.len() + 1);
     for line in message.split('\n') {
         text.push_str(&prefix);
-        text.push_str(line);
+        text.push_str(&shown(line, |c| c.is_control() && c != '\t'));
         text.push('\n');
     }
     text
+}
+
+/// What others have written (names, paths, messages of services and engines) as a part of one line: with control characters shown, so
+/// that it cannot begin a line that looks like one of ours.
+pub fn one_line(foreign: &str) -> Cow<'_, str> {
+    shown(foreign, char::is_control)
+}
+
+/// A text with these characters as escapes.
+pub fn shown(text: &str, hidden: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&hidden) {
+        return Cow::Borrowed(text);
+    }
+    let mut plain = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if hidden(c) { plain.extend(c.escape_default()) } else { plain.push(c) }
+    }
+    Cow::Owned(plain)
 }
 
 /// UTC with exactly three digits of milliseconds, `2026-01-31T12:00:00.000Z`.
@@ -207,6 +226,13 @@ mod tests {
         assert_eq!(lines(Level::Error, at(), "a\n"), "[taskcluster:error] a\n[taskcluster:error] \n");
         let whole: Timestamp = "2026-01-31T12:00:00Z".parse().expect("a date");
         assert_eq!(date(whole), "2026-01-31T12:00:00.000Z");
+    }
+
+    #[test]
+    fn no_foreign_text_begins_a_line_or_speaks_to_a_terminal() {
+        assert_eq!(lines(Level::Error, at(), "a\u{1b}[2J\tb\r"), "[taskcluster:error] a\\u{1b}[2J\tb\\r\n");
+        assert_eq!(one_line("a\n[taskcluster:error] b\u{85}\t"), "a\\n[taskcluster:error] b\\u{85}\\t");
+        assert!(matches!(one_line("public/ü \u{2603}"), Cow::Borrowed(_)));
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub async fn commands(handle: &mut dyn RunHandle, cx: &RunContext) -> Result<(),
                 command_end(cx, &end)?;
             }
             Ok(Err(error)) => {
-                cx.log.error(&format!("System error executing command: {error}"));
+                cx.log.error(&format::one_line(&format!("System error executing command: {error}")));
                 return Err(Ended::Itself(error.into()));
             }
             Err(kill) => {
@@ -112,8 +112,9 @@ fn command_end(cx: &RunContext, end: &CommandEnd) -> Result<(), Ended> {
     let code = if let Exit::Code(code) = end.exit { Some(i64::from(code)) } else { None };
     cx.note_commands(CommandsState::Ended(code));
     if let Exit::NotStarted(why) = &end.exit {
+        let why = format::one_line(why);
         cx.log.error(&format!("System error executing command: {why}"));
-        return Err(Ended::Itself(RunError::new(Blame::Task, why.clone())));
+        return Err(Ended::Itself(RunError::new(Blame::Task, why)));
     }
     cx.log.info(&format::result_block(end, cx.memory.usage().as_ref()));
     if died_of_memory(end) {

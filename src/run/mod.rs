@@ -185,11 +185,11 @@ async fn through_the_phases(basics: &Basics, findings: &mut Findings) -> Option<
         },
     };
     for (position, error) in parts {
-        warn!("Task {} run {}: {error}", basics.task_id, basics.run_id);
+        warn!("Task {} run {}: {}", basics.task_id, basics.run_id, format::one_line(&error.message));
         findings.add(Phase::Seal, position, error);
     }
     if let Err(error) = log {
-        warn!("Task {} run {}: {error}", basics.task_id, basics.run_id);
+        warn!("Task {} run {}: {}", basics.task_id, basics.run_id, format::one_line(&error.message));
         findings.add(Phase::Seal, CORE, error);
     }
     left_behind

@@ -5,7 +5,10 @@ use std::fmt;
 use tc_engine::{EngineError, Fault, StopReason};
 use tokio::time::Instant;
 
-use crate::api::{Reason, Resolution};
+use crate::{
+    api::{Reason, Resolution},
+    log::format::one_line,
+};
 
 /// What went wrong in a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +62,8 @@ impl From<EngineError> for RunError {
             Fault::Worker => Blame::Worker,
             Fault::Resource => Blame::Service,
         };
-        Self::new(blame, error.message)
+        // It may be an engine's own, or speak of names that a task has chosen.
+        Self::new(blame, one_line(&error.message))
     }
 }
 

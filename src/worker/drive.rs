@@ -12,6 +12,7 @@ use tokio::{
     task::{Id, JoinError, JoinSet},
     time::{Instant, timeout},
 };
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{
@@ -55,6 +56,8 @@ struct Loop {
     slots: Slots,
     calls: JoinSet<(u64, Answer)>,
     call_ids: HashMap<Id, u64>,
+    /// Ends the open calls.
+    broken_off: CancellationToken,
     runs: JoinSet<RunEnd>,
     running: HashMap<Id, Running>,
     /// Tasks that go back unstarted, each with the time when that happens at the latest.
@@ -114,6 +117,7 @@ pub async fn drive(ready: Ready, mut input: ControlInput) -> Ended {
         slots: Slots::new(limits, Instant::now()),
         calls: JoinSet::new(),
         call_ids: HashMap::new(),
+        broken_off: CancellationToken::new(),
         runs: JoinSet::new(),
         running: HashMap::new(),
         returning: Vec::new(),
@@ -176,6 +180,7 @@ impl Loop {
                     }
                 }
                 Effect::HandBack => self.keep_back(&mut claims),
+                Effect::BreakOff => self.broken_off.cancel(),
                 Effect::AbortRuns => {
                     for running in self.running.values() {
                         running.kill.kill(Kill::new(tc_engine::StopReason::WorkerShutdown));
@@ -230,7 +235,8 @@ impl Loop {
         let (shop, gate, queue) = (Arc::clone(&self.shop), Arc::clone(&self.gate), self.queue.clone());
         // `Slots` asks for at most 32.
         let tasks = u8::try_from(tasks).unwrap_or(u8::MAX);
-        let handle = self.calls.spawn(async move { (call, ask(&shop, &gate, &queue, tasks).await) });
+        let broken_off = self.broken_off.clone();
+        let handle = self.calls.spawn(async move { (call, ask(&shop, &gate, &queue, tasks, &broken_off).await) });
         self.call_ids.insert(handle.id(), call);
     }
 
@@ -372,7 +378,7 @@ impl Loop {
         info!(
             "Task {task_id} run {run_id}: {}{}",
             end.outcome(),
-            end.why.as_ref().map_or(String::new(), |w| format!(" ({w})"))
+            end.why.as_ref().map_or(String::new(), |w| format!(" ({})", format::one_line(w)))
         );
         self.after_run();
         if let Some(LeftBehind { what, sweepable: true }) = &end.left_behind {

@@ -25,6 +25,7 @@ use tracing::{debug, info};
 use crate::{
     api::CredentialsCell,
     feature::image::{Found, find},
+    log::format::one_line,
     run::{context::Workshop, outcome::Blame},
 };
 
@@ -170,7 +171,7 @@ async fn bring(shop: &Workshop, docker: &dyn Engine, form: &ImageForm, idle: &mu
             if image.was_there {
                 debug!("{want} is there");
             } else {
-                info!("Brought {want} before it is needed");
+                info!("Brought {} before it is needed", one_line(&want.to_string()));
             }
             TIME_TO_LIVE
         }
@@ -184,7 +185,7 @@ async fn bring(shop: &Workshop, docker: &dyn Engine, form: &ImageForm, idle: &mu
             if error.fault == Fault::Lost {
                 debug!("Could not bring {want} before it is needed: {error}");
             } else {
-                info!("Could not bring {want} before it is needed: {error}");
+                info!("{}", one_line(&format!("Could not bring {want} before it is needed: {error}")));
             }
             pause
         }

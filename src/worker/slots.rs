@@ -10,10 +10,14 @@
 //!              ├──finish (SIGINT)───────▶ Leaving(71)  ─┤ nothing runs and no call is open
 //!              ├──abort (SIGTERM)───────▶ Leaving(72)  ─┼──▶ Ended(code)
 //!              └──unusable, unfit──────▶ Leaving(69)  ─┘
+//!
+//! abort ──calls open──▶ BreakOff ──calls answered──▶ AbortRuns
+//!    └────none open────────────────────────────────────▲
 //! ```
 //!
-//! A call to `claimWork` is never dropped: in every state its answer is waited for, and once the worker is leaving the
-//! tasks in it are handed back unstarted. Two calls are open at most: one may sit in its long poll for the slots that
+//! Every call to `claimWork` is waited for, and once the worker is leaving the tasks in its answer are handed back unstarted.
+//! Only an abort breaks calls off, and before it ends a run: what is reported as worker-shutdown is pending again at once, and an
+//! open call would bring it back to this very worker, at the cost of one of its retries. Two calls are open at most: one may sit in its long poll for the slots that
 //! were free when it began, a second one asks for slots that became free since.
 
 use std::time::Duration;
@@ -103,7 +107,9 @@ pub enum Effect {
     Start(usize),
     /// Hand the tasks that just came back, unstarted.
     HandBack,
-    /// End all running tasks as worker-shutdown.
+    /// End the open calls now. Each is still answered, soon: with what it has brought already, or with nothing.
+    BreakOff,
+    /// End all running tasks as worker-shutdown. No call is open.
     AbortRuns,
     /// Say that the worker is idle, and for how long.
     SayIdle(Duration),
@@ -138,6 +144,8 @@ pub struct Slots {
     next_call: u64,
     /// Slots that became free since the open call began.
     fresh: usize,
+    /// Runs are to be ended once no call is open.
+    abort_due: bool,
     /// No call before this time.
     not_before: Instant,
     failures: u32,
@@ -157,6 +165,7 @@ impl Slots {
             calls: Vec::with_capacity(2),
             next_call: 0,
             fresh: 0,
+            abort_due: false,
             not_before: now,
             failures: 0,
             failing_since: None,
@@ -221,7 +230,10 @@ impl Slots {
                 self.next_idle_line = now + IDLE_LINE_EVERY;
             }
             Event::RunShutDown | Event::Abort => {
-                effects.push(Effect::AbortRuns);
+                if !self.calls.is_empty() {
+                    effects.push(Effect::BreakOff);
+                }
+                self.abort_due = true;
                 self.mode = Mode::Leaving(WORKER_SHUTDOWN);
             }
             Event::Unfit => {
@@ -297,6 +309,9 @@ impl Slots {
 
     /// Everything that follows from the state and the time.
     fn settle(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        if self.calls.is_empty() && std::mem::take(&mut self.abort_due) {
+            effects.push(Effect::AbortRuns);
+        }
         if self.mode == Mode::Claiming && self.limits.tasks_to_run.is_some_and(|n| self.resolved() >= n) {
             self.mode = Mode::Leaving(TASKS_COMPLETE);
         }

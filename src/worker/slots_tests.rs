@@ -135,6 +135,19 @@ fn an_abort_outranks_a_finish_that_came_before() {
 }
 
 #[test]
+fn an_abort_ends_calls_before_runs_so_that_none_comes_back() {
+    let now = Instant::now();
+    let mut slots = Slots::new(limits(3), now);
+    slots.on(Event::Tick, now);
+    slots.on(Event::Claimed { call: 0, tasks: 2 }, now);
+    assert_eq!(claim(&slots.on(Event::RunEnded, now)), Some((2, 1)));
+    assert_eq!(slots.on(Event::Abort, now), [Effect::BreakOff]);
+    assert_eq!(slots.on(Event::NotClaimed { call: 1, pause: None, jitter: 0.5 }, now), [], "another call is open");
+    assert_eq!(slots.on(Event::Claimed { call: 2, tasks: 1 }, now), [Effect::HandBack, Effect::AbortRuns]);
+    assert_eq!(slots.on(Event::RunEnded, now), [Effect::End(WORKER_SHUTDOWN)]);
+}
+
+#[test]
 fn a_service_that_gives_too_much_does_not_overfill_the_worker() {
     let now = Instant::now();
     let mut slots = Slots::new(limits(2), now);
@@ -235,7 +248,9 @@ proptest! {
                     Effect::Start(n) => { prop_assert_eq!(*n, came); running += came; started += came as u64; came = 0; }
                     Effect::HandBack => { prop_assert!(came > 0); came = 0; }
                     Effect::End(code) => { prop_assert!(ended.is_none()); ended = Some(*code); }
-                    Effect::AbortRuns | Effect::SayIdle(_) => {}
+                    Effect::AbortRuns => prop_assert!(open.is_empty(), "a call could bring the runs back"),
+                    Effect::BreakOff => prop_assert!(!open.is_empty()),
+                    Effect::SayIdle(_) => {}
                 }
             }
             prop_assert_eq!(came, 0, "tasks were neither started nor handed back");

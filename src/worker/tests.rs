@@ -269,6 +269,31 @@ async fn a_death_by_signal_just_before_the_worker_is_told_to_go_is_not_the_tasks
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_is_broken_off_at_an_abort_and_what_it_has_brought_goes_back() {
+    fn brought(after_millis: u64) -> Step {
+        let date =
+            |secs: i64| (START.parse::<jiff::Timestamp>().expect("a date") + jiff::SignedDuration::from_secs(secs)).to_string();
+        let claim = json!({
+            "status": { "taskId": TASK, "state": "running", "runs": [{ "runId": 0, "state": "running" }] },
+            "runId": 0, "workerGroup": "g", "workerId": "w", "takenUntil": date(1200),
+            "credentials": { "clientId": "task", "accessToken": "hush", "certificate": "{}" },
+            "task": { "provisionerId": "p", "workerType": "t", "taskGroupId": TASK, "created": date(0),
+                "deadline": date(3600), "expires": date(1_000_000), "payload": payload(60) },
+        });
+        let Step::Answer(response) = Step::answer(200, json!({ "tasks": [claim] }).to_string()) else { unreachable!() };
+        Step::Late(Duration::from_millis(after_millis), response)
+    }
+    let in_time: Odd = |path| path.starts_with("/claim-work/").then(|| brought(5_050));
+    let too_late: Odd = |path| path.starts_with("/claim-work/").then(|| brought(9_000));
+    for (odd, reports) in [(in_time, &["exception worker-shutdown"][..]), (too_late, &[])] {
+        let told = Some(Duration::from_secs(5));
+        let played = stage(FakeEngine::new([]), None, payload(60), 1, 3600, odd, told).await;
+        assert_eq!((played.ended.code, played.reports().as_slice()), (slots::WORKER_SHUTDOWN, reports));
+        assert!(played.took < Duration::from_secs(6), "{:?}", played.took);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_worker_whose_container_engine_stays_down_claims_nothing_and_ends_with_a_report() {
     let docker = FakeEngine::new([]);
     docker.set_unhealthy(Some("the Docker engine is not running"));

@@ -195,5 +195,25 @@ fn events_and_templates_that_are_broken_are_told() {
         let output = check(dir.path(), &["--tasks-for", "cron", "bomb.yml"]);
         assert_eq!(output.status.code(), Some(1), "{}", out(&output));
         assert!(out(&output).starts_with("error[template/render]: bomb.yml:2:"), "{}", out(&output));
+        assert!(out(&output).contains("hint: let it loop over less"), "{}", out(&output));
     }
+}
+
+#[test]
+fn an_empty_graph_has_nothing_wrong() {
+    let dir = files(&[("graph.json", "{}\n")]);
+    let output = check(dir.path(), &["graph.json"]);
+    assert_eq!((output.status.code(), out(&output).as_str()), (Some(0), "no problems in 1 file\n"));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "note: graph.json: there are no tasks in this graph\n");
+}
+
+#[test]
+fn a_file_that_is_named_twice_is_looked_at_once() {
+    let dir = files(&[("a.yml", "label: a\ndependencies: [b]\npayload: {command: [[x]], maxRunTime: 1}\n")]);
+    symlink("a.yml", dir.path().join("link.yml")).expect("made");
+    let absolute = dir.path().join("a.yml");
+    let once = check(dir.path(), &["a.yml"]);
+    assert!(out(&once).contains("dependency/not-given"), "{}", out(&once));
+    let twice = check(dir.path(), &["a.yml", "./a.yml", absolute.to_str().expect("UTF-8"), "link.yml", "."]);
+    assert_eq!(out(&twice), out(&once));
 }

@@ -21,6 +21,26 @@ async fn sigterm_ends_running_tasks_and_hands_them_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_goes_does_not_claim_again_what_it_hands_back() {
+    let queue = Deployment::start().await;
+    let mut worker = queue.worker(json!({ "numberOfTasksToRun": 0, "capacity": 3 }));
+    let mut tasks = Vec::new();
+    for _ in 0..2 {
+        tasks.push(queue.create_with(script("sleep 300"), json!({ "retries": 1 })).await);
+        worker.says("Executing command 0").await;
+    }
+    // The third slot waits for work.
+    worker.signal(SIGTERM);
+    assert_eq!(worker.code().await, Some(72));
+    for task in tasks {
+        let status = queue.status(&task).await;
+        let runs: Vec<_> = status.runs.iter().map(|run| (run.state.as_str(), run.reason_resolved.as_deref())).collect();
+        assert_eq!(runs, [("exception", Some("worker-shutdown")), ("pending", None)]);
+    }
+    assert!(!worker.stderr().contains("back unstarted"), "{}", worker.stderr());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sigint_lets_running_tasks_finish() {
     let queue = Deployment::start().await;
     let go = queue.dir.path().join("go");
@@ -51,18 +71,27 @@ async fn a_second_signal_of_either_kind_aborts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_worker_goes_as_soon_as_its_call_is_answered() {
-    for (signal, code) in [(SIGINT, 71), (SIGTERM, 72)] {
-        let queue = Deployment::start().await;
-        let mut worker = queue.worker(json!({ "numberOfTasksToRun": 0 }));
-        worker.says("workerReady").await;
-        worker.signal(signal);
-        worker.says("Told to go").await;
-        // The call for work is still open; what it brings is handed back unstarted.
-        let task = queue.create_with(script("echo never"), json!({ "retries": 0 })).await;
-        assert_eq!(worker.code().await, Some(code));
-        assert_eq!(queue.resolution(&task).await, "exception/worker-shutdown");
-        assert!(!worker.stderr().contains("Executing command"));
-    }
+    let queue = Deployment::start().await;
+    let mut worker = queue.worker(json!({ "numberOfTasksToRun": 0 }));
+    worker.says("workerReady").await;
+    worker.signal(SIGINT);
+    worker.says("Told to go").await;
+    // The call for work is still open; what it brings is handed back unstarted.
+    let task = queue.create_with(script("echo never"), json!({ "retries": 0 })).await;
+    assert_eq!(worker.code().await, Some(71));
+    assert_eq!(queue.resolution(&task).await, "exception/worker-shutdown");
+    assert!(!worker.stderr().contains("Executing command"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_worker_that_has_to_go_at_once_takes_no_task_with_it() {
+    let queue = Deployment::start().await;
+    let mut worker = queue.worker(json!({ "numberOfTasksToRun": 0 }));
+    worker.says("workerReady").await;
+    worker.signal(SIGTERM);
+    assert_eq!(worker.code().await, Some(72));
+    let task = queue.create_with(script("echo never"), json!({ "retries": 0 })).await;
+    assert_eq!(queue.status(&task).await.state, "pending");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -136,3 +136,24 @@ async fn types_encodings_and_expiry_are_those_of_the_payload() {
     assert_eq!(queue.artifact(&task, "empty.log").expect("published"), b"");
     assert_eq!(stored.len(), expected.len() + 2, "the logs and nothing else");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_with_a_line_break_begins_no_line_of_a_log() {
+    let queue = Deployment::start().await;
+    let mut payload = script("echo x > f");
+    let name = |end: &str| format!("public/x\n[taskcluster:error] forged {end}\r");
+    payload["artifacts"] = json!([
+        { "type": "file", "path": "f", "name": name("there") },
+        { "type": "file", "path": "nothing", "name": name("missing") },
+    ]);
+    let task = queue.create_with(payload, json!({ "retries": 0 })).await;
+    let mut worker = queue.worker(json!({}));
+    worker.code().await;
+    let (log, own) = (queue.log(&task), worker.stderr());
+    for text in [&log, &own] {
+        assert!(text.contains("public/x\\n[taskcluster:error] forged there\\r"), "{text}");
+        let forged = |line: &&str| line.contains("[taskcluster:error] forged") && !line.contains("public/x");
+        assert_eq!(text.lines().find(forged), None, "{text}");
+        assert!(!text.contains('\r'), "{text:?}");
+    }
+}

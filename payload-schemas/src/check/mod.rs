@@ -10,6 +10,7 @@
 //! * The sentences name the field, the value and the rule, and the likely intention.
 
 pub mod format;
+pub(crate) mod mend;
 mod same;
 pub(crate) mod words;
 
@@ -139,11 +140,7 @@ impl<'s> Check<'s> {
             let known: Vec<Value> = tagged.iter().map(|(tag, _)| (*tag).clone()).collect();
             return self.report(|| words::not_listed(path.name(name).pointer(), &known, found));
         }
-        let chosen = alternatives.iter().map(|alternative| self.resolve(alternative)).find(|alternative| {
-            let is_its_type = alternative.get("type").and_then(Value::as_str).is_some_and(|wanted| is_type(value, wanted));
-            is_its_type && mark(alternative).is_none_or(|mark| value.get(mark).is_some())
-        });
-        match chosen {
+        match self.marked(value, alternatives) {
             Some(schema) => self.value(value, schema, path),
             None if value.is_object() => {
                 let marks: Vec<&str> = alternatives.iter().filter_map(|alternative| mark(self.resolve(alternative))).collect();
@@ -154,6 +151,25 @@ impl<'s> Check<'s> {
                     alternatives.iter().filter_map(|alternative| self.resolve(alternative).get("type")?.as_str()).collect();
                 self.report(|| words::wrong_type(path.pointer(), types.first().copied().unwrap_or("object"), value));
             }
+        }
+    }
+
+    /// The alternative whose type a value has, and whose mark, if it has one.
+    fn marked(&self, value: &Value, alternatives: &'s [Value]) -> Option<&'s Value> {
+        alternatives.iter().map(|alternative| self.resolve(alternative)).find(|alternative| {
+            let is_its_type = alternative.get("type").and_then(Value::as_str).is_some_and(|wanted| is_type(value, wanted));
+            is_its_type && mark(alternative).is_none_or(|mark| value.get(mark).is_some())
+        })
+    }
+
+    /// The alternative that a value is held against.
+    fn chosen(&self, value: &Value, alternatives: &'s [Value]) -> Option<&'s Value> {
+        match (value, self.tagged(alternatives)) {
+            (Value::Object(object), Some((name, tagged))) => {
+                let found = object.get(name)?;
+                tagged.iter().find(|(tag, _)| *tag == found).map(|(_, schema)| *schema)
+            }
+            _ => self.marked(value, alternatives),
         }
     }
 

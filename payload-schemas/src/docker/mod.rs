@@ -17,8 +17,9 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
+use crate::check::mend::mend;
 use crate::{Problem, check, native};
 use written::Written;
 
@@ -60,6 +61,25 @@ pub fn check(payload: &Value) -> Result<Payload, Vec<Problem>> {
     // What the schema accepts fits the types; an agreement test holds that. Were it otherwise, it would be one more problem.
     let written = Written::deserialize(payload).map_err(|error| vec![Problem::new("", error.to_string())])?;
     Ok(written.into_payload())
+}
+
+/// What is left of a payload that [`check`] refuses when everything wrong is taken out of it, so that further rules can look at the
+/// rest. It is nothing to run: what a payload must have and this one has not is made up, in the way that no rule minds.
+pub fn mended(payload: &Value) -> Option<Payload> {
+    let mut left = mend(payload, schema())?;
+    let codes = left.get_mut("onExitStatus").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut);
+    codes.for_each(native::drop_holes);
+    if let Some(words) = left.get_mut("command").and_then(Value::as_array_mut) {
+        native::fill(words, |_| json!("true"));
+    }
+    let mut left = Value::Object(left);
+    for problem in rules::problems(&left) {
+        rules::take_out(&mut left, &problem.pointer);
+    }
+    let object = left.as_object_mut()?;
+    object.entry("image").or_insert_with(|| json!("wrong"));
+    object.entry("maxRunTime").or_insert_with(|| json!(1));
+    Written::deserialize(left).ok().map(Written::into_payload)
 }
 
 /// Reads what a payload could have as its `image`. Pointers and fields are relative to it.

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::path::{mount_point, readable};
 use crate::limit;
-use crate::problem::escape_pointer_segment;
+use crate::problem::{escape_pointer_segment, pointer_segments};
 use crate::{Problem, Reference};
 
 /// Most that it hands over in all: a quarter of the usual stack of 8 MiB.
@@ -38,6 +38,16 @@ pub(super) fn problems(payload: &Value) -> Vec<Problem> {
         rules.problems.push(Problem::new("", format!("and {} more problems", rules.uncounted)));
     }
     rules.problems
+}
+
+/// Takes the member out about which something was said: of the payload, or of an object in it.
+pub(super) fn take_out(payload: &mut Value, pointer: &str) {
+    let mut segments = pointer_segments(pointer);
+    let (Some(field), name) = (segments.next(), segments.next()) else { return };
+    match (payload.get_mut(&field), name) {
+        (Some(Value::Object(members)), Some(name)) if field != "image" => drop(members.remove(&name)),
+        _ => drop(payload.as_object_mut().and_then(|members| members.remove(&field))),
+    }
 }
 
 /// Whether the name of an image is none. The pointer is relative to the image.

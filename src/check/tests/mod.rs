@@ -1,5 +1,7 @@
 //! Input that nobody means, and files that are read in different ways and say the same.
 
+mod mended;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tc_payload::Place;
@@ -219,6 +221,14 @@ fn the_kind_can_be_told() {
     assert_eq!(ids(&of("{}", Kind::Template)), ["template/tasks", "template/version"]);
     assert!(of("{}", Kind::Config).errors > 3);
     assert_eq!(ids(&of("{\"a\": {\"task\": {}}}", Kind::Task)).first(), Some(&"payload/schema"));
+}
+
+#[test]
+fn an_empty_object_is_a_graph_without_tasks() {
+    for text in ["{}", "# nothing matched\n{}\n", " {\n}\n"] {
+        let report = one(text);
+        assert_eq!((report.kind, report.tasks, ids(&report)), (Some(Kind::Graph), 0, vec![]), "{text:?}");
+    }
 }
 
 #[test]

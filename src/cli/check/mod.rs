@@ -5,7 +5,7 @@ mod json;
 mod template;
 mod text;
 
-use std::path::PathBuf;
+use std::{collections::HashSet, path::PathBuf};
 
 use jiff::Timestamp;
 
@@ -53,20 +53,23 @@ pub fn run(arguments: &CheckArgs) -> Result<u8, Failure> {
     let options = Options { now: Timestamp::now(), kind, worker: worker.as_ref(), threads, render };
     let reports = check::check(inputs(&arguments.files), &options);
     if arguments.output == CheckOutput::Text {
-        for note in template::notes(&reports, kitchen.as_ref()) {
+        for note in template::notes(&reports, kitchen.as_ref()).into_iter().chain(empty(&reports)) {
             say(&note);
         }
     }
     Ok(show(&reports, arguments))
 }
 
-/// All files that the arguments stand for.
+/// All files that the arguments stand for, each of them once.
 fn inputs(paths: &[PathBuf]) -> Vec<Input> {
     let mut budget = input::Budget::default();
     let mut inputs = Vec::new();
+    let mut seen = HashSet::new();
+    // What has no path of its own, such as a pipe, is told apart by the name that it was given.
+    let mut is_new = |path: &PathBuf| seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone()));
     for path in paths {
         match files::expand(path) {
-            Ok(paths) => inputs.extend(paths.iter().map(|path| budget.read(path))),
+            Ok(paths) => inputs.extend(paths.iter().filter(|path| is_new(path)).map(|path| budget.read(path))),
             Err(problem) => {
                 let bytes = Err(Unread::Unfit(problem.message));
                 inputs.push(Input { name: path.display().to_string(), bytes });
@@ -74,6 +77,12 @@ fn inputs(paths: &[PathBuf]) -> Vec<Input> {
         }
     }
     inputs
+}
+
+/// Graphs in which nothing is: nothing is wrong with them, and nothing was looked at either.
+fn empty(reports: &[FileReport]) -> impl Iterator<Item = String> {
+    let is_empty = |report: &&FileReport| report.kind == Some(Kind::Graph) && report.tasks == 0 && report.errors == 0;
+    reports.iter().filter(is_empty).map(|report| format!("note: {}: there are no tasks in this graph", report.name))
 }
 
 /// Writes everything, and returns the exit code.

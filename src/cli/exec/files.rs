@@ -121,7 +121,7 @@ fn graph(name: &str, bytes: &[u8]) -> Result<Document, Box<Problem>> {
     let text = tc_payload::text(name, bytes, MAX_FILE_BYTES)?;
     let members = if text.trim_start().starts_with('{') { tc_payload::members(name, text)? } else { None };
     let share = members.as_ref().map_or(Share::None, |members| Share::of_members(text, members));
-    if !share.is_graph(&members.iter().flatten().map(|member| &*member.key)) {
+    if members.is_none() || !share.is_graph(&members.iter().flatten().map(|member| &*member.key)) {
         return Err(too_large(MAX_DOCUMENT_BYTES));
     }
     Ok(Document::parse_graph(name, bytes, MAX_FILE_BYTES)?)

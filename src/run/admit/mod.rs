@@ -20,6 +20,7 @@ use super::{
 use crate::{
     config::Config,
     feature::{self, table::Table},
+    log::format::one_line,
 };
 
 /// A run that may begin.
@@ -149,7 +150,7 @@ fn not_valid(basics: &Basics, schema: &str, problems: &[Problem]) -> RunError {
     log.error(schema);
     log.error("TASK FAIL since the task payload is invalid. See errors:");
     for problem in problems {
-        log.error(&format!("- {}: {}", problem.field, problem.message));
+        log.error(&one_line(&format!("- {}: {}", problem.field, problem.message)));
     }
     RunError::new(Blame::Payload, format!("validation of payload failed for task {}", basics.task_id))
 }
