@@ -53,10 +53,12 @@ pub(super) enum Fault {
     #[error("{0}")]
     Odd(String),
     /// The engine does not give it, and may have only a bad moment.
-    #[error("the Docker engine says: {message} (status {status})")]
+    #[error("the Docker engine says: {message}")]
     Trouble { status: u16, message: String },
-    /// The engine or the container is not there.
-    #[error("the way to the container is lost: {0}")]
+    /// The container is not there, so nobody knows what was in it.
+    #[error("the container is gone: {0}")]
+    Gone(String),
+    #[error("the connection to the Docker engine broke: {0}")]
     Lost(String),
 }
 
@@ -65,7 +67,7 @@ impl Fault {
         match error {
             // A container that is missing is not a file that is missing.
             Error::DockerResponseServerError { status_code: 404, message } if says(&message, "no such container") => {
-                Self::Lost(message)
+                Self::Gone(message)
             }
             Error::DockerResponseServerError { status_code: 404, message } if NO_FILE.iter().any(|text| says(&message, text)) => {
                 Self::Missing
@@ -78,12 +80,9 @@ impl Fault {
             }
             Error::DockerResponseServerError { status_code: 502..=504, message } => Self::Lost(message),
             Error::DockerResponseServerError { status_code: status_code @ (404 | 409 | 500..), message } => {
-                Self::Trouble { status: status_code, message: message.chars().take(500).collect() }
+                Self::Trouble { status: status_code, message: shown(status_code, &message) }
             }
-            Error::DockerResponseServerError { status_code, message } if message.is_empty() => {
-                Self::Refused(format!("HTTP status {status_code}"))
-            }
-            Error::DockerResponseServerError { message, .. } => Self::Refused(message.chars().take(500).collect()),
+            Error::DockerResponseServerError { status_code, message } => Self::Refused(shown(status_code, &message)),
             error => Self::Lost(error.to_string()),
         }
     }
@@ -108,6 +107,11 @@ impl Fault {
     }
 }
 
+/// An engine's sentence, or its status where it has none.
+fn shown(status: u16, message: &str) -> String {
+    if message.is_empty() { format!("HTTP status {status}") } else { message.chars().take(500).collect() }
+}
+
 fn says(message: &str, what: &str) -> bool {
     message.to_ascii_lowercase().contains(what)
 }
@@ -117,7 +121,7 @@ impl From<Fault> for EntryFault {
         match fault {
             // What an engine without words for it says of a path.
             Fault::Missing | Fault::Trouble { status: 404, .. } => Self::Missing,
-            Fault::Lost(_) => Self::Lost(fault.to_string()),
+            Fault::Lost(_) | Fault::Gone(_) => Self::Lost(fault.to_string()),
             fault => Self::Unreadable(io::Error::other(fault.to_string())),
         }
     }
