@@ -81,7 +81,7 @@ async fn give(shared: Arc<Shared>, id: String, withdrawn: Arc<AtomicBool>) -> St
         match describe(&shared.connection, shared.bounds.call, &id).await {
             Ok(found) if found.state.is_unborn() => last = failure.to_string(),
             Ok(_) => return Ok(None),
-            Err(_) => return lost(&failure.to_string()),
+            Err(unknown) => return lost(&format!("{failure}; {unknown}")),
         }
     }
     lost(&last)

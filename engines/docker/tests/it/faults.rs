@@ -55,7 +55,10 @@ async fn go(host: &str, rule: Rule) -> Result<Outcome, String> {
                     }
                     other => return Err(format!("{other:?}")),
                 },
-                Err(error) => Error(error.fault),
+                Err(error) => {
+                    println!("{rule:?}: {error}");
+                    Error(error.fault)
+                }
             };
             (outcome, handle.quiesce().await.map_err(|error| error.to_string())?)
         }
