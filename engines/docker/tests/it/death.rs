@@ -226,13 +226,13 @@ async fn a_run_on_an_engine_that_is_frozen_is_lost_in_time() {
             // Now it is known to run, and the answer to the order to start is on its way.
             tokio::time::sleep(look).await;
             own.signal("-STOP");
-            Instant::now()
         };
         let run = tokio::time::timeout(Duration::from_secs(60), handle.run(0));
-        let (end, began) = tokio::join!(run, freeze);
+        let (end, ()) = tokio::join!(run, freeze);
         let error = end.unwrap_or_else(|_| panic!("{}: nobody noticed", own.kind)).expect_err("it cannot have ended");
         assert_eq!(error.fault, Fault::Lost, "{}: {error}", own.kind);
-        assert!(error.message.contains("has not answered for 8 s") && began.elapsed() >= frozen, "{}: {error}", own.kind);
+        // The silence began with the last answer, some time before the engine was frozen.
+        assert!(error.message.contains("has not answered for 8 s"), "{}: {error}", own.kind);
         assert!(handle.quiesce().await.is_err(), "{}: nothing can be verified", own.kind);
         own.signal("-CONT");
         let owner = Owner { worker: rig.worker.clone(), tasks_dir: rig.task_dir("") };
