@@ -1,10 +1,6 @@
 //! The loop: waits for what happens next, asks [`Slots`], and does what it says.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},

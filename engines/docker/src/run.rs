@@ -273,7 +273,13 @@ impl RunHandle for Running {
             None => self.ended().await?,
         };
         let (user, kernel) = (Duration::ZERO, Duration::ZERO);
-        Ok(CommandEnd { exit, user, kernel, wall: self.over.at().unwrap_or_else(Instant::now).duration_since(begun), out_of_memory })
+        Ok(CommandEnd {
+            exit,
+            user,
+            kernel,
+            wall: self.over.at().unwrap_or_else(Instant::now).duration_since(begun),
+            out_of_memory,
+        })
     }
 
     fn over(&self) -> Over {

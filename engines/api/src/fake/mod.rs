@@ -20,8 +20,8 @@ use async_trait::async_trait;
 pub use self::image::Fate;
 
 use crate::{
-    Engine, EngineError, Environment, Exit, Gone, Ground, Identity, Image, ImageBytes, ImageWant, Keep, Names, Over, Owner, Progress,
-    Quiet, Room, Sandbox, SandboxPlan, Sink, Swept,
+    Engine, EngineError, Environment, Exit, Gone, Ground, Identity, Image, ImageBytes, ImageWant, Keep, Names, Over, Owner,
+    Progress, Quiet, Room, Sandbox, SandboxPlan, Sink, Swept,
 };
 
 /// One thing that a scripted command does.

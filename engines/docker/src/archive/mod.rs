@@ -134,7 +134,11 @@ pub(crate) struct Directory {
 
 impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
-        if let Fault::Lost(_) | Fault::Ended = fault { Self::Broken(fault.to_string()) } else { Self::answer(500, &fault.to_string()) }
+        if let Fault::Lost(_) | Fault::Ended = fault {
+            Self::Broken(fault.to_string())
+        } else {
+            Self::answer(500, &fault.to_string())
+        }
     }
 }
 

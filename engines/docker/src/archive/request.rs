@@ -69,7 +69,9 @@ impl Fault {
             Error::DockerResponseServerError { status_code: 404, message } if says(&message, "no such container") => {
                 Self::Gone(message)
             }
-            Error::DockerResponseServerError { status_code: 404, message } if NO_FILE.iter().any(|text| says(&message, text)) => {
+            Error::DockerResponseServerError { status_code: 404, message }
+                if NO_FILE.iter().any(|text| says(&message, text)) =>
+            {
                 Self::Missing
             }
             Error::DockerResponseServerError { message, .. } if says(&message, "not a directory") => Self::Missing,

@@ -42,7 +42,9 @@ impl Absence {
     /// How long it lasts.
     pub(super) fn lasts(&self, now: Instant) -> Duration {
         let refused = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.filter(|refused| now.duration_since(refused.last) <= GAP).map_or(Duration::ZERO, |r| now.duration_since(r.first))
+        refused
+            .filter(|refused| now.duration_since(refused.last) <= GAP)
+            .map_or(Duration::ZERO, |r| now.duration_since(r.first))
     }
 }
 

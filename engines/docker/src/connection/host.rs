@@ -128,7 +128,7 @@ mod tests {
         for unfit in ["", "ssh://host", "unix://relative", "tcp://", "tcp://host/path", "npipe:////./pipe/docker_engine"] {
             assert!(parsed(unfit).is_err(), "{unfit:?}");
         }
-        let said = parsed("npipe://x").unwrap_err();
+        let said = parsed("npipe://x").expect_err("it is unfit");
         assert!(["unix://", "tcp://", "http://", "absolute path"].iter().all(|form| said.contains(form)), "{said}");
     }
 

@@ -63,7 +63,7 @@ impl Drop for Order {
 /// Starts a container, and finds out whether it was started when the reply is lost.
 async fn give(shared: Arc<Shared>, id: String, withdrawn: Arc<AtomicBool>) -> Started {
     let lost = |why: &str| Err(EngineError::new(Fault::Lost, format!("start the container: {why}")));
-    let mut last = String::new();
+    let mut trouble = String::new();
     for _attempt in 0..ATTEMPTS {
         if withdrawn.load(Ordering::SeqCst) {
             return lost("the run was given up");
@@ -79,10 +79,10 @@ async fn give(shared: Arc<Shared>, id: String, withdrawn: Arc<AtomicBool>) -> St
             _ => {}
         }
         match describe(&shared.connection, shared.bounds.call, &id).await {
-            Ok(found) if found.state.is_unborn() => last = failure.to_string(),
+            Ok(found) if found.state.is_unborn() => trouble = failure.to_string(),
             Ok(_) => return Ok(None),
             Err(unknown) => return lost(&format!("{failure}; {unknown}")),
         }
     }
-    lost(&last)
+    lost(&trouble)
 }

@@ -144,10 +144,7 @@ pub fn engine_error(what: &str, cause: &Error) -> EngineError {
 
 /// Whether it may be over with the next call: the engine answers that it has trouble, or breaks a connection off.
 pub fn is_momentary(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::DockerResponseServerError { status_code: 409 | 500.., .. } | Error::HyperResponseError { .. }
-    )
+    matches!(error, Error::DockerResponseServerError { status_code: 409 | 500.., .. } | Error::HyperResponseError { .. })
 }
 
 /// Whether the engine says that there is no such thing.

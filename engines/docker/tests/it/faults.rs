@@ -273,7 +273,10 @@ async fn an_order_to_start_that_hangs_starts_nothing_once_the_run_is_given_up() 
             let quiet = handle.quiesce().await.expect("quiet");
             assert!(began.elapsed() < bounds.start, "{what}: it did not wait for the order, {:?}", began.elapsed());
             let entry = quiet.read("/etc/passwd", Kind::File).recv().await.expect("an entry");
-            assert!(matches!(entry.content, Err(EntryFault::Missing)), "{what}: no command ran, so nothing was left: {entry:?}");
+            assert!(
+                matches!(entry.content, Err(EntryFault::Missing)),
+                "{what}: no command ran, so nothing was left: {entry:?}"
+            );
             // Both the order and the bound of its call are over by then.
             let told = began + bounds.start * 2;
             while tokio::time::Instant::now() < told {

@@ -251,7 +251,8 @@ async fn what_the_engine_says_is_told_apart() {
 #[tokio::test(start_paused = true)]
 async fn a_bad_moment_of_the_engine_costs_no_file() {
     for (status, message) in [(500, "mood"), (404, "mood"), (409, "busy"), (503, "")] {
-        let moody = move |number, archive: Vec<u8>| if number == 0 { Say::Status(status, message) } else { Say::Archive(archive) };
+        let moody =
+            move |number, archive: Vec<u8>| if number == 0 { Say::Status(status, message) } else { Say::Archive(archive) };
         let engine = Engine::start(move |number, _| moody(number, single(b"x"))).await;
         assert_eq!(file(&engine.archive, "out").await, "x", "{status}");
         let engine = Engine::start(move |number, _| moody(number, directory(&[1]))).await;
