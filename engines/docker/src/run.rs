@@ -10,7 +10,11 @@
 //!
 //! `run` may be dropped in every state: what was begun goes on in tasks of its own, and `stop` and `quiesce` go on from there.
 //!
-//! An engine that does not answer any more is noticed while the container runs: a long silence is as good as its end.
+//! An engine that does not answer any more is noticed while the container runs: a long silence is as good as its end. One that
+//! is not there any more is noticed at once, and waited for as long as a restart takes.
+//!
+//! After `stop` or `quiesce` nothing is started: the order to start is withdrawn, and where it may have left already, a container
+//! that was never started is removed before it can obey.
 //!
 //! A container has one command. Its end is the end of everything in it, so nothing of it can outlive `run`.
 
