@@ -95,7 +95,7 @@ impl Part<RunContext> for Artifacts {
                     );
                     info!("{line} (task {})", cx.task_id);
                     if cx.container.is_some() {
-                        cx.log.warn(&absence(&row.name, &row.path, reason));
+                        cx.log.warn(&absence(&row.name, &row.path, reason, row.is_found.then_some(message.as_str())));
                         continue;
                     }
                     if row.optional {
@@ -150,7 +150,12 @@ pub fn untimely(expires: Timestamp, deadline: Timestamp, task_expires: Timestamp
 
 /// Says that a container has left no such artifact. Every artifact of a container task is optional, so programs that search
 /// logs for what made a task fail must find nothing in this line: neither their words nor an engine's message.
-fn absence(name: &str, path: &str, reason: &str) -> String {
+///
+/// `found` is the text of the error artifact for something in a directory, of which the payload has said nothing.
+fn absence(name: &str, path: &str, reason: &str, found: Option<&str>) -> String {
+    if let Some(text) = found.filter(|_| reason == "invalid-resource-on-worker") {
+        return format!("Artifact {name:?} was not uploaded: {}", text.replace(char::is_control, " "));
+    }
     let what = match reason {
         "file-missing-on-worker" => "there is nothing at",
         "invalid-resource-on-worker" => "what the payload calls it is not what is at",
@@ -224,15 +229,17 @@ mod tests {
                 ("public/test_info/x_errorsummary.log", "/builds/worker/blobber/x_errorsummary.log"),
                 ("Error: x\n[taskcluster:error] y", "/error\nValueError: z"),
             ] {
-                let line = absence(name, path, reason);
-                assert!(line.contains("Artifact") && line.contains(path.split('\n').next().unwrap_or(path)), "{line}");
-                assert!(!line.contains('\n'), "one line: {line}");
-                for line in [
-                    line.clone(),
-                    format!("[taskcluster:warn] {line}"),
-                    format!("[taskcluster:warn 2026-01-01T00:00:00.000Z] {line}"),
-                ] {
-                    assert!(!is_flagged(&line), "{line}");
+                let own = format!("Could not read file '{path}': it is a FIFO, which has no content to upload");
+                for line in [absence(name, path, reason, None), absence(name, path, reason, Some(&own))] {
+                    assert!(line.contains("Artifact") && line.contains(path.split('\n').next().unwrap_or(path)), "{line}");
+                    assert!(!line.contains('\n'), "one line: {line}");
+                    for line in [
+                        line.clone(),
+                        format!("[taskcluster:warn] {line}"),
+                        format!("[taskcluster:warn 2026-01-01T00:00:00.000Z] {line}"),
+                    ] {
+                        assert!(!is_flagged(&line), "{line}");
+                    }
                 }
             }
         }

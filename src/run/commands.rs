@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tc_engine::{CommandEnd, Exit, RunHandle, StopReason};
 use tokio::time::{Instant, timeout};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{
     context::{CommandsState, RunContext},
@@ -40,9 +40,11 @@ pub async fn commands(handle: &mut dyn RunHandle, cx: &RunContext) -> Result<(),
         cx.memory.reset();
         cx.note_commands(CommandsState::Unfinished);
         let began = Instant::now();
+        let over = handle.over();
         let ended = tokio::select! {
             biased; // A reason from outside outranks the death that it causes.
-            kill = cx.kill.killed() => Err(kill),
+            // But what an engine still has to say about a command that has ended is none of the command's time.
+            kill = cx.kill.given(|reason| reason != StopReason::MaxRunTime || over.at().is_none()) => Err(kill),
             end = handle.run(index) => Ok(end),
         };
         match ended {
@@ -54,7 +56,9 @@ pub async fn commands(handle: &mut dyn RunHandle, cx: &RunContext) -> Result<(),
                 command_end(cx, &end)?;
             }
             Ok(Err(error)) => {
-                cx.log.error(&format::one_line(&format!("System error executing command: {error}")));
+                let said = format::one_line(&error.to_string()).into_owned();
+                error!("Command {index} of task {}: {said}", cx.task_id);
+                cx.log.error(&format!("System error executing command: {said}"));
                 return Err(Ended::Itself(error.into()));
             }
             Err(kill) => {

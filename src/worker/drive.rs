@@ -1,11 +1,6 @@
 //! The loop: waits for what happens next, asks [`Slots`], and does what it says.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -21,18 +16,17 @@ use super::{
     cancel::{self, Watched},
     control::Urgency,
     gate::{Closed, Gate, WhenDown},
+    obstacle::Obstacle,
     place::Ready,
     prefetch::Prefetch,
+    returning::Returning,
     slots::{self, Effect, Event, Limits, Slots},
 };
 use crate::{
-    api::{Claim, CredentialsCell, Queue, Reason, WorkerError},
+    api::{Claim, CredentialsCell, Queue, Reason},
     config,
     log::format,
-    observe::{
-        metrics::{self, event},
-        status::{self, Standing},
-    },
+    observe::metrics::{self, event},
     run::{self, LeftBehind, RunEnd, context::Workshop, kill::KillSwitch, outcome::Blame, outcome::Kill, report::Told},
 };
 
@@ -52,7 +46,6 @@ struct Loop {
     shop: Arc<Workshop>,
     queue: Queue,
     events: Option<mpsc::UnboundedSender<WorkerEvent>>,
-    status_file: Option<PathBuf>,
     slots: Slots,
     calls: JoinSet<(u64, Answer)>,
     call_ids: HashMap<Id, u64>,
@@ -60,20 +53,14 @@ struct Loop {
     broken_off: CancellationToken,
     runs: JoinSet<RunEnd>,
     running: HashMap<Id, Running>,
-    /// Tasks that go back unstarted, each with the time when that happens at the latest.
-    returning: Vec<(Instant, Claim)>,
+    returning: Returning,
     hand_backs: JoinSet<()>,
     watched: Watched,
     ready_said: bool,
     /// Whether nothing runs; images are brought ahead of need only then.
     idle: watch::Sender<bool>,
     gate: Arc<Gate>,
-    /// What is wrong with the container engine.
-    trouble: watch::Receiver<Option<String>>,
-    /// Why nothing is claimed although it should be.
-    obstacle: Option<String>,
-    /// Whether the pool's owners were told that this worker cannot work.
-    reported: bool,
+    obstacle: Obstacle,
 }
 
 /// Works until the end.
@@ -106,21 +93,18 @@ pub async fn drive(ready: Ready, mut input: ControlInput) -> Ended {
     });
     let mut work = Loop {
         idle,
-        trouble: gate.trouble(),
+        obstacle: Obstacle::new(&gate, ready.status_file),
         gate,
-        obstacle: None,
-        reported: false,
         shop: ready.shop,
         queue: ready.queue,
         events: ready.events,
-        status_file: ready.status_file,
         slots: Slots::new(limits, Instant::now()),
         calls: JoinSet::new(),
         call_ids: HashMap::new(),
         broken_off: CancellationToken::new(),
         runs: JoinSet::new(),
         running: HashMap::new(),
-        returning: Vec::new(),
+        returning: Returning::default(),
         hand_backs: JoinSet::new(),
         watched,
         ready_said: false,
@@ -132,7 +116,7 @@ pub async fn drive(ready: Ready, mut input: ControlInput) -> Ended {
             urgency = input.changed() => (on_urgency(urgency), Vec::new()),
             Some(ended) = work.runs.join_next_with_id() => (work.on_run_end(ended), Vec::new()),
             Some(answer) = work.calls.join_next_with_id() => work.on_answer(answer),
-            Ok(()) = work.trouble.changed() => work.on_trouble(),
+            () = work.obstacle.trouble_changed() => work.on_trouble(),
             () = sleep_until(wakeup) => (Event::Tick, Vec::new()),
         };
         if let Some(code) = work.perform(event, claims) {
@@ -179,7 +163,7 @@ impl Loop {
                         self.start(claim);
                     }
                 }
-                Effect::HandBack => self.keep_back(&mut claims),
+                Effect::HandBack => self.returning.keep(&mut claims, Instant::now()),
                 Effect::BreakOff => self.broken_off.cancel(),
                 Effect::AbortRuns => {
                     for running in self.running.values() {
@@ -189,8 +173,7 @@ impl Loop {
                 Effect::SayIdle(idle) => info!("No task claimed. Idle for {}", format::go_duration(idle)),
                 Effect::End(code) => {
                     if code == slots::INTERNAL_ERROR
-                        && !self.reported
-                        && let Some(why) = self.obstacle.clone()
+                        && let Some(why) = self.obstacle.unreported()
                     {
                         error!("This worker has waited long enough, and ends: {why}");
                         self.last_words(&why);
@@ -200,30 +183,17 @@ impl Loop {
             }
         }
         // A service that gives more than was asked for would lose what is left here; it goes back, too.
-        self.keep_back(&mut claims);
-        let now = Instant::now();
+        self.returning.keep(&mut claims, Instant::now());
         let free = !self.slots.is_leaving() || self.calls.is_empty();
-        for (latest, claim) in std::mem::take(&mut self.returning) {
-            if free || now >= latest {
-                self.hand_back(claim);
-            } else {
-                self.returning.push((latest, claim));
-            }
+        for claim in self.returning.due(free, Instant::now()) {
+            self.hand_back(claim);
         }
         end
     }
 
-    /// Keeps tasks that go back until no call is open: by an open call they would come again, and lose one of their retries
-    /// each time. But not for longer than half of their lease.
-    fn keep_back(&mut self, claims: &mut Vec<Claim>) {
-        let now = Instant::now();
-        self.returning.extend(claims.drain(..).map(|claim| (now + claim.lease / 2, claim)));
-    }
-
     /// When something has to happen at the latest.
     fn next_wakeup(&self) -> Option<Instant> {
-        let going_back = self.returning.iter().map(|(latest, _)| *latest);
-        self.slots.next_wakeup().into_iter().chain(going_back).min()
+        self.slots.next_wakeup().into_iter().chain(self.returning.next_wakeup()).min()
     }
 
     fn claim(&mut self, call: u64, tasks: usize) {
@@ -245,7 +215,7 @@ impl Loop {
         match answer {
             Ok((id, (call, answer))) => {
                 self.call_ids.remove(&id);
-                if !matches!(&answer, Err(NotAsked { machine: Some(_), .. })) && self.obstacle.take().is_some() {
+                if !matches!(&answer, Err(NotAsked { machine: Some(_), .. })) && self.obstacle.clear() {
                     self.write_status();
                 }
                 match answer {
@@ -278,28 +248,13 @@ impl Loop {
             // Nothing but the end of claims can follow from this; runs that go on are waited for.
             drop(self.slots.on(Event::Unfit, Instant::now()));
         }
-        self.obstacle = Some(closed.why);
+        self.obstacle.note(closed.why);
         self.write_status();
     }
 
     /// Tells the pool's owners that this worker cannot work. Nothing waits for it for long, and nothing depends on it.
     fn last_words(&mut self, why: &str) {
-        self.reported = true;
-        let (shop, credentials) = (Arc::clone(&self.shop), self.queue.credentials().clone());
-        let config = &shop.config;
-        let report = WorkerError {
-            pool: config.task_queue_id(),
-            worker_group: config.worker_group.clone(),
-            worker_id: config.worker_id.clone(),
-            kind: "worker-unusable",
-            title: "The worker cannot take tasks",
-            description: why.to_owned(),
-        };
-        self.hand_backs.spawn(async move {
-            if let Err(error) = shop.services.report_worker_error(&report, &credentials).await {
-                warn!("Could not report that this worker is unusable. {error}");
-            }
-        });
+        self.hand_backs.spawn(self.obstacle.report(&self.shop, self.queue.credentials().clone(), why));
     }
 
     fn start(&mut self, claim: Claim) {
@@ -407,16 +362,7 @@ impl Loop {
     }
 
     fn write_status(&self) {
-        let Some(file) = &self.status_file else { return };
-        let task_ids: BTreeSet<String> = self.running.values().map(|r| r.task_id.clone()).collect();
-        let trouble = self.trouble.borrow();
-        let standing = match (self.obstacle.as_deref(), trouble.as_deref()) {
-            (None, Some(why)) if self.gate.is_native_only() => Standing::NativeOnly(why),
-            (Some(why), _) | (None, Some(why)) => Standing::NotClaiming(why),
-            (None, None) => Standing::Claiming,
-        };
-        if let Err(error) = status::write(self.shop.disk.as_ref(), file, &task_ids, standing) {
-            warn!("Could not write which tasks run now to {}: {error}", file.display());
-        }
+        let task_ids = self.running.values().map(|running| running.task_id.clone()).collect();
+        self.obstacle.write_status(&self.shop, &task_ids);
     }
 }

@@ -15,8 +15,10 @@ pub mod cancel;
 mod control;
 mod drive;
 mod gate;
+mod obstacle;
 mod place;
 pub mod prefetch;
+mod returning;
 pub mod slots;
 #[cfg(test)]
 mod tests;

@@ -220,6 +220,20 @@ async fn run_time_and_deadline_end_a_task_on_the_second() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_engine_takes_after_the_end_is_not_run_time() {
+    let lingers = |work| {
+        let secs = Duration::from_secs;
+        FakeEngine::new([Does::Take(secs(work)), Does::Linger(secs(30)), Does::exits(0)])
+    };
+    let played = play(lingers(50), payload(60), 1, 3600, usual).await;
+    assert_eq!((played.took.as_secs(), played.reports()), (80, vec!["completed"]));
+    let played = play(lingers(61), payload(60), 1, 3600, usual).await;
+    assert_eq!((played.took.as_secs(), played.reports()), (60, vec!["failed"]), "the command itself took too long");
+    let played = play(lingers(50), payload(60), 1, 70, usual).await;
+    assert_eq!(played.reports(), Vec::<String>::new(), "the deadline is another matter");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failing_engine_is_an_internal_error() {
     let engine = FakeEngine::new([Does::Fail("out of order".to_owned())]);
     assert_eq!(play(engine, payload(60), 1, 3600, usual).await.reports(), ["exception internal-error"]);

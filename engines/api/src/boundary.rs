@@ -5,7 +5,8 @@ use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use crate::{
-    CommandEnd, Environment, Image, ImageBytes, ImageWant, Keep, Names, Owner, Progress, Quiet, SandboxPlan, Sink, StopReason,
+    CommandEnd, Environment, Image, ImageBytes, ImageWant, Keep, Names, Over, Owner, Progress, Quiet, SandboxPlan, Sink,
+    StopReason,
 };
 
 /// Whose fault an engine error is.
@@ -180,6 +181,12 @@ pub trait RunHandle: Send {
     ///
     /// Dropping the returned future leaves the command running; call [`RunHandle::stop`] then.
     async fn run(&mut self, index: usize) -> Result<CommandEnd, EngineError>;
+
+    /// Shows when the command that is run next, or now, has ended; it may take a while until [`RunHandle::run`] returns after
+    /// that. Engines for which both are the same never say it.
+    fn over(&self) -> Over {
+        Over::default()
+    }
 
     /// Ends everything of the task: asks first if `grace` is not zero, then kills. Returns when the running command is dead.
     async fn stop(&mut self, reason: StopReason, grace: Duration);

@@ -1,6 +1,11 @@
 //! What comes back from a running command.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use tokio::time::Instant;
 
 /// Where the bytes that a task writes to its standard output and error go.
 ///
@@ -44,6 +49,22 @@ pub struct CommandEnd {
     /// Whether memory ran out and it failed, be it that the command itself was killed for it or a child of it. Engines that
     /// cannot know say no.
     pub out_of_memory: bool,
+}
+
+/// Whether a command has ended, for those who wait for what comes after it. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Over(Arc<OnceLock<Instant>>);
+
+impl Over {
+    /// It has ended now, unless it has before.
+    pub fn set(&self) {
+        self.0.get_or_init(Instant::now);
+    }
+
+    /// When it ended; none as long as that is not known.
+    pub fn at(&self) -> Option<Instant> {
+        self.0.get().copied()
+    }
 }
 
 /// Why the worker ends a run before its commands are done.

@@ -24,7 +24,7 @@ mod plan;
 mod quiet;
 
 pub use boundary::{Engine, EngineError, Fault, Gone, Ground, Identity, Room, RunHandle, Sandbox, Swept};
-pub use command::{CommandEnd, Exit, Sink, StopReason};
+pub use command::{CommandEnd, Exit, Over, Sink, StopReason};
 pub use image::{Image, ImageBytes, ImageStream, ImageWant, Progress, WantKey};
 pub use plan::{Bind, CommandSpec, ContainerPlan, Environment, Keep, Limits, Names, Owner, SandboxPlan};
 pub use quiet::{Content, Entry, EntryFault, Kind, OpenFile, Pieces, Quiet, ReadError, Reopen, leads_out};

@@ -46,6 +46,9 @@ pub struct Bounds {
     pub health: Duration,
     /// While a container runs, the engine is asked for its version this often, and may take as long to answer.
     pub look: Duration,
+    /// An engine at whose address nobody has been for this long is dead and not merely restarted: a restart takes some
+    /// seconds. What it has of the run is left for a sweep.
+    pub absent: Duration,
     /// An engine that has not answered once for this long will not tell how the container ends. An engine that is only busy
     /// answers this question from memory, so this is generous.
     pub frozen: Duration,
@@ -66,6 +69,7 @@ impl Default for Bounds {
             drain: Duration::from_secs(120),
             health: Duration::from_secs(20),
             look: Duration::from_secs(30),
+            absent: Duration::from_secs(20),
             frozen: Duration::from_secs(600),
         }
     }

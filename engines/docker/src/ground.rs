@@ -74,7 +74,7 @@ impl DockerGround {
             let removed = removal::container(shared, &name_of(&self.run), Instant::now() + shared.bounds.kill).await;
             removed.map_err(|left| EngineError::new(Fault::Lost, left))?;
         };
-        made.uncertain = false;
+        (made.uncertain, made.files) = (false, true);
         let opened = tokio::join!(
             Ear::attach(&shared.connection, shared.bounds.call, &id),
             Watch::begin(&shared.connection, shared.bounds.call, &id, Until::NextExit),

@@ -53,7 +53,7 @@ pub(crate) async fn create_with(shared: &Shared, run: &str, ipv6: bool) -> Resul
         let next = chosen.map_or(0, |attempt| attempt + 1);
         match &failure {
             Failure::Answer { message, .. } if ipv6 && is_about_subnet(message) && next < ATTEMPTS => chosen = Some(next),
-            Failure::Answer { .. } | Failure::Unreachable(_) => return Err(failed(failure)),
+            Failure::Answer { .. } | Failure::Unreachable { .. } => return Err(failed(failure)),
             _ => {
                 // The reply was lost; the network may be there.
                 let removed = removal::networks(shared, run, Instant::now() + shared.bounds.kill).await;

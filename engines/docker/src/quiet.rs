@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tc_engine::{EngineError, Entry, Fault, Gone, Kind, Quiet};
+use tc_engine::{EngineError, Entry, EntryFault, Fault, Gone, Kind, Quiet};
 use tokio::{sync::mpsc, task::spawn_blocking, time::Instant};
 
 use crate::{
-    archive::Archive,
+    archive::{Archive, clean},
     container::removal::{self, Patience},
     directory::Directory,
     engine::Shared,
@@ -18,6 +18,8 @@ use crate::{
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Made {
     pub(crate) container: bool,
+    /// It was created, and what is in it can be read.
+    pub(crate) files: bool,
     /// Nobody can say whether the engine is still creating it.
     pub(crate) uncertain: bool,
     pub(crate) volumes: bool,
@@ -51,7 +53,7 @@ impl DockerQuiet {
         if self.made.uncertain {
             // A call whose reply did not come may still be carried out. For as long as one kill may take we look whether it
             // is; a sweep finds what comes even later.
-            let mut patience = Patience::until(Instant::now() + shared.bounds.late);
+            let mut patience = Patience::until(shared, Instant::now() + shared.bounds.late);
             while patience.wait().await {
                 removal::container(shared, &name_of(&self.run), deadline).await?;
             }
@@ -66,7 +68,14 @@ impl DockerQuiet {
 #[async_trait]
 impl Quiet for DockerQuiet {
     fn read(&self, path: &str, kind: Kind) -> mpsc::Receiver<Entry> {
-        self.archive.read(path, kind)
+        if self.made.files {
+            return self.archive.read(path, kind);
+        }
+        let (send, receive) = mpsc::channel(1);
+        let missing = Entry { relative: String::new(), shown: clean(path), content: Err(EntryFault::Missing) };
+        // There is room for one.
+        drop(send.try_send(missing));
+        receive
     }
 
     async fn destroy(self: Box<Self>, keep_files: bool) -> Result<Gone, EngineError> {

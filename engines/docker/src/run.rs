@@ -10,46 +10,44 @@
 //!
 //! `run` may be dropped in every state: what was begun goes on in tasks of its own, and `stop` and `quiesce` go on from there.
 //!
-//! An engine that does not answer any more is noticed while the container runs: a long silence is as good as its end.
+//! An engine that does not answer any more is noticed while the container runs: a long silence is as good as its end. One that
+//! is not there any more is noticed at once, and waited for as long as a restart takes.
+//!
+//! After `stop` or `quiesce` nothing is started: the order to start is withdrawn, and where it may have left already, a container
+//! that was never started is removed before it can obey.
 //!
 //! A container has one command. Its end is the end of everything in it, so nothing of it can outlive `run`.
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bollard::query_parameters::{KillContainerOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder};
-use tc_engine::{CommandEnd, EngineError, Exit, Fault, Quiet, RunHandle, Sink, StopReason};
-use tokio::{
-    task::JoinHandle,
-    time::{Instant, sleep, timeout},
-};
+use bollard::query_parameters::StopContainerOptionsBuilder;
+use tc_engine::{CommandEnd, EngineError, Exit, Fault, Over, Quiet, RunHandle, Sink, StopReason};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
 use crate::{
     connection::Failure,
     container::{
+        death::{self, Dead},
         end::{Description, State as Condition, Until, Watch, describe},
+        order::{Order, Started},
         output::{Heard, Listener},
         refusal::Refusal,
-        removal::{self, Patience},
+        removal,
     },
     engine::{Bounds, Shared},
     quiet::DockerQuiet,
     sandbox::Prepared,
 };
 
-/// How often a container is told to start when nobody can say whether it heard that.
-const START_ATTEMPTS: usize = 3;
 /// How often a watch is renewed whose connection broke although the engine is there.
 const WATCHES: usize = 5;
-
-/// What became of the order to start.
-type Started = Result<Option<Refusal>, EngineError>;
 
 enum State {
     Refused(Refusal),
     Idle(Live),
-    Starting(Live, JoinHandle<Started>),
+    Starting(Live, Order),
     Running(Live),
     Over,
 }
@@ -72,8 +70,11 @@ pub(crate) struct Running {
     closed: bool,
     /// The engine has said after the end that nothing of it runs.
     verified: bool,
+    /// Nobody can say whether an order to start is still on its way.
+    may_start: bool,
     /// Output could not be listened to.
     deaf: Option<String>,
+    over: Over,
 }
 
 fn worker_fault(message: impl Into<String>) -> EngineError {
@@ -84,36 +85,12 @@ fn lost(what: &str, failure: &Failure) -> EngineError {
     EngineError::new(Fault::Lost, format!("{what}: {failure}"))
 }
 
-/// Starts a container, and finds out whether it was started when the reply is lost.
-async fn start(shared: Arc<Shared>, id: String) -> Started {
-    let mut last = None;
-    for _attempt in 0..START_ATTEMPTS {
-        let started = shared.connection.docker().start_container(&id, None::<StartContainerOptions>);
-        let failure = match shared.connection.call(shared.bounds.start, started).await {
-            Ok(()) => return Ok(None),
-            Err(failure) => failure,
-        };
-        match &failure {
-            Failure::Answer { message, .. } => return Ok(Some(Refusal::new(message))),
-            Failure::Unreachable(_) => return Err(lost("start the container", &failure)),
-            _ => {}
-        }
-        match describe(&shared.connection, shared.bounds.call, &id).await {
-            Ok(found) if found.state.is_unborn() => last = Some(failure),
-            Ok(_) => return Ok(None),
-            Err(_) => return Err(lost("start the container", &failure)),
-        }
-    }
-    let last = last.map_or_else(String::new, |failure| format!(": {failure}"));
-    Err(EngineError::new(Fault::Lost, format!("start the container{last}")))
-}
-
 /// What an exit code means, with what the engine says about the container afterwards.
 ///
 /// An engine that is told to go ends its containers by signals and is not there a moment later: such a death is not the task's.
 fn verdict(code: i32, found: &Result<Condition, Failure>) -> Result<(Exit, bool), EngineError> {
     match found {
-        Err(failure @ (Failure::Unreachable(_) | Failure::Broken(_))) if code > 128 => {
+        Err(failure @ (Failure::Unreachable { .. } | Failure::Broken(_))) if code > 128 => {
             Err(lost(&format!("the container ended with code {code} together with the engine"), failure))
         }
         Ok(state) => Ok((Exit::Code(code), state.oom_killed && code != 0)),
@@ -173,19 +150,38 @@ impl Running {
                 Err(error) => (State::Over, Some(format!("listen to the container: {error}"))),
             },
         };
-        Self { state, sink, shared: Arc::clone(&quiet.shared), quiet: Some(quiet), closed: false, verified: false, deaf }
+        Self {
+            state,
+            sink,
+            shared: Arc::clone(&quiet.shared),
+            quiet: Some(quiet),
+            closed: false,
+            verified: false,
+            may_start: false,
+            deaf,
+            over: Over::default(),
+        }
     }
 
     /// Waits until what was begun has begun. May be dropped and called again.
     async fn started(&mut self) -> Started {
-        let State::Starting(_, starting) = &mut self.state else { return Ok(None) };
-        let started = starting.await;
+        let State::Starting(_, order) = &mut self.state else { return Ok(None) };
+        let started = order.came().await;
         let State::Starting(live, _) = std::mem::replace(&mut self.state, State::Over) else { return Ok(None) };
-        let started = started.unwrap_or_else(|error| Err(worker_fault(format!("start the container: {error}"))));
-        if matches!(started, Ok(None)) {
-            self.state = State::Running(live);
+        match started {
+            Ok(None) => self.state = State::Running(live),
+            Ok(Some(_)) => {}
+            Err(_) => self.may_start = true,
         }
         started
+    }
+
+    /// No command starts any more, as far as that is in our hands.
+    fn close(&mut self) {
+        self.closed = true;
+        if let State::Starting(_, order) = &self.state {
+            order.withdraw();
+        }
     }
 
     /// Waits for the end and hears the rest. May be dropped and called again.
@@ -197,6 +193,7 @@ impl Running {
             code = live.ended(shared) => code?,
             gone = frozen(shared) => return Err(gone),
         };
+        self.over.set();
         if code < 0 {
             return Err(EngineError::new(Fault::Lost, format!("the engine lost the container: exit code {code}")));
         }
@@ -216,72 +213,37 @@ impl Running {
         verdict(code, &found)
     }
 
-    /// The id of a container that may run.
-    fn live(&self) -> Option<&Live> {
-        match &self.state {
-            State::Idle(live) | State::Starting(live, _) | State::Running(live) => Some(live),
-            State::Refused(_) | State::Over => None,
-        }
-    }
-
     /// Kills, whatever is being started meanwhile.
     async fn kill(&mut self) {
-        self.closed = true;
+        self.close();
         let deadline = Instant::now() + self.shared.bounds.kill;
         if matches!(self.state, State::Starting(..)) {
-            // A container that is born after the kill is not killed by it.
-            drop(tokio::time::timeout_at(deadline, self.started()).await);
+            // A container that is born after the kill is not killed by it, so this is waited for, as long as any lost call is.
+            drop(timeout(self.shared.bounds.late, self.started()).await);
         }
-        let Some(live) = self.live() else { return };
-        if matches!(self.state, State::Idle(_)) {
+        if let State::Starting(..) = self.state {
+            self.state = State::Over;
+            self.may_start = true;
+        }
+        if self.may_start {
+            // If this fails, `quiesce` tries again, and says so.
+            drop(self.verify().await);
             return;
         }
-        kill(&self.shared, &live.id, deadline).await;
-        if matches!(self.state, State::Running(_)) {
-            // What does not die is found by `quiesce`, which is where it counts.
-            drop(tokio::time::timeout_at(deadline, self.ended()).await);
-        }
+        let State::Running(live) = &self.state else { return };
+        death::kill(&self.shared, &live.id, deadline).await;
+        // What does not die is found by `quiesce`, which is where it counts.
+        drop(tokio::time::timeout_at(deadline, self.ended()).await);
     }
 
-    /// Waits until the engine says that the container does not run.
-    async fn verify(&self, name: &str) -> Result<(), EngineError> {
-        let shared = &*self.shared;
-        // As long as it takes an engine to be restarted.
-        let deadline = Instant::now() + shared.bounds.kill;
-        let mut patience = Patience::until(deadline);
-        loop {
-            let last = match describe(&shared.connection, shared.bounds.call, name).await {
-                Err(failure) if failure.is_missing() => return Ok(()),
-                Ok(found) if found.state.is_over() => return Ok(()),
-                Ok(found) => {
-                    kill(shared, name, deadline).await;
-                    format!("it is {}", found.state.status)
-                }
-                Err(failure) => failure.to_string(),
-            };
-            if !patience.wait().await {
-                return Err(worker_fault(format!("container {name} could not be ended: {last}")));
-            }
-        }
-    }
-}
-
-/// Sends SIGKILL until the engine says that this was done or is not needed.
-async fn kill(shared: &Shared, container: &str, deadline: Instant) {
-    let mut patience = Patience::until(deadline);
-    loop {
-        let options = KillContainerOptionsBuilder::default().signal("SIGKILL").build();
-        let killed = shared.connection.docker().kill_container(container, Some(options));
-        match shared.connection.call(shared.bounds.call, killed).await {
-            // Not there, or it does not run: the aim is reached.
-            Ok(()) | Err(Failure::Answer { status: 404 | 409, .. }) => return,
-            Err(failure) => {
-                if !patience.wait().await {
-                    warn!("Container {container} could not be killed: {failure}");
-                    return;
-                }
-            }
-        }
+    /// Waits until the engine says that the container does not run, if that is not known.
+    async fn verify(&mut self) -> Result<(), EngineError> {
+        let Some(quiet) = self.quiet.as_mut().filter(|quiet| quiet.made.container && !self.verified) else { return Ok(()) };
+        let dead = death::verify(&self.shared, &crate::labels::name_of(&quiet.run), self.may_start).await?;
+        // It went before it could start. One that somebody else has removed may have had files.
+        quiet.made.files &= dead == Dead::Ended || !self.may_start;
+        self.verified = true;
+        Ok(())
     }
 }
 
@@ -301,8 +263,8 @@ impl RunHandle for Running {
         let refused = match std::mem::replace(&mut self.state, State::Over) {
             State::Refused(refusal) => Some(refusal),
             State::Idle(live) => {
-                let starting = tokio::spawn(start(Arc::clone(&self.shared), live.id.clone()));
-                self.state = State::Starting(live, starting);
+                let order = Order::give(Arc::clone(&self.shared), live.id.clone());
+                self.state = State::Starting(live, order);
                 self.started().await?
             }
             State::Starting(..) | State::Running(_) | State::Over => return Err(worker_fault("a container runs once")),
@@ -315,11 +277,21 @@ impl RunHandle for Running {
             None => self.ended().await?,
         };
         let (user, kernel) = (Duration::ZERO, Duration::ZERO);
-        Ok(CommandEnd { exit, user, kernel, wall: begun.elapsed(), out_of_memory })
+        Ok(CommandEnd {
+            exit,
+            user,
+            kernel,
+            wall: self.over.at().unwrap_or_else(Instant::now).duration_since(begun),
+            out_of_memory,
+        })
+    }
+
+    fn over(&self) -> Over {
+        self.over.clone()
     }
 
     async fn stop(&mut self, _reason: StopReason, grace: Duration) {
-        self.closed = true;
+        self.close();
         if !grace.is_zero() {
             drop(timeout(grace, self.started()).await);
             if let State::Running(live) = &self.state {
@@ -340,19 +312,13 @@ impl RunHandle for Running {
 
     async fn quiesce(mut self: Box<Self>) -> Result<Box<dyn Quiet>, EngineError> {
         self.kill().await;
-        let Some(quiet) = self.quiet.take() else { return Err(worker_fault("the run is over")) };
-        if quiet.made.container
-            && !self.verified
-            && let Err(error) = self.verify(&crate::labels::name_of(&quiet.run)).await
-        {
-            self.quiet = Some(quiet);
-            return Err(error);
-        }
+        self.verify().await?;
         if let State::Running(live) = &mut self.state
             && live.listener.drain(self.shared.bounds.silence, self.shared.bounds.drain).await == Heard::Failed
         {
             warn!("Taking the output of container {} failed", live.id);
         }
+        let quiet = self.quiet.take().ok_or_else(|| worker_fault("the run is over"))?;
         Ok(Box::new(quiet))
     }
 }
@@ -380,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_death_by_signal_together_with_the_engine_is_not_the_tasks() {
-        let gone = || Err(Failure::Unreachable("no socket".into()));
+        let gone = || Err(Failure::Unreachable { why: "no socket".into(), absent: true });
         assert_eq!(verdict(143, &gone()).map_err(|error| error.fault), Err(Fault::Lost));
         assert_eq!(verdict(0, &gone()).ok(), Some((Exit::Code(0), false)), "what was done is done");
         assert_eq!(verdict(1, &gone()).ok(), Some((Exit::Code(1), false)));

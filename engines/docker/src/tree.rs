@@ -71,7 +71,7 @@ async fn once(shared: &Shared, run: &str, image: &str, source: &str, deadline: I
     let created = shared.connection.call(bounds.create, docker.create_container(Some(options), body)).await;
     created.map_err(|failure| failure.to_string())?;
     shared.connection.call(bounds.start, docker.start_container(&name, None)).await.map_err(|failure| failure.to_string())?;
-    let mut patience = Patience::until(deadline);
+    let mut patience = Patience::until(shared, deadline);
     loop {
         let found = shared.connection.call(bounds.call, docker.inspect_container(&name, None)).await;
         let found = found.map_err(|failure| failure.to_string())?;

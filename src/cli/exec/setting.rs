@@ -49,16 +49,23 @@ impl Listener {
     }
 }
 
+/// What to do where no engine answers.
+const NO_ENGINE: &str = "start Docker, or name another engine with DOCKER_HOST, for instance Podman's socket";
+/// What to do where one is that this user may not use.
+const NO_PERMISSION: &str = "have this user added to the socket's group, usually docker, and log in again; \
+                             or set DOCKER_HOST to the socket of an engine of your own, for instance rootless Docker's or Podman's";
+
 /// The engine for container tasks. Without it none of them is begun: whoever sits here knows what to do better than a worker
 /// that waits.
 pub async fn container_engine(config: &Config) -> Result<Arc<dyn Engine>, Failure> {
-    let unusable = || {
-        Failure::new(EXCEPTION, "run container tasks")
-            .with_hint("start Docker, or name another engine with DOCKER_HOST, for instance Podman's socket")
-    };
+    let unusable = || Failure::new(EXCEPTION, "run container tasks");
     let engine = engine::docker(config, false).map_err(|failure| failure.with_code(EXCEPTION))?;
-    let Some(engine) = engine else { return Err(unusable()) };
-    engine.health().await.map_err(|why| unusable().because_of(why))?;
+    let Some(engine) = engine else { return Err(unusable().with_hint(NO_ENGINE)) };
+    engine.health().await.map_err(|why| {
+        // The reason says by itself what to do about permissions; nothing has to be started.
+        let hint = if why.contains("no permission to use") { NO_PERMISSION } else { NO_ENGINE };
+        unusable().because_of(why).with_hint(hint)
+    })?;
     Ok(engine)
 }
 

@@ -20,8 +20,8 @@ use async_trait::async_trait;
 pub use self::image::Fate;
 
 use crate::{
-    Engine, EngineError, Environment, Exit, Gone, Ground, Identity, Image, ImageBytes, ImageWant, Keep, Names, Owner, Progress,
-    Quiet, Room, Sandbox, SandboxPlan, Sink, Swept,
+    Engine, EngineError, Environment, Exit, Gone, Ground, Identity, Image, ImageBytes, ImageWant, Keep, Names, Over, Owner,
+    Progress, Quiet, Room, Sandbox, SandboxPlan, Sink, Swept,
 };
 
 /// One thing that a scripted command does.
@@ -31,6 +31,8 @@ pub enum Step {
     Print(Vec<u8>),
     /// Takes this long, on tokio's clock.
     Take(Duration),
+    /// The command has ended, and it takes this long until the engine has said everything about it.
+    Linger(Duration),
     /// Ends the command. The next step belongs to the next command.
     End(Exit),
     /// Runs until it is stopped.
@@ -185,7 +187,7 @@ impl Ground for FakeRun {
 impl Sandbox for FakeRun {
     fn start(self: Box<Self>, sink: Arc<dyn Sink>) -> Box<dyn crate::RunHandle> {
         self.note("start");
-        Box::new(run::Running { run: *self, sink })
+        Box::new(run::Running { run: *self, sink, over: Over::default() })
     }
 
     async fn quiesce(self: Box<Self>) -> Box<dyn Quiet> {

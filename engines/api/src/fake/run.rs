@@ -5,12 +5,13 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{FakeRun, Step};
-use crate::{CommandEnd, EngineError, Exit, Fault, Quiet, RunHandle, Sink, StopReason};
+use crate::{CommandEnd, EngineError, Exit, Fault, Over, Quiet, RunHandle, Sink, StopReason};
 
 /// A fake run that was started.
 pub(super) struct Running {
     pub(super) run: FakeRun,
     pub(super) sink: Arc<dyn Sink>,
+    pub(super) over: Over,
 }
 
 #[async_trait]
@@ -22,6 +23,10 @@ impl RunHandle for Running {
             match self.run.script.pop_front() {
                 Some(Step::Print(bytes)) => self.sink.write(&bytes),
                 Some(Step::Take(time)) => tokio::time::sleep(time).await,
+                Some(Step::Linger(more)) => {
+                    self.over.set();
+                    tokio::time::sleep(more).await;
+                }
                 Some(Step::End(exit)) => break exit,
                 Some(Step::Hang) => std::future::pending().await,
                 Some(Step::Fail(message)) => return Err(EngineError::new(Fault::Worker, message)),
@@ -30,6 +35,10 @@ impl RunHandle for Running {
             }
         };
         Ok(CommandEnd { exit, user: Duration::ZERO, kernel: Duration::ZERO, wall: started.elapsed(), out_of_memory: false })
+    }
+
+    fn over(&self) -> Over {
+        self.over.clone()
     }
 
     async fn stop(&mut self, reason: StopReason, _grace: Duration) {

@@ -4,7 +4,7 @@
 //! read(path) ─▶ GET archive ─┬─ a file ────────▶ small: its bytes; else a stream, which asks again when it is opened
 //!                            ├─ a symbolic link ▶ HEAD: where it leads to inside of the container ─▶ GET archive …
 //!                            ├─ a directory ───▶ one walk through the whole archive (see `walk`)
-//!                            └─ 404, 500, …  ──▶ a fault
+//!                            └─ 404, 500, …  ──▶ a fault, after further attempts unless it is about the path
 //! ```
 //!
 //! The container's paths are resolved by the engine and inside of the container: a link to `/etc/shadow` is the container's own.
@@ -134,7 +134,11 @@ pub(crate) struct Directory {
 
 impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
-        if fault.is_passing() { Self::Broken(fault.to_string()) } else { Self::answer(500, &fault.to_string()) }
+        if let Fault::Lost(_) | Fault::Ended = fault {
+            Self::Broken(fault.to_string())
+        } else {
+            Self::answer(500, &fault.to_string())
+        }
     }
 }
 

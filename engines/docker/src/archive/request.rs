@@ -26,6 +26,11 @@ const REST_BOUND: Duration = Duration::from_secs(1);
 /// Most symbolic links on the way to a file, as in the kernel. The engine follows several with one request and counts by itself.
 const HOPS: u32 = 40;
 
+/// So often is an engine asked again that refuses without a reason that would stay.
+const TROUBLES: u32 = 4;
+/// How engines say that there is nothing at a path.
+const NO_FILE: [&str; 3] = ["could not find the file", "no such file", "not a directory"];
+
 /// Go's bit for a socket in a file's mode.
 const MODE_SOCKET: u32 = 1 << 24;
 
@@ -47,6 +52,12 @@ pub(super) enum Fault {
     /// What the archive says makes no sense here.
     #[error("{0}")]
     Odd(String),
+    /// The engine does not give it, and may have only a bad moment.
+    #[error("the Docker engine says: {message}")]
+    Trouble { status: u16, message: String },
+    /// The container is not there, so nobody knows what was in it.
+    #[error("the container is gone: {0}")]
+    Gone(String),
     #[error("the connection to the Docker engine broke: {0}")]
     Lost(String),
 }
@@ -55,7 +66,12 @@ impl Fault {
     fn of(error: Error) -> Self {
         match error {
             // A container that is missing is not a file that is missing.
-            Error::DockerResponseServerError { status_code: 404, message } if !says(&message, "no such container") => {
+            Error::DockerResponseServerError { status_code: 404, message } if says(&message, "no such container") => {
+                Self::Gone(message)
+            }
+            Error::DockerResponseServerError { status_code: 404, message }
+                if NO_FILE.iter().any(|text| says(&message, text)) =>
+            {
                 Self::Missing
             }
             Error::DockerResponseServerError { message, .. } if says(&message, "not a directory") => Self::Missing,
@@ -65,17 +81,22 @@ impl Fault {
                 Self::Loop
             }
             Error::DockerResponseServerError { status_code: 502..=504, message } => Self::Lost(message),
-            Error::DockerResponseServerError { status_code, message } if message.is_empty() => {
-                Self::Refused(format!("HTTP status {status_code}"))
+            Error::DockerResponseServerError { status_code: status_code @ (404 | 409 | 500..), message } => {
+                Self::Trouble { status: status_code, message: shown(status_code, &message) }
             }
-            Error::DockerResponseServerError { message, .. } => Self::Refused(message.chars().take(500).collect()),
+            Error::DockerResponseServerError { status_code, message } => Self::Refused(shown(status_code, &message)),
             error => Self::Lost(error.to_string()),
         }
     }
 
     /// Whether it may be different next time.
     pub(super) fn is_passing(&self) -> bool {
-        matches!(self, Self::Lost(_) | Self::Ended)
+        matches!(self, Self::Lost(_) | Self::Ended | Self::Trouble { .. })
+    }
+
+    /// How often it is asked again.
+    pub(super) fn attempts(&self) -> u32 {
+        if let Self::Trouble { .. } = self { TROUBLES } else { LOSSES }
     }
 
     /// What it means for a file that was found before.
@@ -88,6 +109,11 @@ impl Fault {
     }
 }
 
+/// An engine's sentence, or its status where it has none.
+fn shown(status: u16, message: &str) -> String {
+    if message.is_empty() { format!("HTTP status {status}") } else { message.chars().take(500).collect() }
+}
+
 fn says(message: &str, what: &str) -> bool {
     message.to_ascii_lowercase().contains(what)
 }
@@ -95,8 +121,9 @@ fn says(message: &str, what: &str) -> bool {
 impl From<Fault> for EntryFault {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Missing => Self::Missing,
-            Fault::Lost(_) => Self::Lost(fault.to_string()),
+            // What an engine without words for it says of a path.
+            Fault::Missing | Fault::Trouble { status: 404, .. } => Self::Missing,
+            Fault::Lost(_) | Fault::Gone(_) => Self::Lost(fault.to_string()),
             fault => Self::Unreadable(io::Error::other(fault.to_string())),
         }
     }
@@ -213,11 +240,37 @@ impl Archive {
                     drop(answer);
                     let told = self.stat(&path).await?.link_target;
                     // The engine knows where the whole way leads. One that does not say it leaves the letters.
-                    path = if told.is_empty() { beside(&path, &target)? } else { clean(&told) };
+                    path = if told.is_empty() {
+                        beside(&path, &target)?
+                    } else {
+                        let told = clean(&told);
+                        self.walk_to(&told, &path, &target).await?;
+                        told
+                    };
                 }
             }
         }
         Err(Fault::Loop)
+    }
+
+    /// Goes from link to link by their letters to where the engine says that they lead, since it goes further than a kernel.
+    /// Where the letters lead astray, as they do behind a directory that is a link, its word is taken.
+    async fn walk_to(&self, end: &str, link: &str, target: &[u8]) -> Result<(), Fault> {
+        let Ok(mut path) = beside(link, target) else { return Ok(()) };
+        for _ in 1..HOPS {
+            if path == end {
+                return Ok(());
+            }
+            match self.get(&path).await {
+                Ok((_, Some(Item { kind: Kind::Link, target, .. }))) => match beside(&path, &target) {
+                    Ok(next) => path = next,
+                    Err(_) => return Ok(()),
+                },
+                Ok(_) | Err(Fault::Missing) => return Ok(()),
+                Err(fault) => return Err(fault),
+            }
+        }
+        if path == end { Ok(()) } else { Err(Fault::Loop) }
     }
 
     /// As [`Archive::find`], and asks an engine that went away again for a while.
@@ -225,7 +278,7 @@ impl Archive {
         let mut losses = 0;
         loop {
             match self.find(path).await {
-                Err(fault) if fault.is_passing() && losses < LOSSES => {
+                Err(fault) if fault.is_passing() && losses < fault.attempts() => {
                     losses += 1;
                     wait(losses, path, &fault).await;
                 }

@@ -22,7 +22,7 @@ use tc_engine::{Content, Entry, EntryFault};
 use tokio::sync::mpsc::{Sender, error::TrySendError};
 
 use super::{
-    Archive, IN_MEMORY, LOSSES, join,
+    Archive, IN_MEMORY, join,
     request::{Answer, Fault, Found, wait},
     source,
     tar::{Event, Item, Kind},
@@ -77,7 +77,7 @@ pub(super) async fn run(archive: &Archive, shown: &str, top: Top, send: &Sender<
         let fault = match stop {
             Stop::Unwanted => return,
             Stop::Yield(_) => None,
-            Stop::Fault(fault) if fault.is_passing() && (losses < LOSSES || walk.passed > passed) => {
+            Stop::Fault(fault) if fault.is_passing() && (losses < fault.attempts() || walk.passed > passed) => {
                 losses = if walk.passed > passed { 1 } else { losses + 1 };
                 wait(losses, &walk.path, &fault).await;
                 None

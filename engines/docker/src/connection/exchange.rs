@@ -130,7 +130,7 @@ impl Connection {
                 .map_or_else(|_| String::from_utf8_lossy(&text).into_owned(), |document| document.message);
             Err(Failure::answer(status.as_u16(), &message))
         };
-        timeout(bound, exchanged).await.unwrap_or(Err(Failure::TimedOut(bound))).map_err(|failure| self.noted(failure))
+        self.noted(timeout(bound, exchanged).await.unwrap_or(Err(Failure::TimedOut(bound))))
     }
 
     /// Asks for one document.

@@ -1,6 +1,6 @@
 //! How a call to the engine can fail, told apart by what may have happened on the other side.
 
-use std::{error::Error as _, time::Duration};
+use std::{error::Error as _, io, time::Duration};
 
 use bollard::errors::Error;
 use tc_engine::{EngineError, Fault};
@@ -22,8 +22,13 @@ pub enum Failure {
         message: String,
     },
     /// No connection came about, so nothing was asked.
-    #[error("{0}")]
-    Unreachable(String),
+    #[error("{why}")]
+    Unreachable {
+        /// What an operator has to know.
+        why: String,
+        /// Nobody is there: no socket, or nobody who listens. An engine that is only stuck still has its socket.
+        absent: bool,
+    },
     /// The connection broke before the answer was complete: the engine may have done what it was asked, or may still do it.
     #[error("the connection to the Docker engine broke: {0}")]
     Broken(String),
@@ -61,6 +66,11 @@ impl Failure {
         matches!(self, Self::Answer { status: 400, message } if message.contains("client version"))
     }
 
+    /// Whether the next answer may come from another engine than the last one.
+    pub(super) fn may_mean_another_engine(&self) -> bool {
+        self.is_about_version() || matches!(self, Self::Unreachable { .. } | Self::Broken(_))
+    }
+
     /// The failure of something that an author has no influence on. `what` names the call, as in `create a network`.
     pub fn because(self, fault: Fault, what: &str) -> EngineError {
         EngineError::new(fault, format!("{what}: {self}"))
@@ -84,9 +94,12 @@ impl From<Error> for Failure {
 }
 
 /// What an error of a socket means.
-pub(crate) fn io(error: &std::io::Error) -> Failure {
+pub(crate) fn io(error: &io::Error) -> Failure {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Unreachable>()) {
-        Some(unreachable) => Failure::Unreachable(unreachable.to_string()),
+        Some(Unreachable(why)) => {
+            let absent = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
+            Failure::Unreachable { why: why.clone(), absent }
+        }
         None => Failure::Broken(error.to_string()),
     }
 }
@@ -95,8 +108,8 @@ pub(crate) fn io(error: &std::io::Error) -> Failure {
 pub(crate) fn hyper(error: &hyper::Error) -> Failure {
     // The error itself says only in which step it came up.
     let text = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
-    let inner = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
-    let is_too_long = inner.is_some_and(|inner| inner.kind() == std::io::ErrorKind::InvalidData);
+    let inner = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    let is_too_long = inner.is_some_and(|inner| inner.kind() == io::ErrorKind::InvalidData);
     if error.is_parse() || is_too_long { Failure::Garbage(text) } else { Failure::Broken(text) }
 }
 
@@ -116,9 +129,12 @@ mod tests {
 
     #[test]
     fn a_connection_that_never_was_is_told_from_one_that_broke() {
-        let never = std::io::Error::new(std::io::ErrorKind::NotFound, Unreachable("no socket".into()));
-        assert_eq!(Failure::from(Error::IOError { err: never }), Failure::Unreachable("no socket".into()));
-        let broke = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        let never = io::Error::new(io::ErrorKind::NotFound, Unreachable("no socket".into()));
+        let absent = Failure::Unreachable { why: "no socket".into(), absent: true };
+        assert_eq!(Failure::from(Error::IOError { err: never }), absent);
+        let stuck = io::Error::new(io::ErrorKind::WouldBlock, Unreachable("its queue is full".into()));
+        assert!(matches!(Failure::from(Error::IOError { err: stuck }), Failure::Unreachable { absent: false, .. }));
+        let broke = io::Error::from(io::ErrorKind::ConnectionReset);
         assert!(matches!(Failure::from(Error::IOError { err: broke }), Failure::Broken(_)));
     }
 }

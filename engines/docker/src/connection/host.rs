@@ -41,7 +41,7 @@ impl Host {
             return if path.starts_with('/') { Ok(Self::Unix(path.into())) } else { unfit("is no absolute path") };
         }
         let Some(address) = text.strip_prefix("tcp://").or_else(|| text.strip_prefix("http://")) else {
-            return unfit("begins neither with unix:// nor with tcp://");
+            return unfit("is no absolute path and begins with none of unix://, tcp:// and http://");
         };
         let address = address.trim_end_matches('/');
         if address.is_empty() || address.contains('/') {
@@ -128,6 +128,8 @@ mod tests {
         for unfit in ["", "ssh://host", "unix://relative", "tcp://", "tcp://host/path", "npipe:////./pipe/docker_engine"] {
             assert!(parsed(unfit).is_err(), "{unfit:?}");
         }
+        let said = parsed("npipe://x").expect_err("it is unfit");
+        assert!(["unix://", "tcp://", "http://", "absolute path"].iter().all(|form| said.contains(form)), "{said}");
     }
 
     #[tokio::test]

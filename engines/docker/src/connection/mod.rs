@@ -16,6 +16,7 @@
 //! version. `Connection::exchange` is for what bollard cannot do: seeing that the engine has *begun* to answer, and taking
 //! the stream over.
 
+mod absence;
 mod exchange;
 mod failure;
 mod host;
@@ -32,8 +33,9 @@ use std::{
 
 use bollard::{BollardRequest, ClientVersion, Docker};
 use tc_engine::{EngineError, Fault};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use absence::Absence;
 pub(crate) use exchange::Exchange;
 pub use failure::Failure;
 pub use host::DEFAULT_HOST;
@@ -75,6 +77,7 @@ struct Way {
     host: Host,
     /// The agreed minor version; 0 while there is none.
     agreed: AtomicU32,
+    absence: Absence,
 }
 
 impl Way {
@@ -98,9 +101,9 @@ impl Connection {
     /// Notes where the engine is, without going there.
     ///
     /// # Errors
-    /// When `host` is no address of a kind that is understood: `unix://…` or `tcp://…`.
+    /// When `host` is no address of a kind that is understood: `unix://…`, `tcp://…`, `http://…` or an absolute path.
     pub fn new(host: &str) -> Result<Self, EngineError> {
-        let way = Arc::new(Way { host: Host::parse(host)?, agreed: AtomicU32::new(0) });
+        let way = Arc::new(Way { host: Host::parse(host)?, agreed: AtomicU32::new(0), absence: Absence::default() });
         let transport = {
             let way = Arc::clone(&way);
             move |request: BollardRequest| {
@@ -154,17 +157,24 @@ impl Connection {
         call: impl Future<Output = Result<T, bollard::errors::Error>>,
     ) -> Result<T, Failure> {
         match timeout(bound, call).await {
-            Ok(done) => done.map_err(|error| self.noted(error.into())),
-            Err(_) => Err(Failure::TimedOut(bound)),
+            Ok(done) => self.noted(done.map_err(Failure::from)),
+            Err(_) => self.noted(Err(Failure::TimedOut(bound))),
         }
     }
 
-    /// Draws the consequence of a failure for what was agreed on.
-    fn noted(&self, failure: Failure) -> Failure {
-        if failure.is_about_version() || matches!(failure, Failure::Unreachable(_) | Failure::Broken(_)) {
+    /// Draws the consequences of what came of a call.
+    fn noted<T>(&self, came: Result<T, Failure>) -> Result<T, Failure> {
+        let failure = came.as_ref().err();
+        if failure.is_some_and(Failure::may_mean_another_engine) {
             self.way.agreed.store(0, Ordering::Relaxed);
         }
-        failure
+        self.way.absence.note(matches!(failure, Some(Failure::Unreachable { absent: true, .. })), Instant::now());
+        came
+    }
+
+    /// For how long nobody has been there, as far as calls of late have shown; zero if somebody was.
+    pub(crate) fn absent_for(&self) -> Duration {
+        self.way.absence.lasts(Instant::now())
     }
 
     /// A new stream of bytes to the engine, on which nothing was sent yet.

@@ -54,7 +54,7 @@ pub(crate) async fn create(shared: &Shared, run: &str, body: &ContainerCreateBod
                 continue;
             }
             Failure::Answer { message, .. } => return Ok(Birth::Refused(Refusal::new(message))),
-            Failure::Unreachable(_) => return Err(failure.because(Fault::Lost, "create a container")),
+            Failure::Unreachable { .. } => return Err(failure.because(Fault::Lost, "create a container")),
             Failure::Broken(_) | Failure::TimedOut(_) | Failure::Garbage(_) => {}
         }
         // It may be there, or come into being while we ask: what is there is removed, and if it comes later, the next

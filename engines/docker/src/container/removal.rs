@@ -22,21 +22,23 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// Longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Pauses between attempts, until a deadline.
+/// Pauses between attempts, until a deadline, or until the engine has been absent for so long that it is not merely restarted.
 #[derive(Debug)]
-pub(crate) struct Patience {
+pub(crate) struct Patience<'a> {
+    shared: &'a Shared,
     pause: Duration,
     deadline: Instant,
 }
 
-impl Patience {
-    pub(crate) fn until(deadline: Instant) -> Self {
-        Self { pause: FIRST_PAUSE, deadline }
+impl<'a> Patience<'a> {
+    pub(crate) fn until(shared: &'a Shared, deadline: Instant) -> Self {
+        Self { shared, pause: FIRST_PAUSE, deadline }
     }
 
     /// Waits before the next attempt; false if there should be none.
     pub(crate) async fn wait(&mut self) -> bool {
-        if Instant::now() + self.pause >= self.deadline {
+        let absent = self.shared.connection.absent_for() >= self.shared.bounds.absent;
+        if absent || Instant::now() + self.pause >= self.deadline {
             return false;
         }
         sleep(self.pause).await;
@@ -47,7 +49,7 @@ impl Patience {
 
 /// Removes a container, by name or id, with its anonymous volumes, whether it runs or not.
 pub(crate) async fn container(shared: &Shared, name: &str, deadline: Instant) -> Result<(), String> {
-    let mut patience = Patience::until(deadline);
+    let mut patience = Patience::until(shared, deadline);
     loop {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         let docker = shared.connection.docker();
@@ -76,7 +78,7 @@ fn of_run(shared: &Shared, run: &str) -> HashMap<String, Vec<String>> {
 
 /// Removes the networks of a run. There may be several of one name when a call's reply was lost.
 pub(crate) async fn networks(shared: &Shared, run: &str, deadline: Instant) -> Result<(), String> {
-    let (mut patience, docker) = (Patience::until(deadline), shared.connection.docker());
+    let (mut patience, docker) = (Patience::until(shared, deadline), shared.connection.docker());
     let mut last = None;
     loop {
         let options = ListNetworksOptionsBuilder::default().filters(&of_run(shared, run)).build();
@@ -99,7 +101,7 @@ pub(crate) async fn networks(shared: &Shared, run: &str, deadline: Instant) -> R
 
 /// Removes the named volumes of a run.
 pub(crate) async fn volumes(shared: &Shared, run: &str, deadline: Instant) -> Result<(), String> {
-    let (mut patience, docker) = (Patience::until(deadline), shared.connection.docker());
+    let (mut patience, docker) = (Patience::until(shared, deadline), shared.connection.docker());
     let mut last = None;
     loop {
         let options = ListVolumesOptionsBuilder::default().filters(&of_run(shared, run)).build();

@@ -112,6 +112,10 @@ pub fn of_engine(error: &Error) -> (Refusal, String) {
         | Error::HyperResponseError { .. }
         | Error::IOError { .. }
         | Error::SocketNotFoundError(_) => (Refusal::Gone, short(&with_causes(error))),
+        // Its own trouble, which may pass; nothing is wrong with this worker.
+        Error::DockerResponseServerError { status_code: status @ (409 | 500..), message } => {
+            (Refusal::Passing, format!("the Docker engine says: {} (status {status})", short(message)))
+        }
         Error::DockerResponseServerError { message, .. } | Error::DockerStreamError { error: message } => {
             (Refusal::Garbage, short(message))
         }
@@ -136,6 +140,11 @@ pub fn error(what: &str, refusal: Refusal, message: &str) -> EngineError {
 pub fn engine_error(what: &str, cause: &Error) -> EngineError {
     let (refusal, message) = of_engine(cause);
     error(what, refusal, &message)
+}
+
+/// Whether it may be over with the next call: the engine answers that it has trouble, or breaks a connection off.
+pub fn is_momentary(error: &Error) -> bool {
+    matches!(error, Error::DockerResponseServerError { status_code: 409 | 500.., .. } | Error::HyperResponseError { .. })
 }
 
 /// Whether the engine says that there is no such thing.

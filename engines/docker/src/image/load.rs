@@ -140,7 +140,7 @@ impl Inner {
     async fn known(&self, what: &str) -> Result<(HashSet<String>, Known), EngineError> {
         let store = self.store(what).await?;
         let options = ListImagesOptionsBuilder::default().all(true).build();
-        let images = self.ask(self.connection.docker().list_images(Some(options))).await;
+        let images = self.ask(|| self.connection.docker().list_images(Some(options.clone()))).await;
         let images = images.map_err(|error| failure::engine_error(what, &error))?;
         let ids: HashSet<String> = images.into_iter().map(|image| image.id).collect();
         let mut chains = Vec::new();

@@ -289,7 +289,7 @@ impl Inner {
 
     /// What the engine knows about an image; none if it has none, or only part of one.
     async fn inspect(&self, image: &str, what: &str) -> Result<Option<ImageInspect>, EngineError> {
-        match self.ask(self.connection.docker().inspect_image(image)).await {
+        match self.ask(|| self.connection.docker().inspect_image(image)).await {
             Ok(found) => {
                 self.declared.note(&found);
                 Ok(Some(found))
@@ -312,7 +312,7 @@ impl Inner {
 
     /// How the engine keeps its images.
     async fn store(&self, what: &str) -> Result<Store, EngineError> {
-        let info = self.ask(self.connection.docker().info()).await.map_err(|error| failure::engine_error(what, &error))?;
+        let info = self.ask(|| self.connection.docker().info()).await.map_err(|error| failure::engine_error(what, &error))?;
         let status = info.driver_status.unwrap_or_default();
         if status.iter().any(|pair| pair.iter().any(|text| text.starts_with("io.containerd.snapshotter"))) {
             return Ok(Store::Containerd);

@@ -92,7 +92,7 @@ impl Inner {
                 .await;
         }
         let tag = TagImageOptionsBuilder::default().repo(&name.repository).tag(&name.tag).build();
-        match self.ask(docker.tag_image(&loaded.id, Some(tag))).await {
+        match self.ask(|| docker.tag_image(&loaded.id, Some(tag.clone()))).await {
             Ok(()) => {}
             // Somebody has removed an image with the same layers at the wrong moment.
             Err(error) if failure::is_missing(&error) => {

@@ -6,7 +6,7 @@ use std::{future::Future, time::Duration};
 use bollard::errors::Error;
 use tokio::time::{sleep, timeout};
 
-use super::Inner;
+use super::{Inner, failure};
 
 /// The bounds.
 #[derive(Debug, Clone, Copy)]
@@ -28,15 +28,27 @@ impl Default for Patience {
 /// As many questions in a row without an answer mean that there will be none.
 const MISSES: u32 = 2;
 
+/// As often is the engine asked something before its trouble is believed.
+const ATTEMPTS: u32 = 4;
+
 /// Makes one call, for which the engine may take this long.
 pub async fn within<T>(bound: Duration, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     timeout(bound, call).await.unwrap_or(Err(Error::RequestTimeoutError))
 }
 
 impl Inner {
-    /// Asks the engine something.
-    pub(super) async fn ask<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        within(self.options.patience.call, call).await
+    /// Asks the engine something, several times if it has a bad moment. `call` may be carried out twice.
+    pub(super) async fn ask<T, F: Future<Output = Result<T, Error>>>(&self, call: impl Fn() -> F) -> Result<T, Error> {
+        let mut wait = self.options.first_wait;
+        for _ in 1..ATTEMPTS {
+            match within(self.options.patience.call, call()).await {
+                Err(error) if failure::is_momentary(&error) => tracing::info!("Asking the Docker engine again: {error}"),
+                came => return came,
+            }
+            sleep(wait).await;
+            wait *= 2;
+        }
+        within(self.options.patience.call, call()).await
     }
 
     /// Returns when the engine has stopped answering, with a sentence fragment that says so.

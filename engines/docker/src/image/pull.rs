@@ -162,7 +162,7 @@ impl Inner {
         // Under its digest the image keeps the name of the mirror: a digest cannot be given as a name.
         if here.digest.is_none() {
             let options = TagImageOptionsBuilder::default().repo(&here.repository()).tag(here.version()).build();
-            let tagged = self.ask(self.connection.docker().tag_image(&id, Some(options))).await;
+            let tagged = self.ask(|| self.connection.docker().tag_image(&id, Some(options.clone()))).await;
             tagged.map_err(|error| failure::of_engine(&error))?;
             if let Err(error) = self.remove(&there.to_string()).await {
                 tracing::warn!("remove the name {there}: {error}");
@@ -172,7 +172,8 @@ impl Inner {
     }
 
     async fn identifier(&self, reference: &Reference) -> Result<String, (Refusal, String)> {
-        let found = self.ask(self.connection.docker().inspect_image(&reference.to_string())).await;
+        let name = reference.to_string();
+        let found = self.ask(|| self.connection.docker().inspect_image(&name)).await;
         match found {
             Ok(found) => {
                 self.declared.note(&found);

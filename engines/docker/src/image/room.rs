@@ -67,7 +67,7 @@ fn in_full(name: &str) -> String {
 impl Inner {
     /// The directory of an engine on this machine, as it can be seen from here.
     async fn root(&self) -> Result<Option<PathBuf>, bollard::errors::Error> {
-        let root = self.ask(self.connection.docker().info()).await?.docker_root_dir;
+        let root = self.ask(|| self.connection.docker().info()).await?.docker_root_dir;
         let (Some(root), Some(socket)) = (root, self.connection.host().strip_prefix("unix://")) else { return Ok(None) };
         // The engine may have mounts of its own, which are seen through its process by those who may look.
         let inside = peer(socket).await.map(|pid| PathBuf::from(format!("/proc/{pid}/root{root}")));
@@ -95,9 +95,10 @@ impl Inner {
         let docker = self.connection.docker();
         let root = self.root().await?;
         let all = ListContainersOptionsBuilder::default().all(true).build();
-        let containers = self.ask(docker.list_containers(Some(all))).await?;
+        let containers = self.ask(|| docker.list_containers(Some(all.clone()))).await?;
         let used: HashSet<String> = containers.into_iter().filter_map(|container| container.image_id).collect();
-        let images = self.ask(docker.list_images(Some(ListImagesOptionsBuilder::default().all(false).build()))).await?;
+        let tagged = ListImagesOptionsBuilder::default().all(false).build();
+        let images = self.ask(|| docker.list_images(Some(tagged.clone()))).await?;
         let recent = self.now_secs().saturating_sub(self.options.keep_recent.as_secs());
         let free = || root.as_deref().and_then(|root| (self.options.free_bytes)(root));
         let before = free();

@@ -124,6 +124,36 @@ async fn an_engine_that_dies_takes_the_run_with_it_and_nothing_stays_when_it_is_
     }
 }
 
+/// It does not come back while anybody waits: that is soon said, and the rest is left for a sweep.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_dies_and_stays_dead_holds_a_run_up_for_no_longer_than_a_restart() {
+    for own in engines("an_engine_that_stays_dead").await {
+        let absent = Duration::from_secs(5);
+        let rig = Rig::through(&own.host, &own.host, tc_engine_docker::Bounds { absent, ..Default::default() }).await;
+        let (mut handle, sink) = rig.start(sh(&rig, "echo ready; sleep 600")).await;
+        let (error, began) = {
+            let mut running = handle.run(0);
+            tokio::select! {
+                biased; // It does not end by itself.
+                end = &mut running => panic!("{}: {end:?}", own.kind),
+                () = sink.shows("ready") => {}
+            }
+            own.signal("-KILL");
+            let began = Instant::now();
+            (running.await.expect_err("the task is not done"), began)
+        };
+        assert_eq!(error.fault, Fault::Lost, "{}: {error}", own.kind);
+        assert!(began.elapsed() < absent, "{}: known at once, not after {:?}", own.kind, began.elapsed());
+        let error = handle.quiesce().await.err().expect("nobody can say what runs");
+        assert!(began.elapsed() >= absent, "{}: a restart is waited for, {error}", own.kind);
+        assert!(began.elapsed() < absent * 3, "{}: {:?}, {error}", own.kind, began.elapsed());
+        tokio::task::block_in_place(|| own.again());
+        let owner = Owner { worker: rig.worker.clone(), tasks_dir: rig.task_dir("") };
+        rig.engine.sweep(&owner, keep(&[])).await;
+        assert_eq!(rig.left().await, Vec::<String>::new(), "{}", own.kind);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_is_frozen_holds_nothing_up_for_ever() {
     for own in engines("an_engine_that_is_frozen").await {

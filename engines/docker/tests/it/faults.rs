@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tc_engine::{Engine, Exit, Fault, Owner, StopReason};
+use tc_engine::{Engine, EntryFault, Exit, Fault, Kind, Owner, StopReason};
 use tokio::task::JoinSet;
 
 use crate::support::{
@@ -55,7 +55,10 @@ async fn go(host: &str, rule: Rule) -> Result<Outcome, String> {
                     }
                     other => return Err(format!("{other:?}")),
                 },
-                Err(error) => Error(error.fault),
+                Err(error) => {
+                    println!("{rule:?}: {error}");
+                    Error(error.fault)
+                }
             };
             (outcome, handle.quiesce().await.map_err(|error| error.to_string())?)
         }
@@ -248,6 +251,67 @@ async fn a_start_that_comes_late_does_not_come_after_quiet() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         quiet.destroy(false).await.expect("gone");
+        rig.assert_clean().await;
+    }
+}
+
+/// The same for an order of which nothing is heard for longer than a run that ends waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_to_start_that_hangs_starts_nothing_once_the_run_is_given_up() {
+    let bounds = tc_engine_docker::Bounds { start: Duration::from_secs(4), ..short_bounds() };
+    for (name, host) in hosts("faults::an_order_to_start_that_hangs_starts_nothing_once_the_run_is_given_up") {
+        // It never arrives, or after everything else.
+        for fault in [Mood::Hang, Mood::Late(5000)] {
+            let what = format!("{name}: {fault:?}");
+            let start = |fault| Rule { method: "POST", path: "/start", times: 1, fault };
+            let proxy = Proxy::new(&host, vec![start(fault), start(Mood::Answer(500, "there was a second order"))]);
+            let rig = Rig::through(&host, &proxy.host, bounds.clone()).await;
+            let (mut handle, sink) = rig.start(rig.plan(&["/bin/sh", "-c", "echo ran; sleep 600"])).await;
+            drop(tokio::time::timeout(Duration::from_millis(200), handle.run(0)).await);
+            let began = tokio::time::Instant::now();
+            handle.stop(StopReason::MaxRunTime, Duration::from_millis(500)).await;
+            let quiet = handle.quiesce().await.expect("quiet");
+            assert!(began.elapsed() < bounds.start, "{what}: it did not wait for the order, {:?}", began.elapsed());
+            let entry = quiet.read("/etc/passwd", Kind::File).recv().await.expect("an entry");
+            assert!(
+                matches!(entry.content, Err(EntryFault::Missing)),
+                "{what}: no command ran, so nothing was left: {entry:?}"
+            );
+            // Both the order and the bound of its call are over by then.
+            let told = began + bounds.start * 2;
+            while tokio::time::Instant::now() < told {
+                assert!(!rig.runs().await, "{what}: quiet, and it runs");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            assert_eq!(sink.text(), "", "{what}");
+            assert_eq!(proxy.unused().len(), 1, "{what}: it was told to start once");
+            quiet.destroy(false).await.expect("gone");
+            rig.assert_clean().await;
+        }
+    }
+}
+
+/// The end of the command is known when the engine has told it, however long it takes over the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_is_over_before_the_engine_has_said_everything_about_it() {
+    for (name, host) in hosts("faults::a_command_is_over_before_the_engine_has_said_everything_about_it") {
+        let proxy = Proxy::new(&host, vec![]);
+        let rig = Rig::through(&host, &proxy.host, short_bounds()).await;
+        let (mut handle, sink) = rig.start(rig.plan(&["/bin/sh", "-c", "echo ready; sleep 1; exit 3"])).await;
+        let over = handle.over();
+        let began = tokio::time::Instant::now();
+        let spoil = async {
+            sink.shows("ready").await;
+            proxy.spoil(Rule { method: "GET", path: "/json", times: 1, fault: Mood::Hang });
+        };
+        let (end, ()) = tokio::join!(handle.run(0), spoil);
+        let end = end.expect("an end");
+        assert_eq!(end.exit, Exit::Code(3), "{name}");
+        let ended = over.at().expect("it is over") - began;
+        assert!(began.elapsed() >= ended + short_bounds().call, "{name}: the engine took its time, not the command: {ended:?}");
+        assert!(end.wall <= ended, "{name}: {end:?}");
+        assert!(proxy.unused().is_empty(), "{name}");
+        handle.quiesce().await.expect("quiet").destroy(false).await.expect("gone");
         rig.assert_clean().await;
     }
 }

@@ -230,20 +230,43 @@ async fn a_directory_that_ends_too_early_or_changes_or_lies_is_no_complete_one()
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_the_engine_says_is_told_apart() {
-    for (status, message, expected) in [
-        (404, "Could not find the file /x in container c", "!missing"),
-        (404, "No such container: c", "!the Docker engine says: No such container: c"),
-        (500, "lstat /x/y: not a directory", "!missing"),
-        (500, "evalSymlinksInScope: too many links in /x", "!too many levels of symbolic links"),
-        (500, "open /x: input/output error", "!the Docker engine says: open /x: input/output error"),
-        (400, "", "!the Docker engine says: HTTP status 400"),
-        (409, "busy", "!the Docker engine says: busy"),
+    for (status, message, expected, asked) in [
+        (404, "Could not find the file /x in container c", "!missing", 1),
+        (404, "No such container: c", "!lost: the container is gone: No such container: c", 1),
+        (404, "what?", "!missing", 5),
+        (500, "lstat /x/y: not a directory", "!missing", 1),
+        (500, "evalSymlinksInScope: too many links in /x", "!too many levels of symbolic links", 1),
+        (500, "open /x: input/output error", "!the Docker engine says: open /x: input/output error", 5),
+        (400, "", "!the Docker engine says: HTTP status 400", 1),
+        (409, "busy", "!the Docker engine says: busy", 5),
     ] {
         let engine = Engine::start(move |_, _| Say::Status(status, message)).await;
         assert_eq!(file(&engine.archive, "x").await, expected);
-        assert_eq!(engine.asked(), 1, "{message}");
+        assert_eq!(engine.asked(), asked, "{message}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_moment_of_the_engine_costs_no_file() {
+    for (status, message) in [(500, "mood"), (404, "mood"), (409, "busy"), (503, "")] {
+        let moody =
+            move |number, archive: Vec<u8>| if number == 0 { Say::Status(status, message) } else { Say::Archive(archive) };
+        let engine = Engine::start(move |number, _| moody(number, single(b"x"))).await;
+        assert_eq!(file(&engine.archive, "out").await, "x", "{status}");
+        let engine = Engine::start(move |number, _| moody(number, directory(&[1]))).await;
+        assert_eq!(read(&engine.archive, "out", Kind::Directory).await, ["0=0"], "{status}");
+        // A large one that is opened only later.
+        let engine = Engine::start(move |number, _| match number {
+            1 => Say::Status(status, message),
+            _ => Say::Archive(single(&vec![b'x'; 2_000_000])),
+        })
+        .await;
+        let entry = engine.archive.read("out", Kind::File).recv().await.expect("an entry");
+        let Ok(tc_engine::Content::Stream(stream)) = entry.content else { panic!("it is large") };
+        assert!(matches!(stream.open().await.err(), Some(ReadError::Lost(_))), "{status}: it may be opened again");
+        assert_eq!(super::bytes(tc_engine::Content::Stream(stream)).await.len(), 2_000_000);
     }
 }
 

@@ -68,16 +68,17 @@ async fn each_step_of_a_load_may_fail_or_hang() {
         let archive = Archive::new(Built::new(vec![busybox("faults"), layer("which", "faults")], &[]).saved(true));
         let mut cases: Vec<((&str, &str, Mood), Faults)> = Vec::new();
         for path in ["/info", "/images/json"] {
-            cases.push((("GET", path, Mood::Answer(500, "mood")), &[WORKER]));
+            cases.push((("GET", path, Mood::Answer(500, "mood")), &[FINE]));
+            cases.push((("GET", path, Mood::Answer(409, "mood")), &[FINE]));
             cases.push((("GET", path, Mood::Hang), &[LOST]));
-            cases.push((("GET", path, Mood::DropBefore), &[LOST]));
-            cases.push((("GET", path, Mood::Noise), &[LOST, WORKER]));
+            cases.push((("GET", path, Mood::DropBefore), &[FINE]));
+            cases.push((("GET", path, Mood::Noise), &[FINE]));
             cases.push((("GET", path, Mood::Nonsense), &[WORKER]));
         }
         // The name that the load gave is looked for at its end.
         let key = "test:faults/load";
         let inspect: &'static str = format!("{}/json", own_name(key).rsplit_once('/').unwrap().1).leak();
-        cases.push((("GET", inspect, Mood::Answer(500, "mood")), &[WORKER]));
+        cases.push((("GET", inspect, Mood::Answer(500, "mood")), &[FINE]));
         cases.push((("GET", inspect, Mood::Answer(404, "mood")), &[TASK, FINE]));
         cases.push((("GET", inspect, Mood::Hang), &[LOST]));
         // An answer that comes before the archive was sent may be lost together with the connection. Where layers were left
@@ -107,9 +108,10 @@ async fn each_step_of_a_pull_may_fail_or_hang() {
         let want = ImageWant::Registry { name: name.to_owned(), shown: name.to_owned(), as_it_is: false };
         let inspect = "nowhere:1/json";
         let cases: Vec<((&'static str, &'static str, Mood), Faults)> = vec![
-            (("GET", inspect, Mood::Answer(500, "mood")), &[WORKER]),
+            // Then it is the registry that is not there.
+            (("GET", inspect, Mood::Answer(500, "mood")), &[RESOURCE]),
             (("GET", inspect, Mood::Hang), &[LOST]),
-            (("GET", inspect, Mood::DropBefore), &[LOST]),
+            (("GET", inspect, Mood::DropBefore), &[RESOURCE]),
             (("POST", create, Mood::Answer(404, "manifest unknown")), &[TASK]),
             (("POST", create, Mood::Answer(500, "mood")), &[RESOURCE]),
             (("POST", create, Mood::Answer(429, "mood")), &[RESOURCE]),
@@ -121,6 +123,27 @@ async fn each_step_of_a_pull_may_fail_or_hang() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Trouble of the engine passes, or is told as what it is. It is not this worker's defect.
+#[tokio::test(flavor = "multi_thread")]
+async fn trouble_of_the_engine_is_believed_only_when_it_stays() {
+    for engine in engines("trouble_of_the_engine_is_believed_only_when_it_stays") {
+        let name = "busybox:latest";
+        let want = ImageWant::Registry { name: name.to_owned(), shown: name.to_owned(), as_it_is: true };
+        for status in [500, 409] {
+            for (times, expected) in [(1, None), (3, None), (u32::MAX, RESOURCE)] {
+                let state = tempfile::tempdir().unwrap();
+                let mood = Mood::Answer(status, "mood");
+                let proxy = Proxy::new(&engine.host, vec![Rule { method: "GET", path: "latest/json", times, fault: mood }]);
+                let images = images(&proxy, state.path());
+                let ended = tokio::time::timeout(CASE_BOUND, images.image(&want, None, Arc::new(Lines::default()))).await;
+                let ended = ended.expect("it ends");
+                assert_eq!(ended.as_ref().err().map(|error| error.fault), expected, "{engine:?} {status} {times}: {ended:?}");
+                assert_eq!(proxy.unused().is_empty(), times != u32::MAX, "{engine:?} {status}");
+            }
+        }
+    }
 }
 
 /// An engine that has stopped answering altogether, with a load or a pull in its hands.

@@ -74,6 +74,11 @@ impl Proxy {
         Self { host: format!("unix://{}", path.display()), rules, server, _dir: dir }
     }
 
+    /// Adds a rule.
+    pub fn spoil(&self, rule: Rule) {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner).push(rule);
+    }
+
     /// Rules that were never used up: a test whose fault did not happen has tested nothing.
     pub fn unused(&self) -> Vec<Rule> {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner).iter().filter(|rule| rule.times > 0).cloned().collect()
