@@ -49,7 +49,7 @@ impl Obstacle {
     /// Returns when the container engine is in another mood. May be dropped.
     pub(super) async fn trouble_changed(&mut self) {
         if self.trouble.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

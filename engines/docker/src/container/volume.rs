@@ -44,6 +44,8 @@ use crate::{
 
 /// As many images are remembered; more than that are not in use at a time.
 const IMAGES: usize = 256;
+/// As often is the engine asked about an image before its silence is believed.
+const ATTEMPTS: u32 = 3;
 /// How a volume is that nothing was copied into.
 const BARE: Owner = Owner { uid: 0, gid: 0, mode: 0o755 };
 /// Longest name that fits into a header.
@@ -137,7 +139,14 @@ pub(crate) async fn covered(
     let declared = &shared.declared;
     if declared.of(&plan.image).is_none() {
         // It was looked at so long ago that it is forgotten.
-        let inspected = shared.connection.call(shared.bounds.call, shared.connection.docker().inspect_image(&plan.image)).await;
+        let ask = || shared.connection.call(shared.bounds.call, shared.connection.docker().inspect_image(&plan.image));
+        let mut inspected = ask().await;
+        for _ in 1..ATTEMPTS {
+            if matches!(inspected, Ok(_) | Err(Failure::Answer { .. })) {
+                break;
+            }
+            inspected = ask().await;
+        }
         match inspected {
             Ok(image) => declared.note(&ImageInspect { id: Some(plan.image.clone()), ..image }),
             // What is wrong shows when the container is created.

@@ -166,7 +166,7 @@ async fn starting() {
 #[tokio::test(flavor = "multi_thread")]
 async fn looking_and_removing() {
     let mut cases = Vec::new();
-    for (method, path) in [("GET", "/json"), ("DELETE", "/containers/*")] {
+    for (method, path) in [("GET", "/containers/*/json"), ("DELETE", "/containers/*")] {
         for mood in [
             Mood::Answer(404, "mood"),
             Mood::Answer(409, "removal of container is already in progress"),
@@ -181,6 +181,10 @@ async fn looking_and_removing() {
         }
         cases.push(case(method, path, 5, Mood::Answer(500, "mood"), &[Exited(3)]));
         cases.push(case(method, path, 2, Mood::Hang, &[Exited(3)]));
+    }
+    // Of an image it does not know yet, the engine asks what volumes it has.
+    for mood in [Mood::DropBefore, Mood::Noise, Mood::Hang] {
+        cases.push(case("GET", "/images/*/json", 2, mood, &[Exited(3)]));
     }
     all("faults::looking_and_removing", cases).await;
 }

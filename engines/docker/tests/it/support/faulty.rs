@@ -97,10 +97,12 @@ fn fault_for(head: &str, rules: &Mutex<Vec<Rule>>) -> Option<Fault> {
     Some(rule.fault.clone())
 }
 
-/// `containers/*` is one container, everything else the end of a path.
+/// `containers/*` is one container, `containers/*/json` what is below one, everything else the end of a path.
 fn is_meant(path: &str, pattern: &str) -> bool {
-    match pattern.strip_suffix('*') {
-        Some(start) => path.split_once(start).is_some_and(|(_, rest)| !rest.contains('/')),
+    match pattern.split_once('*') {
+        Some((start, end)) => {
+            path.split_once(start).and_then(|(_, rest)| rest.strip_suffix(end)).is_some_and(|rest| !rest.contains('/'))
+        }
         None => path.ends_with(pattern),
     }
 }
