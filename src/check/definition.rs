@@ -15,15 +15,6 @@ use crate::{
 /// The key by which a task file gives its task an id.
 pub(super) const TASK_ID: &str = "taskId";
 
-/// The task queue that a definition names.
-pub(super) fn queue(definition: &Value) -> Option<String> {
-    let text = |name: &str| definition.get(name).and_then(Value::as_str);
-    match text("taskQueueId") {
-        Some(queue) => Some(queue.to_owned()),
-        None => Some(format!("{}/{}", text("provisionerId")?, text("workerType")?)),
-    }
-}
-
 /// Holds the fields of a definition against the bounds of createTask.
 ///
 /// What `exec` fills in is not missed in a task file, where nobody writes it; `label` and `taskId` are for `exec` alone.

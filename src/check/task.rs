@@ -16,7 +16,7 @@ use crate::{
         node,
         reference::{self, Known},
     },
-    local::state::TaskId,
+    local::{definition::task_queue_id, state::TaskId},
 };
 
 /// What a value is.
@@ -98,7 +98,7 @@ pub(super) fn check(value: &Value, role: Role<'_>, number: usize, options: &Opti
         at,
         payload,
         payload_at,
-        queue: definition.and_then(definition::queue),
+        queue: definition.and_then(task_queue_id),
         created: date("created"),
         deadline: date("deadline"),
         expires: date("expires"),

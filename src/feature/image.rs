@@ -9,14 +9,18 @@
 //! Whether the task may read the artifact is asked each time, also when the engine has the image already: another task may
 //! have brought it with scopes that this one lacks.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
-use tc_engine::{EngineError, Image as Brought, ImageBytes, ImageStream, ImageWant, Progress};
+use tc_engine::{Engine, EngineError, Fault, Image as Brought, ImageBytes, ImageStream, ImageWant, Progress};
 use tc_payload::{Reference, docker::ImageForm};
+use tokio::time::{sleep, timeout};
 
 use super::table::Part;
 use crate::{
@@ -28,6 +32,12 @@ use crate::{
         outcome::{Blame, RunError},
     },
 };
+
+/// Longest that a task waits for an engine that went away: as long as a restart takes on a busy machine. Then the queue has the
+/// task run again, for which there are only so many retries.
+const RETURN_BOUND: Duration = Duration::from_secs(60);
+/// Between two looks whether it is back.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Brings the image of a container task.
 pub struct Image;
@@ -61,12 +71,32 @@ impl Part<RunContext> for Image {
             Arc::new(Announced { archive, log: Arc::clone(&cx.log), said: AtomicBool::new(false) }) as Arc<dyn ImageBytes>
         });
         desk.ask(&found.want);
-        let image = docker.image(&found.want, bytes, Arc::new(Lines(Arc::clone(&cx.log)))).await?;
+        let bring = || docker.image(&found.want, bytes.clone(), Arc::new(Lines(Arc::clone(&cx.log))));
+        let image = match bring().await {
+            Err(error) if error.fault == Fault::Lost => {
+                cx.log.warn(&one_line(&format!("[d2g] Waiting for the Docker engine to come back: {error}")));
+                if !comes_back(docker.as_ref()).await {
+                    return Err(error.into());
+                }
+                bring().await?
+            }
+            brought => brought?,
+        };
         cx.log.info(&brought(&image));
         desk.used(&container.image);
         cx.set_image(image);
         Ok(())
     }
+}
+
+/// Whether an engine that went away is back in time.
+async fn comes_back(docker: &dyn Engine) -> bool {
+    let back = async {
+        while docker.health().await.is_err() {
+            sleep(LOOK_EVERY).await;
+        }
+    };
+    timeout(RETURN_BOUND, back).await.is_ok()
 }
 
 fn no_engine() -> RunError {

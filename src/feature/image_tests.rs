@@ -106,7 +106,7 @@ impl Rig {
             number_of_tasks_to_run: 1,
         });
         std::fs::create_dir_all(&config.own.state_dir).expect("made");
-        let docker = with_engine.then(|| Arc::new(self.engine.clone()) as Arc<dyn tc_engine::Engine>);
+        let docker = with_engine.then(|| Arc::new(self.engine.clone()) as Arc<dyn Engine>);
         Arc::new(Workshop::for_test(config, self.services.clone(), docker, self.dir.path().join("spool")))
     }
 
@@ -140,7 +140,7 @@ impl Rig {
         let claim = self.claimed(properties).await;
         let cx = self.run(claim, image, self.shop(true));
         Image.admit(&cx).expect("admitted");
-        let result = tokio::time::timeout(Duration::from_secs(60), Image.start(&cx)).await.expect("an end");
+        let result = timeout(Duration::from_secs(60), Image.start(&cx)).await.expect("an end");
         (result, cx)
     }
 }
@@ -236,6 +236,23 @@ async fn an_image_from_a_registry_is_the_engines_affair() {
         assert_eq!(result, Err(RunError::new(blame, "no")));
         assert!(cx.image().is_none());
     }
+}
+
+#[tokio::test]
+async fn an_engine_that_is_restarted_is_waited_for() {
+    let rig = Rig::start().await;
+    rig.engine.set_images(Fate::Fails(Fault::Lost, "nobody answers".to_owned()));
+    rig.engine.set_unhealthy(Some("nobody answers"));
+    let restarted = async {
+        while !rig.engine.journal().iter().any(|line| line.starts_with("want")) {
+            tokio::task::yield_now().await;
+        }
+        rig.engine.set_images(Fate::Brought);
+        rig.engine.set_unhealthy(None);
+    };
+    let ((result, cx), ()) = tokio::join!(rig.play(ImageForm::Registry("debian:12".to_owned()), json!({})), restarted);
+    result.expect("an image");
+    assert!(log(&cx).contains("] [d2g] Waiting for the Docker engine to come back: nobody answers\n"), "{}", log(&cx));
 }
 
 #[tokio::test]

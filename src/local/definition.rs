@@ -225,6 +225,15 @@ impl Draft {
     }
 }
 
+/// The task queue that a definition names, in whichever of the two ways; not checked.
+pub fn task_queue_id(definition: &Value) -> Option<String> {
+    let text = |key: &str| definition.get(key).and_then(Value::as_str);
+    match definition.get("taskQueueId") {
+        Some(_) => text("taskQueueId").map(str::to_owned),
+        None => Some(format!("{}/{}", text("provisionerId")?, text("workerType")?)),
+    }
+}
+
 fn read_task_queue_id(fields: &mut Fields<'_>) -> Option<String> {
     let whole = fields.optional_text("taskQueueId", &TASK_QUEUE_ID).map(str::to_owned);
     if fields.optional("taskQueueId").is_none()

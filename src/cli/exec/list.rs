@@ -4,7 +4,8 @@ use std::{collections::HashMap, fmt::Write as _};
 
 use serde_json::json;
 
-use super::{prepare::Ready, task_queue};
+use super::prepare::Ready;
+use crate::local::definition::task_queue_id;
 
 /// Longest label in the table, in characters; longer ones push their line's rest to the right.
 const WIDEST: usize = 40;
@@ -62,5 +63,5 @@ fn waits_for<'a>(task: &Ready, names: &HashMap<usize, &'a str>) -> Vec<&'a str> 
 }
 
 fn queue(task: &Ready) -> String {
-    task_queue::id(&task.defined.definition).unwrap_or_default()
+    task_queue_id(&task.defined.definition).unwrap_or_default()
 }

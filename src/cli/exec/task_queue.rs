@@ -1,23 +1,14 @@
-//! The task queue that a definition names, and those that need no worker.
+//! Tasks that need no worker.
 
 use serde_json::Value;
 use tc_payload::Problem;
 
-use crate::local::state::BuiltIn;
-
-/// The task queue, in whichever way it is named.
-pub fn id(definition: &Value) -> Option<String> {
-    let text = |key: &str| definition.get(key).and_then(Value::as_str);
-    match definition.get("taskQueueId") {
-        Some(_) => text("taskQueueId").map(str::to_owned),
-        None => Some(format!("{}/{}", text("provisionerId")?, text("workerType")?)),
-    }
-}
+use crate::local::{definition::task_queue_id, state::BuiltIn};
 
 /// How the queue resolves a task itself, if it is one of those. A bare payload is none.
 pub fn built_in(definition: &Value) -> Option<BuiltIn> {
     definition.get("payload")?;
-    BuiltIn::of(&id(definition)?)
+    BuiltIn::of(&task_queue_id(definition)?)
 }
 
 /// What is wrong with the payload of such a task. The pointer begins at the task.
