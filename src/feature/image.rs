@@ -33,9 +33,9 @@ use crate::{
     },
 };
 
-/// Longest that a task waits for an engine that went away: as long as a restart takes on a busy machine. Then the queue has the
+/// Longest that a task waits for an engine that went away: as long as a restart takes. Then the queue has the
 /// task run again, for which there are only so many retries.
-const RETURN_BOUND: Duration = Duration::from_secs(60);
+const RETURN_BOUND: Duration = Duration::from_secs(20);
 /// Between two looks whether it is back.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 

@@ -161,7 +161,7 @@ fn a_template_cannot_take_the_machine_with_it() {
         ("doubling", format!("version: 1\ntasks: {{$let: {{b: [1]}}, in: {}}}\n", &nested[..])),
         (
             "time",
-            "version: 1\ntasks:\n  $map: {$eval: 'range(0, 20000)'}\n  each(a): {$eval: 'len(range(0, 20000))'}\n".to_owned(),
+            "version: 1\ntasks:\n  $map: {$eval: 'range(0, 20000)'}\n  each(a): {$eval: 'len(range(0, 3000000))'}\n".to_owned(),
         ),
         ("size", format!("version: 1\ntasks: {{$map: {{$eval: 'range(0, 200000)'}}, each(a): '{}'}}\n", "x".repeat(1000))),
     ] {
