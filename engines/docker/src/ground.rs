@@ -58,6 +58,10 @@ impl DockerGround {
         shared.connection.version().await.map_err(|failure| failure.because(Fault::Lost, "create a container"))?;
         // From here on there may be a container and volumes.
         *made = Made { container: true, volumes: !container.volumes.is_empty(), uncertain: true, ..*made };
+        if let Some(refusal) = volume::named(shared, &self.run, container).await? {
+            made.uncertain = false;
+            return Ok(Prepared::Refused(refusal));
+        }
         let mut covered = volume::covered(shared, &self.run, container, &self.directory.spool()).await?;
         let id = loop {
             let id = match birth::create(shared, &self.run, &body(&covered)?).await? {

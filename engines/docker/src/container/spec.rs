@@ -89,7 +89,8 @@ fn host_config(
         // The limit of memory and swap together: as much as memory alone, or none.
         memory_swap: Some(memory.unwrap_or(-1)),
         nano_cpus: millicpus.map(|cpus| i64::try_from(cpus.saturating_mul(1_000_000)).unwrap_or(i64::MAX)),
-        pids_limit: pids.map(i64::from),
+        // Podman has a limit of its own unless it is told that there is none.
+        pids_limit: Some(pids.map_or(-1, i64::from)),
         extra_hosts: Some(std::iter::once(LOCALHOST.to_owned()).chain(hosts).collect()),
         devices: Some(devices.collect::<Result<_, String>>()?).filter(|devices: &Vec<_>| !devices.is_empty()),
         device_requests: container.gpus.as_deref().map(|gpus| gpus::request(gpus).map(|one| vec![one])).transpose()?,
@@ -160,7 +161,7 @@ mod tests {
                 "Image": "sha256:0", "Cmd": ["true"], "Env": ["A=b\nc=d"], "Tty": true, "OpenStdin": false,
                 "AttachStdin": false, "AttachStdout": true, "AttachStderr": true, "Labels": {"l": "v"},
                 "HostConfig": {
-                    "Privileged": false, "LogConfig": {"Type": "none"}, "MemorySwap": -1,
+                    "Privileged": false, "LogConfig": {"Type": "none"}, "MemorySwap": -1, "PidsLimit": -1,
                     "ExtraHosts": ["localhost.localdomain:127.0.0.1"],
                 },
             })

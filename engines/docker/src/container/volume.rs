@@ -1,7 +1,7 @@
-//! The volumes that an image declares (`VOLUME`): they start empty, and belong to whom the image says.
+//! Volumes: those that have names, and those that an image declares (`VOLUME`), which start empty and belong to whom the image says.
 //!
-//! By itself an engine makes a volume for each, copies what the image has at that place into it, and gives it the owner and
-//! mode of that place. Where the image has an empty directory or nothing, that is what is wanted, and costs nothing. Where it
+//! By itself an engine makes a volume for each that is declared, copies what the image has at that place into it, and gives it the
+//! owner and mode of that place. Where the image has an empty directory or nothing, that is what is wanted, and costs nothing. Where it
 //! has files, the volume is asked for without the copy, which leaves it to root, and owner and mode are put back.
 //!
 //! ```text
@@ -23,7 +23,7 @@ use std::{
 
 use bollard::{
     body_full,
-    models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, ImageInspect, Mount, MountType},
+    models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, ImageInspect, Mount, MountType, VolumeCreateRequest},
     query_parameters::UploadToContainerOptionsBuilder,
 };
 use tc_engine::{ContainerPlan, EngineError, Fault};
@@ -32,6 +32,7 @@ use tracing::warn;
 
 use super::{
     birth::{self, Birth},
+    refusal::Refusal,
     removal,
 };
 use crate::{
@@ -39,12 +40,12 @@ use crate::{
     connection::Failure,
     engine::Shared,
     image::tar::{BLOCK_BYTES, write},
-    labels::name_of,
+    labels::{name_of, volume_of},
 };
 
 /// As many images are remembered; more than that are not in use at a time.
 const IMAGES: usize = 256;
-/// As often is the engine asked about an image before its silence is believed.
+/// As often is the engine asked for something before its silence is believed.
 const ATTEMPTS: u32 = 3;
 /// How a volume is that nothing was copied into.
 const BARE: Owner = Owner { uid: 0, gid: 0, mode: 0o755 };
@@ -140,14 +141,7 @@ pub(crate) async fn covered(
     if declared.of(&plan.image).is_none() {
         // It was looked at so long ago that it is forgotten.
         let ask = || shared.connection.call(shared.bounds.call, shared.connection.docker().inspect_image(&plan.image));
-        let mut inspected = ask().await;
-        for _ in 1..ATTEMPTS {
-            if matches!(inspected, Ok(_) | Err(Failure::Answer { .. })) {
-                break;
-            }
-            inspected = ask().await;
-        }
-        match inspected {
+        match steadily(ask).await {
             Ok(image) => declared.note(&ImageInspect { id: Some(plan.image.clone()), ..image }),
             // What is wrong shows when the container is created.
             Err(Failure::Answer { .. }) => return Ok(Vec::new()),
@@ -163,6 +157,39 @@ pub(crate) async fn covered(
         None => look(shared, run, &plan.image, &paths, spool).await?,
     };
     Ok(covered.into_iter().filter(|covered| !is_taken(plan, &covered.target)).collect())
+}
+
+/// Asks again when there was no answer. What is asked for may happen twice.
+async fn steadily<T, F: Future<Output = Result<T, Failure>>>(ask: impl Fn() -> F) -> Result<T, Failure> {
+    let mut came = ask().await;
+    for _ in 1..ATTEMPTS {
+        if matches!(came, Ok(_) | Err(Failure::Answer { .. })) {
+            break;
+        }
+        came = ask().await;
+    }
+    came
+}
+
+/// Makes the volumes of a run that have names. An engine would make them together with the container, but not every one puts
+/// the labels on them by which they are found later (Podman 5.8 does not). Returns what the engine has against one.
+///
+/// # Errors
+/// [`Fault::Lost`] when the engine went away. Volumes may have been made then.
+pub(crate) async fn named(shared: &Shared, run: &str, plan: &ContainerPlan) -> Result<Option<Refusal>, EngineError> {
+    for position in 0..plan.volumes.len() {
+        let make = || {
+            let (name, labels) = (Some(volume_of(run, position)), Some(shared.owner.labels(run)));
+            let request = VolumeCreateRequest { name, labels, ..VolumeCreateRequest::default() };
+            shared.connection.call(shared.bounds.create, shared.connection.docker().create_volume(request))
+        };
+        match steadily(make).await {
+            Ok(_) => {}
+            Err(Failure::Answer { message, .. }) => return Ok(Some(Refusal::new(&message))),
+            Err(failure) => return Err(failure.because(Fault::Lost, "make a volume")),
+        }
+    }
+    Ok(None)
 }
 
 /// Looks what an image has where its volumes will be.
