@@ -145,20 +145,19 @@ impl Board {
 
     /// The queue does not take this task. Returns what is over by that.
     pub fn refuse(&mut self, at: usize, why: &str) -> Vec<usize> {
-        let mut over = Vec::new();
-        if self.cards[at].end.is_none() {
-            self.cards[at].why = Some(why.to_owned());
-            self.end(at, Outcome::Invalid, &mut over);
-        }
-        over
+        self.end_unrun(at, Outcome::Invalid, why)
     }
 
     /// There is nothing that this task could run on. Returns what is over by that.
     pub fn leave_out(&mut self, at: usize, why: &str) -> Vec<usize> {
+        self.end_unrun(at, Outcome::NotRun, why)
+    }
+
+    fn end_unrun(&mut self, at: usize, outcome: Outcome, why: &str) -> Vec<usize> {
         let mut over = Vec::new();
         if self.cards[at].end.is_none() {
             self.cards[at].why = Some(why.to_owned());
-            self.end(at, Outcome::NotRun, &mut over);
+            self.end(at, outcome, &mut over);
         }
         over
     }

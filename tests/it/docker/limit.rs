@@ -88,25 +88,8 @@ async fn capabilities_need_their_scopes(bench: Bench) {
     bench.close();
 }
 
-on_all!(a_death_for_want_of_memory_is_named);
-async fn a_death_for_want_of_memory_is_named(bench: Bench) {
-    let task = bench.create(script("until [ -e /go ]; do usleep 10000; done; tail /dev/zero"), json!({})).await;
-    let before = bench.engine.running();
-    let mut worker = bench.worker(&json!({}));
-    let new = || bench.engine.running().difference(&before).next().cloned();
-    until("the container runs", async || new().is_some()).await;
-    let id = new().expect("it runs");
-    bench.engine.docker(&["update", "--memory", "32m", "--memory-swap", "32m", &id]);
-    bench.engine.docker(&["exec", &id, "touch", "/go"]);
-    worker.code().await;
-    let done = bench.done(&task).await.expect("failed/failed").says("Unsuccessful task run with exit code: 137");
-    assert!(done.log.to_lowercase().contains("memory"), "{}", done.log);
-    bench.close();
-}
-
-on_all!(a_child_that_dies_for_want_of_memory_is_told_from_the_command);
-async fn a_child_that_dies_for_want_of_memory_is_told_from_the_command(bench: Bench) {
-    let text = "until [ -e /go ]; do usleep 10000; done; tail /dev/zero; exit 3";
+/// Runs a script that is given little memory once it waits for `/go`. The task's id.
+async fn starved(bench: &Bench, text: &str) -> String {
     let task = bench.create(script(text), json!({})).await;
     let before = bench.engine.running();
     let mut worker = bench.worker(&json!({}));
@@ -116,6 +99,20 @@ async fn a_child_that_dies_for_want_of_memory_is_told_from_the_command(bench: Be
     bench.engine.docker(&["update", "--memory", "32m", "--memory-swap", "32m", &id]);
     bench.engine.docker(&["exec", &id, "touch", "/go"]);
     worker.code().await;
+    task
+}
+
+on_all!(a_death_for_want_of_memory_is_named);
+async fn a_death_for_want_of_memory_is_named(bench: Bench) {
+    let task = starved(&bench, "until [ -e /go ]; do usleep 10000; done; tail /dev/zero").await;
+    let done = bench.done(&task).await.expect("failed/failed").says("Unsuccessful task run with exit code: 137");
+    assert!(done.log.to_lowercase().contains("memory"), "{}", done.log);
+    bench.close();
+}
+
+on_all!(a_child_that_dies_for_want_of_memory_is_told_from_the_command);
+async fn a_child_that_dies_for_want_of_memory_is_told_from_the_command(bench: Bench) {
+    let task = starved(&bench, "until [ -e /go ]; do usleep 10000; done; tail /dev/zero; exit 3").await;
     let done = bench.done(&task).await.expect("failed/failed").says("exit status 3\n").says("Memory ran out in the container");
     assert!(!done.log.contains("exit code: 137"), "{}", done.log);
     bench.close();
